@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+DEVELOPING := $(VENV)/developing
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: run test test-slow benchmark lint clean
+
+run: $(INSTALLED)
+	$(BIN)/fedfore run
+
+test: $(DEVELOPING)
+	$(BIN)/python -m pytest
+
+test-slow: $(DEVELOPING)
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+benchmark: $(DEVELOPING)
+	$(BIN)/python -m pytest -m benchmark --benchmark-columns=min,median,rounds
+
+lint: $(DEVELOPING)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	touch $@
+
+$(DEVELOPING): $(INSTALLED)
+	$(PIP) --editable ".[dev]"
+	touch $@

@@ -1,0 +1,94 @@
+"""The unit of a benchmark: one cell, its protocol, and the id that names its record. Pure data, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+OpenFraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Estimator = Literal["finite_difference", "directional"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How every method of a matrix is trained (the `[train]` table).
+
+    Exactly one of `data_passes` (passes over the union of the clients' data, counted in examples really drawn) and
+    `rounds` is the budget; a cell ends after the round in which the budget is reached. `eval_every` is in the unit of
+    the budget and defaults to a twentieth of it.
+    """
+
+    clients: PositiveInt = 10
+    participation: Fraction = 1.0
+    batch_size: PositiveInt = 32
+    min_client_examples: PositiveInt = 10
+    data_passes: PositiveFloat | None = None
+    rounds: PositiveInt | None = None
+    eval_every: PositiveFloat | None = None
+    validation_fraction: OpenFraction = 0.0
+    augment: bool = False
+
+    @property
+    def budget(self) -> float:
+        """The budget, in data passes or in rounds."""
+        value = self.data_passes if self.rounds is None else self.rounds
+        assert value is not None, "a validated protocol has exactly one budget"
+        return float(value)
+
+    @property
+    def evaluation_interval(self) -> float:
+        """The distance between two evaluations, in the unit of the budget."""
+        return self.budget / 20 if self.eval_every is None else self.eval_every
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a matrix: a method on a data set, model, sparsity, heterogeneity and seed.
+
+    `params` is the method's whole configuration with its defaults filled in. `estimator` is None, and `sparsity` 0, for
+    a method to which that axis means nothing.
+    """
+
+    method: str
+    dataset: str
+    model: str
+    train: Protocol
+    sparsity: OpenFraction = 0.0
+    alpha: str | float = "iid"
+    seed: NonNegativeInt = 0
+    estimator: Estimator | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+
+
+def cell_id(cell: Cell, param_defaults: Mapping[str, Any]) -> str:
+    """Return `<method>-<12 hex>`: a hash of the scientific fields that differ from their defaults.
+
+    A new field or parameter with a default that changes nothing therefore renames no stored record.
+    """
+    differing: dict[str, Any] = {}
+    for item in fields(Cell):
+        value = getattr(cell, item.name)
+        if item.name not in ("train", "params", "id") and value != item.default:
+            differing[item.name] = value
+    plain = Protocol()
+    differing["train"] = {k: v for k, v in asdict(cell.train).items() if v != getattr(plain, k)}
+    differing["params"] = {k: v for k, v in cell.params.items() if v != param_defaults.get(k)}
+    canonical = json.dumps(differing, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"{cell.method}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def cell_to_json(cell: Cell) -> dict[str, Any]:
+    """Return the cell as plain JSON types."""
+    return asdict(cell)
+
+
+def cell_from_json(data: Mapping[str, Any]) -> Cell:
+    """Return the cell that `cell_to_json` wrote."""
+    return Cell(**{**data, "train": Protocol(**data["train"])})

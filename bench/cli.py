@@ -1,0 +1,298 @@
+"""The `fedfore` command: the only module that prints or exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bench.errors import ConfigError, FedForeError, suggestion
+from bench.metrics import METRICS
+from bench.provenance import environment, git_commit
+
+EPILOG = """\
+examples:
+  fedfore run                                   the quick matrix, on embedded real digits, minutes
+  fedfore run my.toml --set seed=[0,1,2,3,4]    your matrix, one axis replaced
+  fedfore run my.toml --plugins my_methods/     with your own method files
+  fedfore check my_method --plugins my_methods/ does my method keep the contract?
+  fedfore show results/runs/quick --markdown    the summary table of a run
+
+exit status: 0 every planned cell is ok or skipped, 1 some cell failed, 2 nothing ran.
+"""
+LISTS = ("methods", "datasets", "models", "metrics", "matrices")
+FORMATS = ("json", "csv", "latex", "markdown", "parquet")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    options.command = shlex.join(["fedfore", *arguments])
+    try:
+        return int(options.verb(options))
+    except FedForeError as error:
+        print(f"fedfore: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nfedfore: interrupted; finished cells are kept, the same command goes on from here.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def entry() -> None:
+    """Exit with the status of `main`."""
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedfore",
+        description="Benchmarks for federated learning on low-memory devices.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = _verb(verbs, "run", _run, "run a matrix and write its report")
+    _matrix_arguments(run)
+    run.add_argument("--workers", type=_positive, metavar="N", help="processes [the CPUs this process may use]")
+    run.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
+    run.add_argument(
+        "--rerun", choices=("missing", "failed", "stale", "all"), default="missing",
+        help="which cells to run: without a record, also failed ones, also ones of older code, or all [missing]",
+    )  # fmt: skip
+    run.add_argument("--out", type=Path, metavar="RUN", help="run directory [results/runs/<matrix>]")
+    run.add_argument("--extend", action="store_true", help="unite this plan with the one RUN already holds")
+    run.add_argument("--timeout", type=float, metavar="S", help="seconds after which a cell is stopped [none]")
+    _data_dir(run)
+
+    plan = _verb(verbs, "plan", _plan, "list the cells of a matrix without running them")
+    _matrix_arguments(plan)
+
+    ls = _verb(verbs, "ls", _ls, "list what there is")
+    ls.add_argument("what", choices=LISTS)
+    _plugins(ls)
+
+    check = _verb(verbs, "check", _check, "try every rule of the plug-in contract on methods")
+    check.add_argument("methods", nargs="*", metavar="METHOD", help="names [all]")
+    _plugins(check)
+
+    show = _verb(verbs, "show", _show, "print the results of a run")
+    show.add_argument("run", type=Path, metavar="RUN")
+    formats = show.add_mutually_exclusive_group()
+    for name in FORMATS:
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name)
+
+    plot = _verb(verbs, "plot", _plot, "draw the figures of a run")
+    plot.add_argument("run", type=Path, metavar="RUN")
+
+    report = _verb(verbs, "report", _report, "write the report of a run: one self-contained HTML file")
+    report.add_argument("run", type=Path, metavar="RUN")
+
+    get = _verb(verbs, "data", _data, "download a data set: fedfore data get NAME")
+    get.add_argument("action", choices=("get",))
+    get.add_argument("name")
+    _data_dir(get)
+
+    _verb(verbs, "env", _env, "print versions, processor and commit")
+    return parser
+
+
+def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(verb=function)
+    return parser
+
+
+def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("matrix", nargs="?", default="quick", help="a TOML file or a shipped matrix [quick]")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="K=V",
+        help="replace a key, such as seed=[0,1], train.clients=20, params.baffle.sigma=1e-3",
+    )  # fmt: skip
+    _plugins(parser)
+
+
+def _plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plugins", action="append", type=Path, default=[], metavar="DIR", help="folder of method files")
+
+
+def _data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="D", help="data sets [$FEDFORE_DATA, else ~/.cache/fedfore/data]"
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _planned(options: argparse.Namespace) -> tuple[Path, list[Any], Mapping[str, Any]]:
+    from bench.matrix import find_matrix, read_matrix, resolve
+    from bench.registry import discover
+
+    methods = discover(options.plugins)
+    path = find_matrix(options.matrix)
+    return path, resolve(read_matrix(path, options.overrides), methods), methods
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bench.runner import Progress, RunOptions, available_cpus, run_plan
+    from bench.store import DONE, load_table
+    from plots.report import write_report
+    from plots.tables import render
+
+    path, planned, methods = _planned(options)
+    run = options.out or Path("results") / "runs" / path.stem
+    settings = RunOptions(
+        run=run,
+        command=options.command,
+        workers=options.workers or available_cpus(),
+        device=options.device,
+        rerun=options.rerun,
+        data_dir=options.data_dir,
+        plugins=tuple(folder.resolve() for folder in options.plugins),
+        extend=options.extend,
+        timeout_seconds=options.timeout,
+    )
+    bar: tqdm[Any] = tqdm(total=0, unit="cell", desc=path.stem, dynamic_ncols=True)
+
+    def start(launched: int, kept: int) -> None:
+        bar.write(f"{len(planned)} cells planned, {kept} already there, {launched} to run in {run}", file=sys.stderr)
+        bar.reset(total=launched)
+
+    def done(record: Mapping[str, Any]) -> None:
+        bar.update()
+        if record["status"] not in DONE:
+            bar.write(_failure(run, record), file=sys.stderr)
+
+    try:
+        records = run_plan(planned, methods, settings, Progress(start, done))
+    finally:
+        bar.close()
+    print(render(run, "markdown"))
+    failures = [record for record in records if record["status"] not in DONE]
+    stale = int(load_table(run)["stale"].sum())
+    if stale:
+        print(f"{stale} records were computed with other code than the present; --rerun stale runs them again.\n")
+    if failures:
+        print(f"{len(failures)} of {len(records)} cells did not finish:")
+        print("\n".join(_failure(run, record) for record in failures) + "\n")
+    print(f"Report: {write_report(run)}")
+    return 1 if failures else 0
+
+
+def _failure(run: Path, record: Mapping[str, Any]) -> str:
+    trace = run / "cells" / record["cell_id"] / "traceback.txt"
+    seen = f" (traceback: {trace})" if trace.exists() else ""
+    return f"{record['status']}: {record['cell_id']}: {record['reason']}{seen}"
+
+
+def _plan(options: argparse.Namespace) -> int:
+    _, planned, _ = _planned(options)
+    for item in planned:
+        cell = item.cell
+        words = [cell.dataset, cell.model, f"sparsity={cell.sparsity:g}", f"alpha={cell.alpha}", f"seed={cell.seed}"]
+        if cell.estimator:
+            words.append(cell.estimator)
+        print(f"{cell.id:<32} {' '.join(words)}{f'  skipped: {item.skip}' if item.skip else ''}")
+    skipped = sum(item.skip is not None for item in planned)
+    print(f"{len(planned)} cells, {skipped} of them skipped")
+    return 0
+
+
+def _ls(options: argparse.Namespace) -> int:
+    for name, text in _listing(options):
+        print(f"{name:<32} {text}")
+    return 0
+
+
+def _listing(options: argparse.Namespace) -> list[tuple[str, str]]:
+    if options.what == "metrics":
+        return [(metric.name, f"[{metric.unit}, {metric.direction}] {metric.description}") for metric in METRICS.values()]
+    if options.what == "methods":
+        from bench.registry import discover
+
+        return [(e.name, f"[{e.role}] {e.problem or e.summary}") for e in discover(options.plugins).values()]
+    if options.what == "datasets":
+        from bench.data import DATASETS
+
+        return [(spec.name, spec.description) for spec in DATASETS.values()]
+    if options.what == "models":
+        from bench.models import MODELS
+
+        return [(name, model.description) for name, model in MODELS.items()]
+    from bench.matrix import named_matrices
+
+    return [(name, path.read_text().partition("\n")[0].lstrip("# ")) for name, path in named_matrices().items()]
+
+
+def _check(options: argparse.Namespace) -> int:
+    from bench.conformance import check_method
+    from bench.registry import discover
+
+    methods = discover(options.plugins)
+    broken = 0
+    for name in options.methods or methods:
+        if name not in methods:
+            raise ConfigError(f'There is no method "{name}".{suggestion(name, methods)}')
+        for finding in check_method(methods[name]):
+            broken += finding.outcome == "broken"
+            reason = f": {finding.sentence}" if finding.sentence else ""
+            print(f"{finding.outcome:<7} {name:<16} {finding.rule}{reason}")
+    return 1 if broken else 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from plots.tables import render
+
+    shown = render(options.run, options.format or "markdown")
+    if isinstance(shown, bytes):
+        sys.stdout.buffer.write(shown)
+    else:
+        print(shown)
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from plots.figures import write_figures
+
+    for figure in write_figures(options.run):
+        print(figure.png)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from plots.report import write_report
+
+    print(write_report(options.run))
+    return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from bench.data import data_root, download
+
+    download(options.name, options.data_dir)
+    print(f"{options.name} is in {data_root(options.data_dir)}")
+    return 0
+
+
+def _env(options: argparse.Namespace) -> int:
+    print(json.dumps({**environment(), "git_commit": git_commit()}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    entry()

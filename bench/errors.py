@@ -1,0 +1,58 @@
+"""Errors that a user can act on: every message is one sentence that says what, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FedForeError(Exception):
+    """Base class: the command line prints the message alone, without a traceback."""
+
+
+class ConfigError(FedForeError):
+    """A matrix, a cell or a method's configuration cannot be used as written."""
+
+
+class DataError(FedForeError):
+    """A data set is missing or damaged."""
+
+
+class PluginError(FedForeError):
+    """A method file cannot be imported or does not define a method."""
+
+
+class StoreError(FedForeError):
+    """A run directory cannot be used: locked, of another plan, or unreadable."""
+
+
+class ContractError(FedForeError):
+    """A method broke a rule of the plug-in contract.
+
+    `rule` is a short stable name (such as "mask_leak"), the message one sentence.
+    """
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(rule, message)
+        self.rule = rule
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.message} [rule: {self.rule}]"
+
+
+class Diverged(FedForeError):
+    """Training produced a non-finite number; the cell ends with status `diverged`."""
+
+
+class Skip(Exception):
+    """Raised by a method where it does not apply; the message is the reason that the record keeps."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean "x"?` when a known name is close to `word`, and the list of names otherwise."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    if near:
+        return f' Did you mean "{near[0]}"?'
+    return f" Known: {', '.join(names)}." if names else ""

@@ -1,0 +1,1 @@
+"""The matrices that ship with the suite: one TOML file each, run by name."""

@@ -1,0 +1,116 @@
+"""The metric table: every number of a record has one row here, and every label, unit and direction comes from here.
+
+Pure data: no torch, no computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["higher", "lower", "descriptive"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity. `limits` are the values it can take at all; None leaves an end open."""
+
+    name: str
+    unit: str
+    direction: Direction
+    label: str
+    description: str
+    limits: tuple[float | None, float | None] = (0.0, None)
+
+
+FRACTION = (0.0, 1.0)
+
+_ROWS = (
+    Metric("test_accuracy", "fraction", "higher", "Test accuracy",
+           "Headline: mean test accuracy of the global model over the last 5 evaluations, or over all where there are "
+           "fewer; fixed before running.", FRACTION),
+    Metric("final_test_accuracy", "fraction", "higher", "Final test accuracy",
+           "Test accuracy of the global model at the last evaluation.", FRACTION),
+    Metric("best_test_accuracy", "fraction", "higher", "Best test accuracy",
+           "Highest test accuracy over all evaluations; chosen on test data, so never used in a verdict.", FRACTION),
+    Metric("test_loss", "nats", "lower", "Test loss", "Mean cross-entropy on the test set at the last evaluation."),
+    Metric("validation_accuracy", "fraction", "higher", "Validation accuracy",
+           "Mean validation accuracy over the last 5 evaluations; null without a validation set.", FRACTION),
+    Metric("client_accuracy_mean", "fraction", "higher", "Mean accuracy over clients",
+           "Mean over clients of the global model's last test accuracy, classes reweighted to the client's own label "
+           "distribution.", FRACTION),
+    Metric("client_accuracy_min", "fraction", "higher", "Worst client's accuracy",
+           "Smallest of the clients' reweighted test accuracies at the last evaluation.", FRACTION),
+    Metric("data_passes", "passes", "lower", "Data passes",
+           "Examples drawn by clients in training / examples of all clients."),
+    Metric("server_updates", "updates", "lower", "Server updates", "Training rounds, each ending in one aggregation."),
+    Metric("setup_rounds", "rounds", "lower", "Setup rounds", "Federated rounds before training."),
+    Metric("forward_macs_dense", "MACs", "lower", "Forward MACs, dense",
+           "Multiply-accumulates of convolutions and linear layers in one forward pass of one example (fvcore)."),
+    Metric("forward_macs_masked", "MACs", "lower", "Forward MACs, masked",
+           "The same, each layer scaled by its measured mask density at the end of training."),
+    Metric("device_step_flops", "FLOPs", "lower", "Device-step FLOPs",
+           "FLOPs (2 x MACs) of one device's real update on one batch, by the on-device algorithm, masked weights "
+           "not counted."),
+    Metric("train_flops_total", "FLOPs", "lower", "Training FLOPs",
+           "Device FLOPs summed over clients and training rounds: metered cost of the round's kind x batches drawn."),
+    Metric("setup_flops_total", "FLOPs", "lower", "Setup FLOPs", "The same over the setup rounds."),
+    Metric("perturbation_ops", "operations", "lower", "Perturbation operations",
+           "Elements written while a device generates, adds and removes perturbations in one update on one batch; not "
+           "in the FLOPs."),
+    Metric("peak_device_bytes", "bytes", "lower", "Peak device bytes",
+           "Peak of live tensor bytes of a device, maximum over setup and training."),
+    Metric("peak_device_bytes_setup", "bytes", "lower", "Peak device bytes, setup", "The peak of the setup rounds."),
+    Metric("peak_device_bytes_train", "bytes", "lower", "Peak device bytes, training",
+           "The peak of the training rounds."),
+    Metric("peak_device_bytes_parameters", "bytes", "lower", "parameters and buffers",
+           "Share of the peak: the model's parameters and buffers."),
+    Metric("peak_device_bytes_gradients", "bytes", "lower", "gradients", "Share of the peak: parameters' gradients."),
+    Metric("peak_device_bytes_activations", "bytes", "lower", "activations",
+           "Share of the peak: inputs, activations and temporary tensors."),
+    Metric("peak_device_bytes_perturbation", "bytes", "lower", "perturbation", "Share of the peak: perturbations."),
+    Metric("peak_device_bytes_optimizer", "bytes", "lower", "optimizer and client state",
+           "Share of the peak: local optimizer state and the client's kept state."),
+    Metric("peak_device_bytes_messages", "bytes", "lower", "messages",
+           "Share of the peak: received tensors and the mask."),
+    Metric("peak_device_bytes_sparse", "bytes", "lower", "Peak device bytes, sparse storage",
+           "The peak with each masked parameter in its cheapest storage (dense, bitmap + values, COO)."),
+    Metric("uplink_bytes", "bytes", "lower", "Uplink bytes", "Encoded bytes from clients to server, all rounds."),
+    Metric("downlink_bytes", "bytes", "lower", "Downlink bytes",
+           "Encoded bytes from server to clients, all rounds, counted once per receiver."),
+    Metric("uplink_bytes_setup", "bytes", "lower", "Uplink bytes, setup", "The setup rounds' share."),
+    Metric("downlink_bytes_setup", "bytes", "lower", "Downlink bytes, setup", "The setup rounds' share."),
+    Metric("uplink_bytes_train", "bytes", "lower", "Uplink bytes, training", "The training rounds' share."),
+    Metric("downlink_bytes_train", "bytes", "lower", "Downlink bytes, training", "The training rounds' share."),
+    Metric("uplink_bytes_per_client_round", "bytes", "lower", "Uplink bytes per client and round",
+           "uplink_bytes_train / (clients x training rounds that took part)."),
+    Metric("downlink_bytes_per_client_round", "bytes", "lower", "Downlink bytes per client and round",
+           "downlink_bytes_train / (clients x training rounds that took part)."),
+    Metric("num_parameters", "parameters", "descriptive", "Parameters", "Trainable parameters of the model."),
+    Metric("num_prunable", "parameters", "descriptive", "Prunable weights",
+           "Weights of convolutions and linear layers."),
+    Metric("sparsity_measured", "fraction", "descriptive", "Sparsity",
+           "Zeros / prunable weights at the end: of the mask, or of the weights where there is no mask.", FRACTION),
+    Metric("sparsity_all_parameters", "fraction", "descriptive", "Sparsity over all parameters",
+           "Pruned weights / all trainable parameters.", FRACTION),
+    Metric("layer_density_min", "fraction", "descriptive", "Lowest layer density",
+           "Density of the sparsest prunable layer.", FRACTION),
+    Metric("label_skew_tv", "fraction", "descriptive", "Label skew (total variation)",
+           "Size-weighted mean over clients of the total-variation distance between the client's label distribution "
+           "and the pooled one.", FRACTION),
+    Metric("min_client_examples", "examples", "descriptive", "Smallest client", "Training examples of the smallest "
+           "client."),
+    Metric("train_seconds", "s", "lower", "Training time", "Simulation time in training rounds; not a device's time."),
+    Metric("setup_seconds", "s", "lower", "Setup time", "Simulation time in start and setup rounds."),
+    Metric("evaluate_seconds", "s", "lower", "Evaluation time", "Simulation time in evaluations."),
+    Metric("meter_seconds", "s", "lower", "Metering time", "Time spent metering device steps."),
+    Metric("data_seconds", "s", "lower", "Data time", "Time spent loading and partitioning the data."),
+)  # fmt: skip
+
+METRICS: Mapping[str, Metric] = {row.name: row for row in _ROWS}
+
+PEAK_PARTS = tuple(
+    f"peak_device_bytes_{part}"
+    for part in ("parameters", "gradients", "activations", "perturbation", "optimizer", "messages")
+)

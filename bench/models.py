@@ -1,0 +1,272 @@
+"""Models by name, with options: `build("resnet20:norm=group,activation=hardswish", (3, 32, 32), 10)`.
+
+To add a model, write one function here and decorate it with `@_model`:
+
+* its name is the model's name, the first line of its docstring what `fedfore ls models` shows;
+* its arguments are `(input_shape, num_classes, *, option=default, ...)`. A float as default makes the option a positive
+  number (`width`), a text makes it one of `CHOICES`; a new kind of text option is a new entry there;
+* it returns an `nn.Module` that maps [B, C, H, W] to logits [B, num_classes]. Every place gets a `_norm(...)` and an
+  `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global generator.
+
+Weights are no concern of that function: `build` gives every model the weights of seed 0, and `initialise` draws others.
+The published parameter count of a new model belongs in tests/test_models.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import ConfigError, suggestion
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of an input."""
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "hardswish": partial(nn.Hardswish, inplace=True),
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+}
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "norm": ("batch", "group", "none"),
+    "activation": tuple(ACTIVATIONS),
+}
+"""The values of every option that is not a number."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A known model: the function that builds it, the defaults of its options, and one line about it."""
+
+    function: Callable[..., nn.Module]
+    defaults: Mapping[str, str | float]
+    description: str
+
+
+MODELS: dict[str, Model] = {}
+
+
+def _model(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    MODELS[function.__name__] = Model(
+        function, {p.name: p.default for p in options}, (inspect.getdoc(function) or "").partition("\n")[0]
+    )
+    return function
+
+
+def canonical(model: str) -> str:
+    """Return the one spelling of a model: options sorted, defaults dropped ("lenet5:norm=none" -> "lenet5").
+
+    Raises ConfigError for an unknown model, option or value.
+    """
+    name, options = _parse(model)
+    defaults = MODELS[name].defaults
+    changed = [
+        f"{option}={str(value).removesuffix('.0')}"
+        for option, value in sorted(options.items())
+        if value != defaults[option]
+    ]
+    return f"{name}:{','.join(changed)}" if changed else name
+
+
+def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
+    """Return the model on the CPU, in training mode, with the weights of seed 0 (see `initialise`).
+
+    It maps float [B, *input_shape] to logits [B, num_classes]. Raises ConfigError as `canonical` does, and for images
+    too small for the model.
+    """
+    name, options = _parse(model)
+    with torch.random.fork_rng(devices=[]):  # torch's own initialisers draw from the global generator
+        module = MODELS[name].function(input_shape, num_classes, **options)
+    initialise(module, torch.Generator().manual_seed(0))
+    return module
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights anew, in place, in the order of `named_parameters`: the one initialiser of every method.
+
+    Convolutional and linear weights ~ N(0, 2 / fan_in) (He et al. 2015, section 2.2; gain sqrt 2 for every activation),
+    biases 0, the weights of norms 1, running statistics reset. `generator` lives on the CPU, so that the weights do not
+    depend on the model's device.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1:
+            draw = torch.empty(parameter.shape).normal_(generator=generator)
+            parameter.copy_(draw.mul_(math.sqrt(2 / parameter[0].numel())))
+        else:
+            parameter.fill_(0.0 if name.rpartition(".")[2] == "bias" else 1.0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.reset_running_stats()
+
+
+def _parse(model: str) -> tuple[str, dict[str, str | float]]:
+    """Return the model's name and all of its options, defaults included."""
+    name, colon, text = model.partition(":")
+    if name not in MODELS:
+        raise ConfigError(f'Unknown model "{name}".{suggestion(name, MODELS)}')
+    given: dict[str, str | float] = {}
+    for item in text.split(",") if colon else ():
+        option, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or option in given:
+            raise ConfigError(f'Model "{model}" cannot be read: write "{name}:option=value,...", each option once.')
+        given[option] = _value(name, option, value)
+    return name, {**MODELS[name].defaults, **given}
+
+
+def _value(name: str, option: str, text: str) -> str | float:
+    defaults = MODELS[name].defaults
+    if option not in defaults:
+        raise ConfigError(f'Model "{name}" has no option "{option}".{suggestion(option, defaults)}')
+    if isinstance(defaults[option], str):
+        if text not in CHOICES[option]:
+            raise ConfigError(f'Model "{name}" has no {option} "{text}".{suggestion(text, CHOICES[option])}')
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise ConfigError(f'Option {option}={text} of model "{name}" cannot be used: give a positive number.')
+    return number
+
+
+def _sequential(**modules: nn.Module | None) -> nn.Sequential:
+    return nn.Sequential(OrderedDict((name, module) for name, module in modules.items() if module is not None))
+
+
+def _norm(norm: str, channels: int) -> nn.Module | None:
+    """Return batch norm (affine, running statistics), BAFFLE's group norm, or None.
+
+    Group norm is without affine, in max(2, channels // 16) groups as in BAFFLE's released code, or in the next smaller
+    number of groups that divides the channels.
+    """
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "group":
+        most = max(2, channels // 16)
+        return nn.GroupNorm(next(g for g in range(most, 0, -1) if channels % g == 0), channels, affine=False)
+    return None
+
+
+def _scaled(width: float, *units: int) -> list[int]:
+    return [max(1, round(width * count)) for count in units]
+
+
+@_model
+def lenet5(
+    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "none", width: float = 1.0
+) -> nn.Module:
+    """LeNet-5 (LeCun et al. 1998) in today's form: max pooling, ReLU, dense connections; 62,006 parameters on CIFAR-10.
+
+    A norm, where asked for, follows each convolution; `width` scales channels and hidden units.
+    """
+    channels, *sides = input_shape
+    rows, columns = (((side - 4) // 2 - 4) // 2 for side in sides)
+    if min(rows, columns) < 1:
+        raise ConfigError(f'Model "lenet5" needs images of at least 16x16 pixels, not {sides[0]}x{sides[1]}.')
+    conv1, conv2, fc1, fc2 = _scaled(width, 6, 16, 120, 84)
+    act = ACTIVATIONS[activation]
+    return _sequential(
+        conv1=nn.Conv2d(channels, conv1, 5),
+        norm1=_norm(norm, conv1),
+        act1=act(),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(conv1, conv2, 5),
+        norm2=_norm(norm, conv2),
+        act2=act(),
+        pool2=nn.MaxPool2d(2),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(conv2 * rows * columns, fc1),
+        act3=act(),
+        fc2=nn.Linear(fc1, fc2),
+        act4=act(),
+        fc3=nn.Linear(fc2, num_classes),
+    )
+
+
+@_model
+def baffle_lenet(
+    input_shape: Shape, num_classes: int, *, activation: str = "hardswish", norm: str = "group", width: float = 1.0
+) -> nn.Module:
+    """The "LeNet" of BAFFLE's released code (arXiv 2301.12195), not LeNet-5: 27,530 parameters on CIFAR-10.
+
+    Two 5x5 convolutions and a linear layer on global averages; `width` scales the channels.
+    """
+    conv1, conv2 = _scaled(width, 16, 64)
+    act = ACTIVATIONS[activation]
+    return _sequential(
+        conv1=nn.Conv2d(input_shape[0], conv1, 5, padding=2),
+        norm1=_norm(norm, conv1),
+        act1=act(),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(conv1, conv2, 5, padding=2),
+        norm2=_norm(norm, conv2),
+        act2=act(),
+        pool2=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(conv2, num_classes),
+    )
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes (option B)."""
+
+    def __init__(self, before: int, after: int, stride: int, activation: str, norm: str) -> None:
+        super().__init__()
+        self.body = _sequential(
+            conv1=nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
+            norm1=_norm(norm, after),
+            act1=ACTIVATIONS[activation](),
+            conv2=nn.Conv2d(after, after, 3, padding=1, bias=False),
+            norm2=_norm(norm, after),
+        )
+        self.shortcut = (
+            nn.Sequential()
+            if (before, stride) == (after, 1)
+            else _sequential(conv=nn.Conv2d(before, after, 1, stride, bias=False), norm=_norm(norm, after))
+        )
+        self.act2 = ACTIVATIONS[activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act2(self.body(x) + self.shortcut(x))
+        return y
+
+
+@_model
+def resnet20(
+    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch", width: float = 1.0
+) -> nn.Module:
+    """ResNet-20 for CIFAR (He et al. 2016, section 4.2), option-B shortcuts: 272,474 parameters on CIFAR-10.
+
+    Convolutions have no biases, also where `norm` is none; `width` scales the channels.
+    """
+    widths = _scaled(width, 16, 32, 64)
+
+    def stage(before: int, after: int, stride: int) -> nn.Module:
+        first = _BasicBlock(before, after, stride, activation, norm)
+        return _sequential(
+            block1=first, **{f"block{i}": _BasicBlock(after, after, 1, activation, norm) for i in (2, 3)}
+        )
+
+    return _sequential(
+        conv=nn.Conv2d(input_shape[0], widths[0], 3, padding=1, bias=False),
+        norm=_norm(norm, widths[0]),
+        act=ACTIVATIONS[activation](),
+        stage1=stage(widths[0], widths[0], 1),
+        stage2=stage(widths[0], widths[1], 2),
+        stage3=stage(widths[1], widths[2], 2),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(widths[2], num_classes),
+    )

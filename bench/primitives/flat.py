@@ -1,0 +1,78 @@
+"""A model's parameters as one flat vector of which they are views.
+
+One vector makes a copy, a perturbation or a server step one operation; a coordinate's place in it, the dense index,
+is the same under every mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from bench.masks import Mask
+
+
+@torch.no_grad()
+def flat_parameters(model: nn.Module) -> Tensor:
+    """Return the vector [n] behind the parameters of `model`, making them views of it first where they are not.
+
+    Writing to the vector writes to the parameters. Order: `model.parameters()`.
+    """
+    parameters = list(model.parameters())
+    size = sum(p.numel() for p in parameters)
+    vector = parameters[0].data.new_empty(0).set_(parameters[0].untyped_storage(), 0, (size,))  # type: ignore[call-overload]
+    offset = 0
+    for parameter in parameters:
+        placed = parameter.data_ptr() == vector.data_ptr() + offset * vector.element_size()
+        if not (placed and parameter.is_contiguous()):
+            return _flatten(parameters)
+        offset += parameter.numel()
+    return vector
+
+
+def _flatten(parameters: list[nn.Parameter]) -> Tensor:
+    vector = torch.cat([p.detach().reshape(-1) for p in parameters])
+    offset = 0
+    for parameter in parameters:
+        parameter.data = vector[offset : offset + parameter.numel()].view(parameter.shape)
+        offset += parameter.numel()
+    return vector
+
+
+def active_coordinates(model: nn.Module, mask: Mask | None) -> Tensor | None:
+    """Return the sorted dense indices [P] of the parameters that may change: unmasked weights and all others.
+
+    None means all of them.
+    """
+    if mask is None:
+        return None
+    kept = [
+        mask[name].reshape(-1).to(p.device) if name in mask else torch.ones(p.numel(), dtype=torch.bool, device=p.device)
+        for name, p in model.named_parameters()
+    ]
+    return torch.cat(kept).nonzero().squeeze(1)
+
+
+def select(vector: Tensor, active: Tensor | None) -> Tensor:
+    """Return the active entries [..., P] of `vector` [..., n]."""
+    return vector if active is None else vector[..., active]
+
+
+def float_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the floating-point buffers of `model` by name: they travel and are averaged like weights."""
+    return {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return what a model sends: its parameters and float buffers by name, detached and not copied."""
+    return {name: p.detach() for name, p in model.named_parameters()} | float_buffers(model)
+
+
+@torch.no_grad()
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy `tensors`, named as `model_tensors` does, into `model`."""
+    own = model_tensors(model)
+    for name, value in tensors.items():
+        own[name].copy_(value)

@@ -1,0 +1,121 @@
+"""From what a finished cell was measured to be, to the flat numeric fields of its record (see `bench.metrics`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench.cell import Cell
+from bench.evaluation import client_accuracies
+from bench.federated import Point, Result, measured_sparsity
+from bench.masks import prunable_weights
+from bench.meters import ACCOUNTS, CLOCKS, DeviceCost, forward_macs, sparse_saving
+from bench.partition import label_skew_tv
+
+HEADLINE_EVALUATIONS = 5
+
+
+def round_line(point: Point) -> dict[str, Any]:
+    """Return one line of rounds.jsonl."""
+    return {
+        "round": point.round,
+        "data_passes": point.data_passes,
+        "uplink_bytes": point.uplink_bytes,
+        "downlink_bytes": point.downlink_bytes,
+        "device_flops": point.device_flops,
+        "test_accuracy": point.test.accuracy,
+        "test_loss": point.test.loss,
+    }
+
+
+def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return every measured field of a cell's record."""
+    return {
+        **_accuracy(result),
+        **_compute(result, input_shape),
+        **_memory(result),
+        **_communication(result),
+        **_sparsity(result),
+        "label_skew_tv": label_skew_tv(result.train.labels.cpu().numpy(), list(result.parts), _classes(result)),
+        "min_client_examples": min(len(part) for part in result.parts),
+        **{f"{name}_seconds": result.clock.seconds[name] for name in CLOCKS},
+    }
+
+
+def _classes(result: Result) -> int:
+    return len(result.points[-1].test.class_accuracy)
+
+
+def _accuracy(result: Result) -> dict[str, Any]:
+    trained = result.points[1:]
+    tests = [point.test.accuracy for point in trained]
+    validations = [point.validation.accuracy for point in trained if point.validation is not None]
+    clients = client_accuracies(trained[-1].test, result.train.labels.cpu(), result.parts)
+    return {
+        "test_accuracy": float(np.mean(tests[-HEADLINE_EVALUATIONS:])),
+        "final_test_accuracy": tests[-1],
+        "best_test_accuracy": max(tests),
+        "test_loss": trained[-1].test.loss,
+        "validation_accuracy": float(np.mean(validations[-HEADLINE_EVALUATIONS:])) if validations else None,
+        "client_accuracy_mean": float(clients.mean()),
+        "client_accuracy_min": float(clients.min()),
+        "data_passes": trained[-1].data_passes,
+        "server_updates": result.totals["train"].rounds,
+        "setup_rounds": result.totals["setup"].rounds,
+    }
+
+
+def _compute(result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+    macs = forward_macs(result.model, input_shape)
+    step = _heaviest(result, "train")
+    return {
+        "forward_macs_dense": macs.dense,
+        "forward_macs_masked": macs.masked(result.mask),
+        "uncounted_ops": ",".join(macs.uncounted),
+        "device_step_flops": step.step_flops if step else None,
+        "perturbation_ops": step.perturbation_ops if step else None,
+        "train_flops_total": result.totals["train"].flops,
+        "setup_flops_total": result.totals["setup"].flops,
+    }
+
+
+def _heaviest(result: Result, phase: str) -> DeviceCost | None:
+    return max(result.costs[phase], key=lambda cost: cost.peak_bytes, default=None)
+
+
+def _memory(result: Result) -> dict[str, Any]:
+    peaks = {phase: _heaviest(result, phase) for phase in ("setup", "train")}
+    fields: dict[str, Any] = {
+        f"peak_device_bytes_{phase}": cost.peak_bytes if cost else 0 for phase, cost in peaks.items()
+    }
+    highest = max((cost for cost in peaks.values() if cost), key=lambda cost: cost.peak_bytes)
+    return {
+        **fields,
+        "peak_device_bytes": highest.peak_bytes,
+        **{f"peak_device_bytes_{name}": highest.peak[name] for name in ACCOUNTS},
+        "peak_device_bytes_sparse": highest.peak_bytes - sparse_saving(result.model, result.mask),
+    }
+
+
+def _communication(result: Result) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for direction in ("uplink", "downlink"):
+        by_phase = {phase: getattr(totals, f"{direction}_bytes") for phase, totals in result.totals.items()}
+        fields[f"{direction}_bytes"] = sum(by_phase.values())
+        fields |= {f"{direction}_bytes_{phase}": value for phase, value in by_phase.items()}
+        fields[f"{direction}_bytes_per_client_round"] = by_phase["train"] / result.totals["train"].client_rounds
+    return fields
+
+
+def _sparsity(result: Result) -> dict[str, Any]:
+    total = sum(parameter.numel() for parameter in result.model.parameters())
+    prunable = sum(weight.numel() for weight in prunable_weights(result.model).values())
+    sparsity = measured_sparsity(result.model, result.mask)
+    return {
+        "num_parameters": total,
+        "num_prunable": prunable,
+        "sparsity_measured": sparsity,
+        "sparsity_all_parameters": sparsity * prunable / total,
+        "layer_density_min": min(result.mask.layer_densities().values()) if result.mask else 1.0,
+    }

@@ -1,0 +1,182 @@
+"""Sentences that a run's numbers support: best methods, paired differences over shared seeds, ratios of costs.
+
+No sentence compares methods on fewer than two seeds, and one whose interval includes 0 says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.metrics import METRICS
+from plots.series import POINT, Estimate, Study, paired_difference, points, shown_sparsity
+from plots.style import human_bytes, human_count, look, value_label
+
+REFERENCE = "fedavg"
+"""The dense method that others are compared with."""
+_METRIC = "test_accuracy"
+_COSTS = {"peak_device_bytes": human_bytes, "device_step_flops": human_count, "uplink_bytes": human_bytes}
+_ESTIMATORS = {
+    "directional": "directional: the limit of small perturbations, computed from one gradient on the host",
+    "finite_difference": "finite differences: the device's own algorithm",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The sentences on one dataset and model."""
+
+    title: str
+    sentences: tuple[str, ...]
+
+
+def difference_text(difference: Estimate) -> str:
+    """Return a difference of two accuracies, given as fractions, in points: "-1.2 ± 0.4"."""
+    if difference.n < 2:
+        return "–"
+    return f"{100 * difference.mean:+.1f} ± {100 * difference.half_width:.1f}".replace("-", "−")
+
+
+def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None:
+    """Return a point's paired accuracy difference to dense FedAvg (a fraction), or None without one such series."""
+    labels = [one.label for one in study.series if one.method == REFERENCE]
+    if len(labels) != 1 or point["series"] == labels[0]:
+        return None
+    reference = {**point, "series": labels[0], "sparsity": 0.0}
+    return paired_difference(study.cells, point, reference, _METRIC)
+
+
+def _name(study: Study, point: Mapping[str, Any]) -> str:
+    has_sparsity = {one.label for one in study.series if one.has_sparsity}
+    sparsity = f" at sparsity {value_label(point['sparsity'])}" if point["series"] in has_sparsity else ""
+    return f"{point['series']}{sparsity}"
+
+
+def _verdict(difference: Estimate) -> str:
+    """Return a paired difference in words, with an honest note where it does not settle the order."""
+    if difference.n < 2:
+        return "not compared (fewer than two shared seeds)"
+    zero = ", interval includes 0" if difference.includes_zero else ""
+    return f"{difference_text(difference)} points (paired over {difference.n} seeds{zero})"
+
+
+def _best(table: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the point of highest mean accuracy among those of at least two seeds."""
+    enough = table[(table["n_ok"] > 1) & table[_METRIC].notna()]
+    return {str(name): value for name, value in enough.loc[enough[_METRIC].idxmax()].items()} if len(enough) else None
+
+
+def _key(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: point[name] for name in POINT}
+
+
+def _best_of_each_alpha(study: Study, summary: pd.DataFrame) -> Iterator[str]:
+    for alpha, here in summary.groupby("alpha", observed=True):
+        best = _best(here)
+        if best is None:
+            yield f"{alpha}: no point has two finished seeds, so no method is called better than another."
+            continue
+        sentence = (
+            f"{alpha}: {_name(study, best)} has the highest mean test accuracy, "
+            f"{100 * best[_METRIC]:.1f} ± {100 * best[f'{_METRIC}_half_width']:.1f} % over {best['n_ok']} seeds"
+        )
+        second = _best(here[here["series"] != best["series"]])
+        if second is not None:
+            difference = paired_difference(study.cells, _key(best), _key(second), _METRIC)
+            sentence += f"; against the next method, {_name(study, second)}, {_verdict(difference)}"
+        yield sentence + "."
+
+
+def _sparse_against_dense(study: Study, summary: pd.DataFrame) -> Iterator[str]:
+    parts = []
+    for alpha, here in summary[summary["sparsity"] > 0].groupby("alpha", observed=True):
+        best = _best(here)
+        difference = against_reference(study, _key(best)) if best else None
+        if best and difference:
+            parts.append(f"{alpha}: {_name(study, best)}, {_verdict(difference)}")
+    if parts:
+        yield f"Most accurate sparse model against {look(REFERENCE).label}: {'; '.join(parts)}."
+
+
+def _flagship_against_baffle(study: Study, cells: pd.DataFrame) -> Iterator[str]:
+    """Compare Fed-NTK + ZO with BAFFLE at the same parameters and the sparsity that curves show."""
+    level = shown_sparsity(cells, study.series)
+    suffixes = {
+        method: {one.label.removeprefix(look(method).label): one.label for one in study.series if one.method == method}
+        for method in ("fed_ntk_zo", "baffle")
+    }
+    shared = [suffix for suffix in suffixes["fed_ntk_zo"] if suffix in suffixes["baffle"]]
+    if level is None or not shared:
+        return
+    flagship, baffle = (suffixes[method][shared[-1]] for method in ("fed_ntk_zo", "baffle"))
+    place = {"dataset": cells["dataset"].iloc[0], "model": cells["model"].iloc[0]}
+    parts = []
+    for alpha in cells["alpha"].cat.remove_unused_categories().cat.categories:
+        first = {**place, "alpha": alpha, "series": flagship, "sparsity": level}
+        difference = paired_difference(cells, first, {**first, "series": baffle, "sparsity": 0.0}, _METRIC)
+        parts.append(f"{alpha}: {_verdict(difference)}")
+    yield f"{flagship} at sparsity {value_label(level)} against {baffle}: {'; '.join(parts)}."
+
+
+def _factor(value: float, reference: float) -> str:
+    if value == reference:
+        return "the same"
+    factor = max(value / reference, reference / value)
+    number = f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
+    return f"{number} times {'less' if value < reference else 'as much'}"
+
+
+def _costs(study: Study, cells: pd.DataFrame) -> Iterator[str]:
+    """Compare BAFFLE, and the cheapest point of all, with dense FedAvg."""
+    summary = points(cells, list(_COSTS), by=("series", "sparsity"))
+    method = summary["series"].astype(str).map({one.label: one.method for one in study.series})
+    dense = summary[(method == REFERENCE) & (summary["n_ok"] > 1)]
+    if len(dense) != 1:
+        return
+    for metric, write in _COSTS.items():
+        reference = float(dense[metric].iloc[0])
+        others = summary[(method != REFERENCE) & (summary["n_ok"] > 1) & (summary[metric] > 0)]
+        if others.empty or not reference > 0:
+            continue
+        chosen = {"lowest of the others": others.loc[others[metric].idxmin()]}
+        baffle = others[method[others.index] == "baffle"]
+        if len(baffle):
+            chosen["BAFFLE's lowest"] = baffle.loc[baffle[metric].idxmin()]
+        parts = [
+            f"{which}: {write(point[metric])} ({_name(study, point)}; {_factor(point[metric], reference)})"
+            for which, point in chosen.items()
+        ]
+        yield f"{METRICS[metric].label}: {look(REFERENCE).label} {write(reference)}; {'; '.join(parts)}."
+
+
+def _origin(cells: pd.DataFrame) -> Iterator[str]:
+    ok = cells[cells["ok"]]
+    estimated = ok[ok["estimator"].notna()]
+    if estimated.empty:
+        return
+    names = "; ".join(_ESTIMATORS.get(name, name) for name in sorted(estimated["estimator"].unique()))
+    simulated = int(estimated["simulated"].fillna(False).astype(bool).sum())
+    yield (
+        f"{len(estimated)} of {len(ok)} finished cells train with zeroth-order estimates ({names}); {simulated} of them are "
+        "marked as simulated. Device memory and FLOPs are metered on the device's own algorithm in every cell."
+    )
+
+
+def findings(study: Study) -> list[Findings]:
+    """Return the findings on each (dataset, model) that has an ok cell."""
+    found = []
+    for (dataset, model), cells in study.cells.groupby(["dataset", "model"], sort=False):
+        if cells["ok"].any():
+            summary = points(cells, [_METRIC])
+            sentences = (
+                *_best_of_each_alpha(study, summary),
+                *_sparse_against_dense(study, summary),
+                *_flagship_against_baffle(study, cells),
+                *_costs(study, cells),
+                *_origin(cells),
+            )
+            found.append(Findings(f"{dataset}, {model}", sentences))
+    return found

@@ -1,0 +1,84 @@
+"""The frame of a figure: a grid of panels, the legend under them, the footnote under that. Sizes in inches."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from plots.style import COLUMN_WIDTH
+
+_TITLE = 0.25
+_LEGEND_ROW = 0.155
+_NOTE_ROW = 0.125
+_GAP = 0.08
+_CHARACTER_WIDTH = 0.057
+_HANDLE_WIDTH = 0.42
+_NARROWEST_PANEL = 2.1
+
+
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure of that width with `count` panels of that height, as many side by side as stay readable."""
+    columns = min(count, max(1, int(width / _NARROWEST_PANEL)))
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for unused in grid[count:]:
+        unused.remove()
+    return figure, list(grid[:count])
+
+
+def side_by_side(width: float, height: float) -> tuple[Figure, Axes, Axes]:
+    """Return a figure with two panels that share rows: beside each other, or stacked at column width."""
+    if width > COLUMN_WIDTH + 0.5:
+        figure = Figure(figsize=(width, height), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
+    else:
+        figure = Figure(figsize=(width, 2 * height), layout="constrained")
+        left, right = figure.subplots(2, 1)
+    return figure, left, right
+
+
+def label_edges(axes: Sequence[Axes], x: str, y: str) -> None:
+    """Label the y axis of the first column's panels and the x axis of those with nothing below."""
+    for panel in axes:
+        place = panel.get_subplotspec()
+        assert place is not None, "every panel comes from a grid"
+        if place.is_first_col():
+            panel.set_ylabel(y)
+        columns = place.get_gridspec().ncols
+        if axes.index(panel) + columns >= len(axes):
+            panel.set_xlabel(x)
+
+
+def frame(figure: Figure, title: str, handles: Sequence[Line2D | Patch], notes: Sequence[str]) -> None:
+    """Add the title above the panels, the legend and the notes below; the figure grows by what they need."""
+    width, height = figure.get_size_inches()
+    names = [str(handle.get_label()) for handle in handles]
+    columns = max(1, min(len(names), int(width / (_HANDLE_WIDTH + _CHARACTER_WIDTH * max(map(len, names), default=1)))))
+    lines = [line for note in notes for line in textwrap.wrap(note, int(width / _CHARACTER_WIDTH))]
+    legend = _LEGEND_ROW * -(-len(names) // columns) + _GAP if names else 0.0
+    below = legend + (_NOTE_ROW * len(lines) + _GAP if lines else 0.0)
+    height += below + _TITLE
+    figure.set_size_inches(width, height)
+    figure.set_layout_engine("constrained", rect=(0, below / height, 1, 1 - below / height))
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    if names:
+        figure.legend(
+            handles=list(handles),
+            loc="upper center",
+            bbox_to_anchor=(0.5, below / height),
+            ncols=columns,
+            frameon=False,
+            borderpad=0,
+            borderaxespad=0.2,
+            columnspacing=1.2,
+            handlelength=2.6,
+        )
+    figure.text(
+        0.01, (below - legend) / height, "\n".join(lines), va="top", fontsize=6.5, color="#444444", linespacing=1.25
+    )

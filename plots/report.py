@@ -1,0 +1,164 @@
+"""The report of a run: one HTML file with everything in it, no network and no script needed to read it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib import rc_context
+
+from bench.metrics import METRICS
+from bench.store import read_command, read_environments, write_atomically
+from plots.figures import Drawn, draw_figures
+from plots.findings import REFERENCE, against_reference, difference_text, findings
+from plots.series import POINT, Study, load_study
+from plots.style import DAGGER, look, theme
+from plots.tables import presentable, summary
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A figure as the report holds it."""
+
+    title: str
+    caption: str
+    alt_text: str
+    source: str
+
+
+def _embedded(drawn: Drawn) -> _Image:
+    buffer = io.BytesIO()
+    with rc_context(theme()):
+        drawn.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    source = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return _Image(drawn.title, drawn.caption, drawn.alt_text, source)
+
+
+def _results(study: Study) -> Iterator[_Table]:
+    """Yield the summary of each (dataset, model), with the paired differences to dense FedAvg where there is one."""
+    for (dataset, model), numbers in summary(study.cells).groupby(["dataset", "model"], sort=False):
+        shown = presentable(numbers).drop(columns=["Dataset", "Model"])
+        differences = [against_reference(study, point) for point in numbers[list(POINT)].to_dict("records")]
+        if any(differences):
+            shown.insert(5, f"Minus {look(REFERENCE).label}, points", [
+                difference_text(difference) if difference else "–" for difference in differences
+            ])  # fmt: skip
+        yield _Table(f"{dataset}, {model}", tuple(shown.columns), tuple(shown.itertuples(index=False, name=None)))
+
+
+def _not_ok(study: Study) -> _Table:
+    """Return the planned cells without a result, one row a point, status and reason."""
+    cells = study.cells[~study.cells["ok"]]
+    groups = cells.assign(reason=cells["reason"].fillna("")).groupby(["status", "reason", *POINT], observed=True)
+    rows = tuple(
+        (
+            status.replace("_", " "),
+            f"{point[0]}, {point[1]}",
+            *(f"{value:g}" if isinstance(value, float) else str(value) for value in point[2:]),
+            ", ".join(str(seed) for seed in sorted(group["seed"])),
+            reason or "no reason recorded",
+            " ".join(group["cell_id"]),
+        )
+        for (status, reason, *point), group in groups
+    )
+    header = ("Status", "Dataset, model", "Clients' labels", "Method", "Sparsity", "Seeds", "Reason", "Cell ids")
+    return _Table("Cells without a result", header, rows)
+
+
+def _protocol(study: Study) -> _Table:
+    """Return the training protocol; values in the order in which cells first show them."""
+    columns = [name for name in study.cells if name.startswith("train.")]
+    rows = []
+    for name in columns:
+        values = [str(value) for value in study.cells[name].dropna().unique()]
+        if values:
+            rows.append((name.removeprefix("train.").replace("_", " "), ", ".join(values)))
+    return _Table("Protocol", ("Setting", "Value"), tuple(rows))
+
+
+def _environments(study: Study, run: Path) -> _Table:
+    ran = study.cells.get("environment", pd.Series(dtype=object)).value_counts()
+    rows = []
+    for name, values in read_environments(run).items():
+        packages = ", ".join(
+            f"{package} {version}" for package, version in values.get("packages", {}).items() if version
+        )
+        machine = ", ".join(str(values[key]) for key in ("processor", "platform") if values.get(key))
+        rows.append((name, str(ran.get(name, 0)), str(values.get("python", "")), packages, machine))
+    return _Table("Environments", ("Environment", "Cells", "Python", "Packages", "Machine"), tuple(rows))
+
+
+def _values(study: Study, column: str) -> list[str]:
+    """Return the distinct values of a column of the records, sorted."""
+    return sorted(study.cells[column].dropna().astype(str).unique()) if column in study.cells else []
+
+
+def _uncounted(study: Study) -> list[tuple[str, str]]:
+    """Return per method the operations that no FLOP counter knew."""
+    if "uncounted_ops" not in study.ok:
+        return []
+    known = study.ok[["method", "uncounted_ops"]].dropna().drop_duplicates()
+    return [(look(row.method).label, row.uncounted_ops) for row in known.itertuples() if row.uncounted_ops]
+
+
+def _counts(study: Study) -> str:
+    counts = study.cells["status"].value_counts()
+    others = ", ".join(f"{n} {str(name).replace('_', ' ')}" for name, n in sorted(counts.items()) if name != "ok")
+    return f"{counts.get('ok', 0)} of {len(study.cells)} planned cells finished" + (f" ({others})." if others else ".")
+
+
+def write_report(run: Path) -> Path:
+    """Write RUN/report.html and return its path; a run without an ok cell gets a report of what went wrong.
+
+    The same records give the same bytes. Raises StoreError for a run that cannot be read.
+    """
+    study = load_study(run)
+    started = _values(study, "started_utc")
+    measured = [row for row in METRICS.values() if study.ok[row.name].notna().any()]
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    ).get_template("report.html.j2")
+    html = page.render(
+        name=run.resolve().name,
+        counts=_counts(study),
+        methods=[look(name).label for name in dict.fromkeys(one.method for one in study.series)],
+        datasets=list(dict.fromkeys(study.cells["dataset"])),
+        models=list(dict.fromkeys(study.cells["model"])),
+        seeds=study.cells["seed"].nunique(),
+        started=" to ".join(dict.fromkeys([started[0], started[-1]])) if started else "",
+        findings=findings(study),
+        tuned=study.tuned,
+        results=list(_results(study)),
+        images=[_embedded(drawn) for drawn in draw_figures(study)],
+        protocol=_protocol(study),
+        not_ok=_not_ok(study),
+        stale=int((study.ok["stale"]).sum()),
+        dagger=DAGGER,
+        metrics=measured,
+        uncounted=_uncounted(study),
+        environments=_environments(study, run),
+        commits=_values(study, "git_commit"),
+        command=read_command(run),
+    )
+    path = run / "report.html"
+    write_atomically(path, html)
+    return path

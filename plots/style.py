@@ -1,0 +1,133 @@
+"""How methods, metrics and numbers look: fixed colours and markers, labels with units and direction, human units."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import seaborn as sns
+
+from bench.metrics import METRICS
+
+FULL_WIDTH = 7.0
+"""Width in inches of a figure over both columns of a paper."""
+COLUMN_WIDTH = 3.3
+"""Width in inches of a figure in one column."""
+DAGGER = "†"
+LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (7, 2, 1, 2, 1, 2)))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn and named."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+SHIPPED = {
+    "fed_ntk_zo": Look("Fed-NTK + ZO", "#D55E00", "o"),
+    "fed_ntk_fedavg": Look("Fed-NTK + FedAvg", "#E69F00", "s"),
+    "baffle": Look("BAFFLE", "#0072B2", "^"),
+    "fedtiny": Look("FedTiny", "#009E73", "D"),
+    "fedmef": Look("FedMef", "#CC79A7", "v"),
+    "feddst": Look("FedDST", "#56B4E9", "P"),
+    "fedavg": Look("FedAvg (dense)", "#1A1A1A", "X"),
+    "fedavg_erk": Look("FedAvg + ERK", "#7F7F7F", "h"),
+}
+"""Okabe and Ito's colour-blind-safe palette, in the order in which legends name the methods."""
+_OTHER_COLOURS = ("#882255", "#332288", "#999933", "#661100", "#44AA99")
+_OTHER_MARKERS = ("<", ">", "p", "d", "8", "*", "H")
+PART_COLOURS = ("#00224E", "#43598A", "#7F7C75", "#A99F73", "#D0BE5E", "#FEE838")
+"""Six steps of cividis for the parts of a peak; no method wears one of them."""
+
+_SHORT_NAMES = {"num_perturbations": "K"}
+
+
+def look(method: str) -> Look:
+    """Return a method's look; one that does not ship gets colour and marker by the hash of its name."""
+    if method in SHIPPED:
+        return SHIPPED[method]
+    number = int(hashlib.sha256(method.encode()).hexdigest(), 16)
+    marker, colour = divmod(number, len(_OTHER_COLOURS))
+    return Look(method, _OTHER_COLOURS[colour], _OTHER_MARKERS[marker % len(_OTHER_MARKERS)])
+
+
+def field_label(column: str, value: object) -> str:
+    """Return a field and its value for a legend: `params.num_perturbations`, 100.0 -> "K=100"."""
+    name = column.split(".", 1)[-1]
+    return f"{_SHORT_NAMES.get(name, name)}={value_label(value)}"
+
+
+def value_label(value: object) -> str:
+    """Return a parameter's value as a reader would write it."""
+    if value is None or value != value:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, int | float) else str(value).replace("_", " ")
+
+
+def axis_label(metric: str, detail: str = "") -> str:
+    """Return a metric's axis label with its unit (accuracies in percent, bytes in ticks) and an arrow to the better end."""
+    row = METRICS[metric]
+    unit = (
+        "%"
+        if is_percent(metric)
+        else ""
+        if row.unit.lower() in ("fraction", *re.findall(r"\w+", row.label.lower()))
+        else row.unit
+    )
+    inside = ", ".join(part for part in (detail, unit) if part)
+    arrow = {"higher": " ↑", "lower": " ↓", "descriptive": ""}[row.direction]
+    return row.label + (f" ({inside})" if inside else "") + arrow
+
+
+def is_percent(metric: str) -> bool:
+    """Return whether a metric, stored as a fraction, is shown in percent."""
+    return METRICS[metric].unit == "fraction" and METRICS[metric].direction == "higher"
+
+
+def _scaled(value: float, base: float, units: tuple[str, ...]) -> str:
+    power = 0 if value < base else min(int(math.log(value, base) + 1e-9), len(units) - 1)
+    number = value / base**power
+    digits = f"{number:,.0f}" if number >= 99.95 or number == round(number) else f"{number:.3g}"
+    return f"{digits} {units[power]}".rstrip()
+
+
+def human_bytes(value: float) -> str:
+    """Return bytes in binary units, three digits: 1536 -> "1.5 KiB"."""
+    return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def human_count(value: float) -> str:
+    """Return a count with an SI prefix, three digits: 2.5e9 -> "2.5 G"."""
+    return _scaled(value, 1000, ("", "k", "M", "G", "T", "P", "E"))
+
+
+def theme() -> dict[str, Any]:
+    """Return matplotlib settings: seaborn's white grid, fonts in points at the printed size, reproducible SVG."""
+    return {
+        **sns.axes_style("whitegrid"),
+        "font.family": ["DejaVu Sans"],
+        "font.size": 8,
+        "axes.labelsize": 8,
+        "axes.titlesize": 8,
+        "figure.titlesize": 9,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "axes.linewidth": 0.6,
+        "axes.edgecolor": "#444444",
+        "grid.linewidth": 0.5,
+        "grid.color": "#DDDDDD",
+        "lines.linewidth": 1.4,
+        "lines.markersize": 4.5,
+        "svg.hashsalt": "fedfore",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+    }

@@ -1,0 +1,154 @@
+"""Tables of a run: the summary over seeds for readers, and every record as one tidy table for other programs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import StoreError
+from bench.store import load_table
+from plots.series import load_study, points
+from plots.style import DAGGER, axis_label, human_bytes, human_count, value_label
+
+_SUMMARY_METRICS = (
+    "test_accuracy", "peak_device_bytes", "device_step_flops", "train_flops_total", "setup_flops_total",
+    "uplink_bytes", "downlink_bytes", "data_passes",
+)  # fmt: skip
+_HEADERS = {
+    "dataset": "Dataset",
+    "model": "Model",
+    "alpha": "Clients' labels",
+    "series": "Method",
+    "sparsity": "Sparsity",
+}
+_UNKNOWN = "–"
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", "α": r"$\alpha$",
+}  # fmt: skip
+
+
+def summary(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a (dataset, model, alpha, series, sparsity) of a study's cells, as numbers.
+
+    `n_ok` and `n_planned` count seeds. Every metric is a mean over the ok seeds in its own unit (accuracy a fraction),
+    `<metric>_half_width` its 95% Student-t half-width, NaN at fewer than two seeds; `stale` marks old records.
+    """
+    return points(cells, _SUMMARY_METRICS)
+
+
+def accuracy_text(mean: float, half_width: float) -> str:
+    """Return an accuracy and its half-width, given as fractions, in percent and points: "91.2 ± 0.8"."""
+    if mean != mean:
+        return _UNKNOWN
+    return f"{100 * mean:.1f}" + (f" ± {100 * half_width:.1f}" if half_width == half_width else "")
+
+
+def presentable(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary as text for people: accuracy in percent, bytes and FLOPs in human units, stale rows marked."""
+
+    def text(metric: str, write: Callable[[float], str]) -> list[str]:
+        return [write(value) if value == value else _UNKNOWN for value in numbers[metric]]
+
+    shown = pd.DataFrame({title: numbers[name].astype(str) for name, title in _HEADERS.items()})
+    shown["Method"] += [f" {DAGGER}" if stale else "" for stale in numbers["stale"]]
+    shown["Sparsity"] = text("sparsity", value_label)
+    shown["Seeds ok / planned"] = [f"{row.n_ok} / {row.n_planned}" for row in numbers.itertuples()]
+    shown[axis_label("test_accuracy")] = [
+        accuracy_text(row.test_accuracy, row.test_accuracy_half_width) for row in numbers.itertuples()
+    ]
+    for metric, write in (
+        ("peak_device_bytes", human_bytes),
+        ("device_step_flops", human_count),
+        ("train_flops_total", human_count),
+        ("uplink_bytes", human_bytes),
+        ("downlink_bytes", human_bytes),
+    ):
+        shown[axis_label(metric)] = text(metric, write)
+    return shown
+
+
+def _markdown(shown: pd.DataFrame) -> str:
+    def line(values: list[str]) -> str:
+        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |\n"
+
+    rows = [line(list(row)) for row in shown.itertuples(index=False, name=None)]
+    return line(list(shown.columns)) + "|" + " --- |" * len(shown.columns) + "\n" + "".join(rows)
+
+
+def _latex(shown: pd.DataFrame) -> str:
+    def line(values: list[str]) -> str:
+        return " & ".join("".join(_LATEX.get(letter, letter) for letter in value) for value in values) + r" \\" + "\n"
+
+    words = len(_HEADERS)
+    rows = [line(list(row)) for row in shown.itertuples(index=False, name=None)]
+    return (
+        f"\\begin{{tabular}}{{{'l' * words}{'r' * (len(shown.columns) - words)}}}\n\\toprule\n"
+        + line(list(shown.columns))
+        + "\\midrule\n"
+        + "".join(rows)
+        + "\\bottomrule\n\\end{tabular}\n"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell of the table as JSON's types; NaN and pandas' missing values become None."""
+    if isinstance(value, list | dict):
+        return value
+    if pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def _json(table: pd.DataFrame) -> str:
+    rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+    return json.dumps(rows, indent=1, allow_nan=False) + "\n"
+
+
+def _flat(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with one type a column: lists as JSON, columns of mixed types as text."""
+    flat = table.copy()
+    for name in flat.columns[flat.dtypes == object]:
+        values = [_plain(value) for value in flat[name]]
+        kinds = {type(value) for value in values if value is not None}
+        if len(kinds) > 1 or kinds & {list, dict}:
+            values = [json.dumps(v) if isinstance(v, list | dict) else None if v is None else str(v) for v in values]
+        flat[name] = pd.Series(values, index=flat.index, dtype=object)
+    return flat
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise StoreError(
+            'Writing Parquet needs the package pyarrow; install it with `pip install "fedfore[parquet]"`, or choose csv.'
+        ) from None
+    buffer = io.BytesIO()
+    _flat(table).to_parquet(buffer, index=False, engine="pyarrow")
+    return buffer.getvalue()
+
+
+_OF_SUMMARY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
+_OF_TABLE: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {
+    "csv": lambda table: _flat(table).to_csv(index=False),
+    "json": _json,
+    "parquet": _parquet,
+}
+FORMATS = (*_OF_SUMMARY, *_OF_TABLE)
+
+
+def render(run: Path, format: str) -> str | bytes:
+    """Return a run as `markdown` or `latex` (the summary) or as `csv`, `json` or `parquet` (one row a planned cell).
+
+    LaTeX needs the package booktabs. Raises StoreError for an unreadable run, or where pyarrow is missing for parquet.
+    """
+    if format in _OF_SUMMARY:
+        return _OF_SUMMARY[format](presentable(summary(load_study(run).cells)))
+    return _OF_TABLE[format](load_table(run))

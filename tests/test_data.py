@@ -1,0 +1,267 @@
+"""Data sets: shapes and constants as described, exact pixels, seeded splits and augmentation, errors that help."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from bench import data
+from bench.data import DATASETS, Dataset, Examples, augment, data_root, download, ensure_present, load, spec
+from bench.data import split_validation as split
+from bench.errors import ConfigError, DataError
+from bench.torchvision_compat import datasets, models
+
+
+def examples(labels: list[int], channels: int = 3) -> Examples:
+    images = torch.randint(256, (len(labels), channels, 32, 32), generator=torch.Generator().manual_seed(0))
+    half = torch.full((channels,), 0.5)
+    return Examples(images.to(torch.uint8), torch.tensor(labels), half, half / 2)
+
+
+def stored(name: str) -> Dataset:
+    try:
+        return load(name)
+    except DataError:
+        pytest.skip(f"{name} is not in {data_root()}: run `fedfore data get {name}`")
+
+
+def test_torchvision_imports_without_compiled_operators():
+    assert datasets.CIFAR10.base_folder == "cifar-10-batches-py"
+    state = torch.get_rng_state()
+    with torch.random.fork_rng(devices=[]):
+        assert models.squeezenet1_1(num_classes=3)(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_data_are_as_described(name):
+    dataset = stored(name)
+    described = spec(name)
+    assert dataset.spec is described
+    for part, size in ((dataset.train, described.num_train), (dataset.test, described.num_test)):
+        assert len(part) == size
+        assert part.images.shape == (size, *described.input_shape)
+        assert part.images.is_contiguous()
+        assert part.images.dtype == torch.uint8
+        assert part.labels.dtype == torch.int64
+        assert part.labels.unique().tolist() == list(range(described.num_classes))
+    planes = dataset.train.images.transpose(0, 1).flatten(1).numpy()
+    assert planes.mean(1, dtype=float) / 255 == pytest.approx(described.mean, abs=6e-5)
+    assert planes.std(1, dtype=float) / 255 == pytest.approx(described.std, abs=6e-5)
+
+
+def test_digits_are_pinned():
+    digits = load("digits")
+    values = (v.numpy().tobytes() for part in (digits.train, digits.test) for v in (part.images, part.labels))
+    assert hashlib.sha256(b"".join(values)).hexdigest()[:16] == "48c4f1a69356b141"
+
+
+def test_digits_split_is_stratified_and_complete():
+    from sklearn.datasets import load_digits
+
+    digits = load("digits")
+    bunch = load_digits()
+    totals = np.bincount(bunch.target)
+    assert np.bincount(digits.test.labels) == pytest.approx(totals / 5, abs=1)
+    assert (np.bincount(digits.train.labels) + np.bincount(digits.test.labels)).tolist() == totals.tolist()
+    every = torch.cat([digits.train.images, digits.test.images]).flatten(1)
+    originals = data._enlarge(torch.from_numpy(bunch.images) * (255 / 16)).flatten(1)
+    assert sorted(every.tolist()) == sorted(originals.tolist())
+
+
+def test_enlarging_by_hand():
+    """8 -> 32 pixels: output column i lies at (2i - 3) / 8 of the input, and is clamped at the borders."""
+    image = torch.zeros(1, 8, 8)
+    image[..., 1] = 240.0
+    row = data._enlarge(image)[0, 0, 16].tolist()
+    assert row[:12] == [0, 0, 30, 90, 150, 210, 210, 150, 90, 30, 0, 0]
+
+
+def test_enlarging_agrees_with_pillow():
+    from PIL import Image
+
+    images = torch.randint(256, (20, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    theirs = [np.asarray(Image.fromarray(i.numpy()).resize((32, 32), Image.Resampling.BILINEAR)) for i in images]
+    assert np.abs(data._enlarge(images)[:, 0].numpy() - np.stack(theirs).astype(int)).max() <= 1
+
+
+def test_enlarging_does_not_depend_on_chunks():
+    images = torch.randint(256, (4099, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    whole = data._enlarge(images)
+    assert torch.equal(whole[4090:], data._enlarge(images[4090:]))
+
+
+def test_batches_are_normalised_floats():
+    some = examples([3, 1, 2])
+    x, y = some.batch(np.array([2, 0]))
+    assert y.tolist() == [2, 3]
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(x, (some.images[[2, 0]] / 255 - 0.5) / 0.25)
+    assert torch.equal(some.batch(torch.tensor([2, 0]))[0], x)
+    assert some.batch(np.array([], dtype=int))[0].shape == (0, 3, 32, 32)
+
+
+def test_each_channel_has_its_own_constants():
+    some = examples([0])
+    some = Examples(some.images, some.labels, torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 4.0]))
+    x, _ = some.batch([0])
+    for channel, (mean, std) in enumerate([(0.1, 1), (0.2, 2), (0.3, 4)]):
+        torch.testing.assert_close(x[0, channel], (some.images[0, channel] / 255 - mean) / std)
+
+
+def test_subsets_are_copies_in_the_given_order():
+    some = examples([5, 6, 7])
+    part = some.subset(np.array([2, 0]))
+    assert part.labels.tolist() == [7, 5]
+    part.images.zero_()
+    assert some.images[2].any()
+    assert part.to("cpu").images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.1, 0.37, 0.5, 0.9])
+def test_validation_split_is_stratified_and_exact(fraction):
+    labels = np.random.default_rng(0).choice(4, 203, p=[0.6, 0.3, 0.08, 0.02])
+    some = examples(labels.tolist(), channels=1)
+    train, validation = split(some, fraction, np.random.default_rng(0))
+    assert len(validation) == round(fraction * 203)
+    assert len(train) + len(validation) == 203
+    taken = np.bincount(validation.labels, minlength=4)
+    assert (np.abs(taken - fraction * np.bincount(labels)) < 1.2).all()
+    together = torch.cat([train.images, validation.images]).flatten(1).tolist()
+    assert sorted(together) == sorted(some.images.flatten(1).tolist())
+
+
+def test_validation_split_follows_its_generator():
+    some = load("digits").train
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002 - the global state is what must not move
+    first, again, other = (split(some, 0.2, np.random.default_rng(seed))[1].images for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 1.5, float("nan"), 0.99])
+def test_impossible_validation_fractions_are_refused(fraction):
+    with pytest.raises(ConfigError, match=r"validation_fraction = .* leaves nothing of 4 examples"):
+        split(examples([0, 1, 0, 1]), fraction, np.random.default_rng(0))
+
+
+def test_augmentation_is_pad_crop_flip():
+    """Each image is one of the 9 x 9 x 2 crops of its reflect-padded, maybe mirrored self, and all of them occur."""
+    image = torch.randn(1, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+    out = augment(image.expand(4000, -1, -1, -1), torch.Generator().manual_seed(1))
+    padded = functional.pad(image, (4, 4, 4, 4), mode="reflect")[0]
+    crops = [padded[:, top : top + 16, left : left + 12] for top in range(9) for left in range(9)]
+    straight = {crop.numpy().tobytes() for crop in crops}
+    mirrored = {crop.flip(2).numpy().tobytes() for crop in crops}
+    found = [crop.numpy().tobytes() for crop in out]
+    assert len(straight | mirrored) == 162
+    assert set(found) == straight | mirrored
+    assert sum(crop in mirrored for crop in found) / 4000 == pytest.approx(0.5, abs=0.04)
+    assert out.is_contiguous()
+
+
+def test_augmentation_follows_its_generator():
+    state = torch.get_rng_state()
+    x = examples([0] * 8).batch(np.arange(8))[0]
+    kept = x.clone()
+    first, again, other = (augment(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(x, kept)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_unknown_names_get_a_suggestion():
+    with pytest.raises(ConfigError, match=r'Unknown data set "cifar_10"\. Did you mean "cifar10"\?'):
+        spec("cifar_10")
+    with pytest.raises(ConfigError, match="Did you mean"):
+        load("fashionmnist")
+
+
+def test_data_root_order(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEDFORE_DATA", "~/somewhere")
+    assert data_root(tmp_path) == tmp_path
+    assert data_root() == Path.home() / "somewhere"
+    monkeypatch.delenv("FEDFORE_DATA")
+    assert data_root() == Path.home() / ".cache" / "fedfore" / "data"
+
+
+def test_digits_need_no_files(tmp_path):
+    ensure_present("digits", tmp_path)
+    download("digits", tmp_path)
+    assert len(load("digits", tmp_path).test) == 360
+    assert not spec("digits").downloadable
+    assert spec("mnist").downloadable
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if DATASETS[name].downloadable])
+def test_missing_and_damaged_files_are_named(name, tmp_path):
+    first = next(iter(spec(name).files))
+    for function in (ensure_present, load):
+        with pytest.raises(DataError) as caught:
+            function(name, tmp_path)
+        assert f"not usable in {tmp_path}: {first} is missing; run `fedfore data get {name}`" in str(caught.value)
+    (tmp_path / first).parent.mkdir(parents=True)
+    (tmp_path / first).write_bytes(b"not an image")
+    for function in (ensure_present, load):
+        with pytest.raises(DataError, match=f"{first} is damaged; run `fedfore data get {name}`"):
+            function(name, tmp_path)
+    (tmp_path / first).unlink()
+    (tmp_path / first).mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        ensure_present(name, tmp_path)
+
+
+def test_file_tables_agree_with_torchvision():
+    for name in ("cifar10", "cifar100"):
+        kind = getattr(datasets, spec(name).torchvision_class)
+        listed = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
+        assert spec(name).files == {f"{kind.base_folder}/{file}": md5 for file, md5 in listed}
+
+
+class FakeMNIST:
+    """Writes the files that are absent, like torchvision's class."""
+
+    fail: Exception | None = None
+
+    def __init__(self, root: Path, download: bool) -> None:
+        assert download
+        if self.fail:
+            raise self.fail
+        (root / "raw").mkdir(parents=True, exist_ok=True)
+        if not (root / "raw" / "images").exists():
+            (root / "raw" / "images").write_bytes(b"good")
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    described = data.replace(spec("mnist"), files={"raw/images": hashlib.md5(b"good").hexdigest()})
+    monkeypatch.setitem(DATASETS, "mnist", described)
+    monkeypatch.setattr(datasets, "MNIST", FakeMNIST)
+
+
+@pytest.mark.usefixtures("fake")
+def test_download_replaces_damaged_files_only(tmp_path):
+    download("mnist", tmp_path)
+    path = tmp_path / "raw" / "images"
+    written = path.stat().st_mtime_ns
+    download("mnist", tmp_path)
+    assert path.stat().st_mtime_ns == written
+    path.write_bytes(b"evil")
+    download("mnist", tmp_path)
+    assert path.read_bytes() == b"good"
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("File not found or corrupted.")])
+def test_failed_downloads_are_data_errors(error, monkeypatch, tmp_path):
+    monkeypatch.setattr(FakeMNIST, "fail", error)
+    with pytest.raises(DataError, match=r'"mnist" could not be downloaded into .*: check the network and the folder'):
+        download("mnist", tmp_path)

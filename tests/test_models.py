@@ -1,0 +1,194 @@
+"""Models: published parameter counts, one spelling for each, and weights from the given generator alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bench.errors import ConfigError
+from bench.models import ACTIVATIONS, CHOICES, MODELS, build, canonical, initialise
+
+CIFAR, MNIST = (3, 32, 32), (1, 32, 32)
+
+
+def count(model: str, input_shape=CIFAR, num_classes=10) -> int:
+    return sum(p.numel() for p in build(model, input_shape, num_classes).parameters())
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_published_parameter_counts():
+    assert count("lenet5") == 62_006
+    assert count("lenet5", MNIST) == 61_706
+    assert count("baffle_lenet") == 27_530
+    assert count("baffle_lenet", MNIST) == 26_730
+
+
+def test_resnet20_parameters_by_hand():
+    first = 3 * 16 * 9
+    stage1 = 6 * 16 * 16 * 9
+    stage2 = 16 * 32 * 9 + 5 * 32 * 32 * 9
+    stage3 = 32 * 64 * 9 + 5 * 64 * 64 * 9
+    shortcuts = 16 * 32 + 32 * 64
+    norms = 2 * (7 * 16 + 6 * 32 + 6 * 64) + 2 * (32 + 64)
+    classifier = 64 * 10 + 10
+    convolutions = first + stage1 + stage2 + stage3 + shortcuts
+    assert count("resnet20") == convolutions + norms + classifier == 272_474
+    assert count("resnet20:norm=group") == count("resnet20:norm=none") == convolutions + classifier
+    assert count("resnet20", CIFAR, 100) == convolutions + norms + 64 * 100 + 100
+
+
+def test_convolutions_are_biased_where_published():
+    for name, biased in (("lenet5", True), ("baffle_lenet", True), ("resnet20", False)):
+        convolutions = [m for m in build(name, CIFAR, 10).modules() if isinstance(m, nn.Conv2d)]
+        assert all((m.bias is not None) is biased for m in convolutions)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("norm", CHOICES["norm"])
+def test_every_option_trains(name, activation, norm):
+    model = build(f"{name}:norm={norm},activation={activation},width=0.5", MNIST, 7)
+    logits = model(torch.randn(2, *MNIST, generator=torch.Generator().manual_seed(0)))
+    logits.square().mean().backward()
+    assert logits.shape == (2, 7)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    kinds = {type(m) for m in model.modules()}
+    assert type(ACTIVATIONS[activation]()) in kinds
+    assert (nn.BatchNorm2d in kinds) is (norm == "batch")
+    assert (nn.GroupNorm in kinds) is (norm == "group")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # inside torch's forward mode
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_in_place_activations_leave_derivatives_right(activation):
+    """The directional derivative agrees between forward mode, reverse mode and a central difference (float64)."""
+    model = build(f"lenet5:norm=group,activation={activation}", MNIST, 10).double()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, *MNIST, generator=generator, dtype=torch.float64)
+    point = {name: p.detach() for name, p in model.named_parameters()}
+    direction = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in point.items()}
+
+    def loss(weights):
+        return torch.func.functional_call(model, weights, (x,)).square().mean()
+
+    _, forward = torch.func.jvp(loss, (point,), (direction,))
+    reverse = sum((g * direction[name]).sum() for name, g in torch.func.grad(loss)(point).items())
+    step = 1e-7
+    high, low = (loss({n: p + s * step * direction[n] for n, p in point.items()}) for s in (1, -1))
+    assert forward.item() == pytest.approx(reverse.item(), rel=1e-9)
+    assert forward.item() == pytest.approx((high - low).item() / (2 * step), rel=1e-4)
+
+
+def test_group_norm_is_baffles():
+    groups = [m for m in build("baffle_lenet", CIFAR, 10).modules() if isinstance(m, nn.GroupNorm)]
+    assert [(m.num_groups, m.num_channels, m.affine) for m in groups] == [(2, 16, False), (4, 64, False)]
+    narrow = [m for m in build("lenet5:norm=group,width=0.5", CIFAR, 10).modules() if isinstance(m, nn.GroupNorm)]
+    assert [(m.num_groups, m.num_channels) for m in narrow] == [(1, 3), (2, 8)]
+
+
+def test_width_scales_hidden_units():
+    twice = build("lenet5:width=2", CIFAR, 10)
+    assert [p.shape[0] for p in twice.parameters() if p.dim() > 1] == [12, 32, 240, 168, 10]
+    assert count("resnet20:width=0.01") > 0
+
+
+def test_modules_are_not_shared():
+    for name in MODELS:
+        model = build(name, CIFAR, 10)
+        assert len(list(model.named_modules())) == len(list(model.named_modules(remove_duplicate=False)))
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("lenet5", "lenet5"),
+        ("lenet5:norm=none", "lenet5"),
+        ("lenet5:width=1", "lenet5"),
+        ("lenet5:width=2.0,norm=batch", "lenet5:norm=batch,width=2"),
+        ("resnet20: norm = group , activation=hardswish", "resnet20:activation=hardswish,norm=group"),
+        ("resnet20:norm=batch,activation=relu", "resnet20"),
+        ("baffle_lenet:width=0.10", "baffle_lenet:width=0.1"),
+    ],
+)
+def test_one_spelling_for_each_model(written, expected):
+    assert canonical(written) == canonical(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("lenet", r'Unknown model "lenet"\. Did you mean "\w*lenet\w*"\?'),
+        ("resnet20:nrom=batch", r'Model "resnet20" has no option "nrom"\. Did you mean "norm"\?'),
+        ("resnet20:norm=bach", r'Model "resnet20" has no norm "bach"\. Did you mean "batch"\?'),
+        ("resnet20:norm", r'"resnet20:norm" cannot be read: write "resnet20:option=value,\.\.\."'),
+        ("resnet20:", r'"resnet20:" cannot be read'),
+        ("resnet20:norm=batch,norm=group", r"each option once"),
+        ("lenet5:width=0", r"width=0 .* positive number"),
+        ("lenet5:width=wide", r"width=wide .* positive number"),
+        ("lenet5:width=nan", r"width=nan .* positive number"),
+    ],
+)
+def test_unusable_names_are_explained(written, sentence):
+    for function in (canonical, lambda model: build(model, CIFAR, 10)):
+        with pytest.raises(ConfigError, match=sentence):
+            function(written)
+
+
+def test_small_images_are_refused():
+    build("lenet5", (1, 16, 16), 10)(torch.zeros(1, 1, 16, 16))
+    with pytest.raises(ConfigError, match="at least 16x16 pixels, not 15x32"):
+        build("lenet5", (1, 15, 32), 10)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_come_from_the_generator_alone(name):
+    state = torch.get_rng_state()
+    model = build(name, CIFAR, 10)
+    same = build(name, CIFAR, 10)
+    initialise(model, torch.Generator().manual_seed(0))
+    assert torch.equal(weights(model), weights(same))
+    initialise(same, torch.Generator().manual_seed(1))
+    assert not torch.equal(weights(model), weights(same))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_initial_weights_are_kaiming_normal():
+    model = build("resnet20", CIFAR, 10)
+    for name, p in model.named_parameters():
+        if p.dim() > 1:
+            deviation = math.sqrt(2 / p[0].numel())
+            assert p.std().item() == pytest.approx(deviation, rel=4 / math.sqrt(2 * p.numel())), name
+            assert abs(p.mean().item()) < 4 * deviation / math.sqrt(p.numel()), name
+        else:
+            assert (p == (0 if name.endswith("bias") else 1)).all(), name
+
+
+def test_initialise_draws_in_parameter_order():
+    model = build("lenet5", MNIST, 10)
+    initialise(model, torch.Generator().manual_seed(9))
+    generator = torch.Generator().manual_seed(9)
+    for p in model.parameters():
+        if p.dim() > 1:
+            draw = torch.empty(p.shape).normal_(generator=generator)
+            torch.testing.assert_close(p.detach(), draw * math.sqrt(2 / p[0].numel()))
+
+
+def test_initialise_resets_a_trained_model():
+    model = build("resnet20:width=0.25", CIFAR, 10)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    model(torch.ones(4, *CIFAR))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1)
+    initialise(model, torch.Generator().manual_seed(0))
+    assert all(torch.equal(value, fresh[name]) for name, value in model.state_dict().items())
+
+
+def test_descriptions_are_one_line():
+    assert all(entry.description and "\n" not in entry.description for entry in MODELS.values())

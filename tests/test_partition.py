@@ -1,0 +1,158 @@
+"""Clients' shares: complete, disjoint, as skewed as asked for, and the same for the same seed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from bench.data import load
+from bench.errors import ConfigError
+from bench.partition import label_skew_tv, parse_alpha, partition
+
+LABELS = np.repeat(np.arange(10), 500)[np.random.default_rng(7).permutation(5000)]
+
+
+def digest(parts: list[np.ndarray]) -> str:
+    return hashlib.sha256(b"|".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()[:16]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 6), min_size=1, max_size=200).map(np.array),
+    clients=st.integers(1, 8),
+    alpha=st.sampled_from(["iid", 0.05, 0.5, 1.0, 100.0, "shards:1", "shards:3"]),
+    min_examples=st.integers(0, 5),
+    seed=st.integers(0, 2**32),
+)
+def test_parts_are_sorted_disjoint_complete_and_large_enough(labels, clients, alpha, min_examples, seed):
+    try:
+        parts = partition(labels, clients, alpha, min_examples, np.random.default_rng(seed))
+    except ConfigError:
+        assume(False)
+    assert len(parts) == clients
+    assert all(len(part) >= min_examples and (np.diff(part) > 0).all() for part in parts)
+    assert all(part.dtype == np.int64 for part in parts)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+
+
+def test_iid_parts_are_equal_in_size():
+    sizes = [len(part) for part in partition(np.zeros(103, int), 10, "iid", 10, np.random.default_rng(0))]
+    assert sorted(sizes) == [10] * 7 + [11] * 3
+
+
+def test_shards_give_few_labels():
+    parts = partition(LABELS, 10, "shards:2", 10, np.random.default_rng(0))
+    assert [len(part) for part in parts] == [500] * 10
+    assert all(len(np.unique(LABELS[part])) <= 2 for part in parts)
+    one = partition(LABELS, 10, "shards:1", 10, np.random.default_rng(0))
+    assert sorted(int(LABELS[part][0]) for part in one) == list(range(10))
+
+
+@pytest.mark.parametrize("alpha", [0.3, 2.0])
+def test_proportions_have_dirichlet_moments(alpha):
+    """A client's share of a class has mean 1/C and variance (1/C)(1 - 1/C) / (C alpha + 1)."""
+    clients, rng = 5, np.random.default_rng(3)
+    shares = [
+        np.bincount(LABELS[part], minlength=10) / 500
+        for _ in range(60)
+        for part in partition(LABELS, clients, alpha, 0, rng)
+    ]
+    assert np.mean(shares) == pytest.approx(1 / clients)
+    assert np.var(shares) == pytest.approx(0.2 * 0.8 / (clients * alpha + 1), rel=0.1)
+
+
+def test_skew_rises_as_alpha_falls():
+    def skew(alpha: str | float) -> float:
+        draws = [partition(LABELS, 10, alpha, 10, np.random.default_rng(seed)) for seed in range(5)]
+        return float(np.mean([label_skew_tv(LABELS, parts, 10) for parts in draws]))
+
+    skews = [skew(alpha) for alpha in (1e4, 100.0, 1.0, 0.1)]
+    assert skews == sorted(skews)
+    assert skews[0] < 0.01
+    assert skews[-1] > 0.6
+    assert skew("iid") < 0.1
+
+
+def test_label_skew_by_hand():
+    labels = np.array([0, 0, 0, 1])
+    # q = (3/4, 1/4). Client 0 (p = 1/2): (1, 0), distance 1/4. Client 1 (p = 1/2): (1/2, 1/2), distance 1/4.
+    assert label_skew_tv(labels, [np.array([0, 1]), np.array([2, 3])], 2) == pytest.approx(0.25)
+    # Sizes 1 and 3: 1/4 x |(0, 1) - q| + 3/4 x |(1, 0) - q| = 1/4 x 3/4 + 3/4 x 1/4.
+    assert label_skew_tv(labels, [np.array([3]), np.array([0, 1, 2])], 2) == pytest.approx(0.375)
+    assert label_skew_tv(labels, [np.arange(4), np.array([], int)], 3) == 0.0
+
+
+@given(seed=st.integers(0, 1000), clients=st.integers(1, 20))
+def test_label_skew_is_bounded(seed, clients):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, 60)
+    parts = [np.flatnonzero(owner) for owner in rng.integers(0, clients, 60) == np.arange(clients)[:, None]]
+    q = np.bincount(labels, minlength=4) / 60
+    assert 0 <= label_skew_tv(labels, parts, 4) <= 1 - (q**2).sum() + 1e-12
+
+
+def test_one_class_a_client_reaches_the_bound():
+    assert label_skew_tv(LABELS, [np.flatnonzero(y == LABELS) for y in range(10)], 10) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_strong_skew_on_digits_is_possible(seed):
+    labels = load("digits").train.labels.numpy()
+    parts = partition(labels, 10, 0.1, 10, np.random.default_rng(seed))
+    assert min(map(len, parts)) >= 10
+    assert label_skew_tv(labels, parts, 10) > 0.4
+
+
+@pytest.mark.parametrize(
+    ("alpha", "golden"),
+    [("iid", "32cc44444309c286"), (0.1, "da2e09cb125b1427"), ("shards:2", "b638262997371e5f")],
+)
+def test_same_seed_same_parts(alpha, golden):
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002 - the global state is what must not move
+    first, again, other = (partition(LABELS, 10, alpha, 10, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert digest(first) == digest(again) == golden
+    assert digest(other) != golden
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("iid", "iid"), (" IID ", "iid"), (1, 1.0), (0.1, 0.1), ("0.10", 0.1), ("shards:02", "shards:2")],
+)
+def test_alpha_has_one_form(value, expected):
+    parsed = parse_alpha(value)
+    assert parsed == expected
+    assert type(parsed) is type(expected)
+    assert parse_alpha(parsed) == parsed
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1.0, math.nan, math.inf, 10**400, True, None, [0.1], "idd", "shards:0", "shards:-1", "shards:", "0", "nan", ""]
+)
+def test_other_alphas_are_refused(value):
+    with pytest.raises(ConfigError, match=r'give "iid", a positive number or "shards:S"'):
+        parse_alpha(value)
+
+
+def test_near_names_are_suggested():
+    with pytest.raises(ConfigError, match=r'Did you mean "iid"\?'):
+        parse_alpha("idd")
+    with pytest.raises(ConfigError, match=r'Did you mean "shards:S"\?'):
+        parse_alpha("shard:2")
+
+
+def test_impossible_shares_say_what_to_change():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ConfigError, match=r"20 training examples cannot give 3 clients 10 each: lower clients"):
+        partition(np.zeros(20, int), 3, "iid", 10, rng)
+    with pytest.raises(ConfigError, match=r"alpha = 0.01 over 10 clients .* min_client_examples = 9 .* raise alpha"):
+        partition(np.repeat(np.arange(2), 50), 10, 0.01, 9, rng)
+    with pytest.raises(ConfigError, match=r"alpha = shards:40 over 2 clients leaves a client \d+ examples"):
+        partition(np.zeros(100, int), 2, "shards:40", 50, rng)
+    with pytest.raises(ConfigError, match=r"clients = 0 cannot be used"):
+        partition(np.zeros(100, int), 0, "iid", 0, rng)
