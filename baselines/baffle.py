@@ -2,37 +2,37 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import nn
 
-from bench.api import Client, ClientContext, Context, Mask, Message, Method, ServerContext, Skip, Update, shares
-from bench.primitives.flat import active_coordinates, flat_parameters
-from bench.primitives.perturbations import Directions
+from bench.api import Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Skip, Update, shares
+from bench.primitives.flat import flat_parameters
+from bench.primitives.gradients import Batch
 from bench.primitives.server_optimizer import ServerAdamConfig, adam_step_
-from bench.primitives.zeroth_order import Batch, ZerothOrderConfig, client_scalars, reconstruct
+from bench.primitives.zeroth_order import Sent, Step, ZerothOrderConfig, check_estimator
 
 
 @dataclass(frozen=True)
 class Config(ZerothOrderConfig, ServerAdamConfig):
-    """Device side: `ZerothOrderConfig`. Server side: `ServerAdamConfig`."""
+    """Device side: `ZerothOrderConfig`. Server side: `ServerAdamConfig`, and:
+
+    weighting: clients count by their `examples` (the paper's p_i) or `equal`ly (the released code's 1/C).
+    """
+
+    weighting: Literal["examples", "equal"] = "examples"
 
 
 class Baffle(Method):
-    """BAFFLE: K forward passes on perturbed weights, K scalars sent back, no backpropagation on a device.
-
-    A round (section 3, algorithm 1): the server sends the model and one seed; every client evaluates K loss
-    differences on one mini-batch along the seed's directions; the server averages the scalars by the clients' shares
-    p_i, rebuilds g_hat from the same directions and takes one Adam step.
-
-    As published: one seed for all clients, weights p_i, no clipping. Not here: the released code's independent
-    directions, per-client clipping, equal weights and moving average. The paper leaves the server's optimizer open;
-    Adam's betas and weight decay are the released code's.
-    """
+    """BAFFLE: K forward passes on perturbed weights, K scalars sent back, no backpropagation on a device."""
 
     Config = Config
     uses: ClassVar = frozenset({"estimator"})
+
+    def check(self, cell: Cell) -> None:
+        check_estimator(cell.estimator, self.config)
 
     def prepare(self, model: nn.Module) -> nn.Module:
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
@@ -47,20 +47,25 @@ class Baffle(Method):
 
     def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
         batches = [Batch(*next(client.batches(steps=1))) for client in clients]
-        directions = self._directions(int(ctx.received["seed"]), ctx)
-        scalars = client_scalars(ctx.cell.estimator, model, batches, directions, self.config, ctx.mask)
-        return [Update(client.num_examples, scalars=s) for client, s in zip(clients, scalars, strict=True)]
+        step = self._step(ctx.cell, int(ctx.received["seed"]), ctx.round)
+        sent = step.send(model, batches, [client.id for client in clients], ctx.mask)
+        return [_update(client, one) for client, one in zip(clients, sent, strict=True)]
 
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
-        sent = torch.stack([update.scalars for update in updates if update.scalars is not None])
-        scalars = torch.tensor(shares(updates), device=sent.device) @ sent
-        weights = flat_parameters(model)
-        directions = self._directions(ctx.seed("perturbation"), ctx)
-        gradient = reconstruct(
-            scalars, directions, self.config.sigma, len(weights), active_coordinates(model, ctx.mask)
-        )
-        adam_step_(weights, gradient, ctx.state, self.config, self.config.lr)
+        step = self._step(ctx.cell, ctx.seed("perturbation"), ctx.round)
+        weights = shares(updates) if self.config.weighting == "examples" else [1 / len(updates)] * len(updates)
+        gradient = step.estimate([_sent(update) for update in updates], weights, ctx.cohort, model, ctx.mask)
+        adam_step_(flat_parameters(model), gradient, ctx.state, self.config, self.config.lr)
         return None
 
-    def _directions(self, seed: int, ctx: Context) -> Directions:
-        return Directions(seed, ctx.round, distribution=self.config.distribution)
+    def _step(self, cell: Cell, seed: int, round: int) -> Step:
+        return Step(cell.estimator or "finite_difference", self.config, seed, round)
+
+
+def _update(client: Client, sent: Sent) -> Update:
+    tensors = {} if sent.gradient is None else {"gradient": sent.gradient}
+    return Update(client.num_examples, scalars=sent.scalars, tensors=tensors, bypass=sent.draw)
+
+
+def _sent(update: Update) -> Sent:
+    return Sent(update.scalars, update.tensors.get("gradient"), update.bypass)

@@ -59,13 +59,15 @@ class Update:
     """What a client sends up.
 
     weights: parameters and float buffers by name, zero where the mask prunes; only active values are encoded.
-    scalars: a vector [K] of real numbers, encoded as float32. num_examples: the size of the client's share.
+    scalars: a vector of real numbers, encoded as float32. num_examples: the size of the client's share.
+    bypass: what a simulating estimator hands to the server beside the wire; allowed where the record says `simulated`.
     """
 
     num_examples: int
     weights: Mapping[str, Tensor] | None = None
     scalars: Tensor | None = None
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    bypass: Any = None
 
 
 def shares(updates: Sequence[Update]) -> list[float]:

@@ -12,7 +12,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 OpenFraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Estimator = Literal["finite_difference", "directional"]
+Estimator = Literal["finite_difference", "directional", "moment", "exact"]
+SIMULATED = frozenset({"moment"})
+"""Estimators whose updates carry, beside what is sent, something that no device could send."""
 
 
 @dataclass(frozen=True)

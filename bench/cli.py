@@ -167,21 +167,22 @@ def _run(options: argparse.Namespace) -> int:
         extend=options.extend,
         timeout_seconds=options.timeout,
     )
-    bar: tqdm[Any] = tqdm(total=0, unit="cell", desc=path.stem, dynamic_ncols=True)
+    bars: list[tqdm[Any]] = []
 
     def start(launched: int, kept: int) -> None:
-        bar.write(f"{len(planned)} cells planned, {kept} already there, {launched} to run in {run}", file=sys.stderr)
-        bar.reset(total=launched)
+        print(f"{len(planned)} cells planned, {kept} already there, {launched} to run in {run}", file=sys.stderr)
+        bars.append(tqdm(total=launched, unit="cell", desc=path.stem, dynamic_ncols=True, disable=not launched))
 
     def done(record: Mapping[str, Any]) -> None:
-        bar.update()
+        bars[0].update()
         if record["status"] not in DONE:
-            bar.write(_failure(run, record), file=sys.stderr)
+            bars[0].write(_failure(run, record), file=sys.stderr)
 
     try:
         records = run_plan(planned, methods, settings, Progress(start, done))
     finally:
-        bar.close()
+        for bar in bars:
+            bar.close()
     print(render(run, "markdown"))
     failures = [record for record in records if record["status"] not in DONE]
     stale = int(load_table(run)["stale"].sum())

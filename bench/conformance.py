@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -76,7 +76,7 @@ def _checks(method: type[Method]) -> Iterator[tuple[str, Callable[[], None]]]:
         yield "dense", lambda: _runs(method, replace(_cell(method), sparsity=0.0))
     if "estimator" in method.uses:
         for estimator in get_args(Estimator):
-            yield f"estimator {estimator}", lambda e=estimator: _runs(method, replace(_cell(method), estimator=e))
+            yield f"estimator {estimator}", partial(_runs, method, replace(_cell(method), estimator=estimator))
 
 
 def _cell(method: type[Method]) -> Cell:

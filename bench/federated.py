@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
-from bench.cell import Cell
+from bench.cell import SIMULATED, Cell
 from bench.data import Dataset, Examples, augment, split_validation
 from bench.errors import ContractError, Diverged
 from bench.evaluation import Evaluation, evaluate
@@ -236,7 +236,9 @@ class Federation:
         data = encode(packet, self.layout, self.active)
         self.totals[ctx.phase].uplink_bytes += len(data)
         got = decode(data, self.layout, self.active, self.device)
-        decoded = Update(got.num_examples, got.model, got.scalars, got.tensors)
+        if update.bypass is not None and self.cell.estimator not in SIMULATED:
+            raise ContractError("bypass", f"{self.method.__name__} hands the server more than it sends over the wire.")
+        decoded = Update(got.num_examples, got.model, got.scalars, got.tensors, update.bypass)
         self.on_update(decoded)
         return decoded
 
@@ -328,7 +330,6 @@ class Federation:
                 device = self.devices[client]
                 model = copy.deepcopy(self.client_model)
                 load_tensors(model, device.model or {})
-                flat_parameters(model)
                 state = copy.deepcopy(device.state)
                 setting = DeviceSetting(
                     self.method, self.cell.params, model.train(), ctx, lambda n: self._metered_client(n, state, ctx.phase)

@@ -56,7 +56,7 @@ def find_matrix(matrix: str) -> Path:
 def read_matrix(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a matrix file and apply `key=value` overrides (`--set`), the values in TOML syntax.
 
-    A bare axis or a dotted key of `params` replaces what the grid has; any other key is a dotted path into the file.
+    An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file.
     """
     try:
         document = tomllib.loads(path.read_text())
@@ -77,7 +77,7 @@ def _override(document: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     blocks = _grid_blocks(document)
-    if key in AXES or any(key in block for block in blocks):
+    if key in AXES or any(key in block for block in blocks) or (isinstance(value, list) and "." in key):
         for block in blocks:
             block[key] = value if isinstance(value, list) else [value]
         return

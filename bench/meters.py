@@ -7,6 +7,7 @@ A device's cost is metered on its real `client_update`, run on a throw-away copy
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import weakref
@@ -25,8 +26,12 @@ from torch.utils.flop_counter import flop_registry
 from bench.api import Client, ClientContext, Method, Update, instantiate
 from bench.masks import Mask, prunable_weights
 from bench.primitives.accounting import Account, account, current_account
+from bench.primitives.flat import flat_parameters
 
 ACCOUNTS: tuple[Account, ...] = ("parameters", "gradients", "activations", "perturbation", "optimizer", "messages")
+ON_DEVICE = ("finite_difference", "directional", "moment")
+"""Estimators that stand for the on-device algorithm `finite_difference`, which is what gets metered."""
+
 CLOCKS = ("train", "setup", "evaluate", "meter", "data")
 
 
@@ -234,9 +239,9 @@ class DeviceSetting:
 
 
 def meter_device(setting: DeviceSetting) -> DeviceCost:
-    """Meter a device's real update (see the module's text). The model of `setting` is left in an undefined state."""
+    """Meter a device's real update (see the module's text)."""
     cell = setting.ctx.cell
-    if cell.estimator is not None:
+    if cell.estimator in ON_DEVICE:
         setting = replace(setting, ctx=replace(setting.ctx, cell=replace(cell, estimator="finite_difference")))
     asked = setting.params.get("num_perturbations")
     runs = []
@@ -274,7 +279,8 @@ def _run(setting: DeviceSetting, batches: int) -> tuple[StepCost, float]:
     """Run one update under the meter; return its cost and the batches it drew."""
     method = instantiate(setting.method, setting.params)
     client: Client = setting.client_of(batches)
-    model, ctx = setting.model, setting.ctx
+    model, ctx = copy.deepcopy(setting.model), setting.ctx
+    flat_parameters(model)
     messages = [*ctx.received.values(), *(ctx.mask.values() if ctx.mask is not None else ())]
     resident: dict[Account, list[Tensor]] = {
         "parameters": [*(p.data for p in model.parameters()), *model.buffers()],
@@ -285,5 +291,4 @@ def _run(setting: DeviceSetting, batches: int) -> tuple[StepCost, float]:
         update: Update = method.client_update(model, client, ctx)
         cost = meter.cost()
         del update
-    model.zero_grad(set_to_none=True)
     return cost, float(client.batches_drawn)

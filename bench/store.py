@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from bench.cell import Cell, cell_from_json, cell_to_json
+from bench.cell import SIMULATED, Cell, cell_from_json, cell_to_json
 from bench.errors import StoreError
 from bench.metrics import METRICS
 from bench.provenance import code_sha256, environment_hash, shipped_method_file
@@ -216,5 +216,6 @@ def identity(cell: Cell) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "cell_id": plain.pop("id"),
         "sparsity_asked": plain.pop("sparsity"),
+        "simulated": cell.estimator in SIMULATED,
         **plain,
     }

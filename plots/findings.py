@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from bench.metrics import METRICS
-from plots.series import POINT, Estimate, Study, paired_difference, points, shown_sparsity
-from plots.style import human_bytes, human_count, look, value_label
+from plots.series import POINT, Estimate, Study, paired_difference, points, records, shown_sparsity
+from plots.style import MINUS, UNKNOWN, human_bytes, human_count, look, value_label
 
 REFERENCE = "fedavg"
 """The dense method that others are compared with."""
@@ -21,6 +21,7 @@ _METRIC = "test_accuracy"
 _COSTS = {"peak_device_bytes": human_bytes, "device_step_flops": human_count, "uplink_bytes": human_bytes}
 _ESTIMATORS = {
     "directional": "directional: the limit of small perturbations, computed from one gradient on the host",
+    "moment": "moment: the same distribution, drawn without the perturbations",
     "finite_difference": "finite differences: the device's own algorithm",
 }
 
@@ -36,8 +37,8 @@ class Findings:
 def difference_text(difference: Estimate) -> str:
     """Return a difference of two accuracies, given as fractions, in points: "-1.2 ± 0.4"."""
     if difference.n < 2:
-        return "–"
-    return f"{100 * difference.mean:+.1f} ± {100 * difference.half_width:.1f}".replace("-", "−")
+        return UNKNOWN
+    return f"{100 * difference.mean:+.1f} ± {100 * difference.half_width:.1f}".replace("-", MINUS)
 
 
 def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None:
@@ -66,7 +67,7 @@ def _verdict(difference: Estimate) -> str:
 def _best(table: pd.DataFrame) -> dict[str, Any] | None:
     """Return the point of highest mean accuracy among those of at least two seeds."""
     enough = table[(table["n_ok"] > 1) & table[_METRIC].notna()]
-    return {str(name): value for name, value in enough.loc[enough[_METRIC].idxmax()].items()} if len(enough) else None
+    return records(enough.nlargest(1, _METRIC))[0] if len(enough) else None
 
 
 def _key(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,10 +142,10 @@ def _costs(study: Study, cells: pd.DataFrame) -> Iterator[str]:
         others = summary[(method != REFERENCE) & (summary["n_ok"] > 1) & (summary[metric] > 0)]
         if others.empty or not reference > 0:
             continue
-        chosen = {"lowest of the others": others.loc[others[metric].idxmin()]}
+        chosen = {"lowest of the others": records(others.nsmallest(1, metric))[0]}
         baffle = others[method[others.index] == "baffle"]
         if len(baffle):
-            chosen["BAFFLE's lowest"] = baffle.loc[baffle[metric].idxmin()]
+            chosen["BAFFLE's lowest"] = records(baffle.nsmallest(1, metric))[0]
         parts = [
             f"{which}: {write(point[metric])} ({_name(study, point)}; {_factor(point[metric], reference)})"
             for which, point in chosen.items()
@@ -158,17 +159,18 @@ def _origin(cells: pd.DataFrame) -> Iterator[str]:
     if estimated.empty:
         return
     names = "; ".join(_ESTIMATORS.get(name, name) for name in sorted(estimated["estimator"].unique()))
-    simulated = int(estimated["simulated"].fillna(False).astype(bool).sum())
+    simulated = int(estimated["simulated"].sum())
     yield (
-        f"{len(estimated)} of {len(ok)} finished cells train with zeroth-order estimates ({names}); {simulated} of them are "
-        "marked as simulated. Device memory and FLOPs are metered on the device's own algorithm in every cell."
+        f"{len(estimated)} of {len(ok)} finished cells train with zeroth-order estimates ({names}); {simulated} of "
+        "them are simulated, which means that their updates carry what no device could send. Device memory and FLOPs "
+        "are metered on the device's own algorithm in every cell."
     )
 
 
 def findings(study: Study) -> list[Findings]:
     """Return the findings on each (dataset, model) that has an ok cell."""
     found = []
-    for (dataset, model), cells in study.cells.groupby(["dataset", "model"], sort=False):
+    for (dataset, model), cells in study.by_setting():
         if cells["ok"].any():
             summary = points(cells, [_METRIC])
             sentences = (

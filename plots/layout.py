@@ -17,24 +17,31 @@ _LEGEND_ROW = 0.155
 _NOTE_ROW = 0.125
 _GAP = 0.08
 _CHARACTER_WIDTH = 0.057
+_NOTE_CHARACTER_WIDTH = 0.052
 _HANDLE_WIDTH = 0.42
 _NARROWEST_PANEL = 2.1
+_WIDEST_PANEL = 4.5
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure of that width with `count` panels of that height, as many side by side as stay readable."""
+    """Return a figure of up to that width with `count` panels, as many side by side as stay readable, `height` high."""
     columns = min(count, max(1, int(width / _NARROWEST_PANEL)))
     rows = -(-count // columns)
-    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    figure = Figure(figsize=(min(width, columns * _WIDEST_PANEL), rows * height), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for unused in grid[count:]:
         unused.remove()
     return figure, list(grid[:count])
 
 
+def is_narrow(width: float) -> bool:
+    """Return whether a figure of that width has no room for two panels with row labels beside each other."""
+    return width < COLUMN_WIDTH + 1.0
+
+
 def side_by_side(width: float, height: float) -> tuple[Figure, Axes, Axes]:
     """Return a figure with two panels that share rows: beside each other, or stacked at column width."""
-    if width > COLUMN_WIDTH + 0.5:
+    if not is_narrow(width):
         figure = Figure(figsize=(width, height), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
     else:
@@ -60,7 +67,7 @@ def frame(figure: Figure, title: str, handles: Sequence[Line2D | Patch], notes: 
     width, height = figure.get_size_inches()
     names = [str(handle.get_label()) for handle in handles]
     columns = max(1, min(len(names), int(width / (_HANDLE_WIDTH + _CHARACTER_WIDTH * max(map(len, names), default=1)))))
-    lines = [line for note in notes for line in textwrap.wrap(note, int(width / _CHARACTER_WIDTH))]
+    lines = [line for note in notes for line in textwrap.wrap(note, int(width / _NOTE_CHARACTER_WIDTH))]
     legend = _LEGEND_ROW * -(-len(names) // columns) + _GAP if names else 0.0
     below = legend + (_NOTE_ROW * len(lines) + _GAP if lines else 0.0)
     height += below + _TITLE

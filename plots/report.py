@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib import rc_context
 
 from bench.metrics import METRICS
 from bench.store import read_command, read_environments, write_atomically
-from plots.figures import Drawn, draw_figures
+from plots.figures import draw_figures
 from plots.findings import REFERENCE, against_reference, difference_text, findings
-from plots.series import POINT, Study, load_study
-from plots.style import DAGGER, look, theme
+from plots.series import POINT, Study, load_study, records
+from plots.style import DAGGER, UNKNOWN, look, themed, value_label
 from plots.tables import presentable, summary
+from plots.view import Drawn
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Image:
 
 def _embedded(drawn: Drawn) -> _Image:
     buffer = io.BytesIO()
-    with rc_context(theme()):
+    with themed():
         drawn.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     source = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return _Image(drawn.title, drawn.caption, drawn.alt_text, source)
@@ -50,12 +50,13 @@ def _embedded(drawn: Drawn) -> _Image:
 
 def _results(study: Study) -> Iterator[_Table]:
     """Yield the summary of each (dataset, model), with the paired differences to dense FedAvg where there is one."""
-    for (dataset, model), numbers in summary(study.cells).groupby(["dataset", "model"], sort=False):
+    for (dataset, model), cells in study.by_setting():
+        numbers = summary(cells)
         shown = presentable(numbers).drop(columns=["Dataset", "Model"])
-        differences = [against_reference(study, point) for point in numbers[list(POINT)].to_dict("records")]
+        differences = [against_reference(study, point) for point in records(numbers[list(POINT)])]
         if any(differences):
             shown.insert(5, f"Minus {look(REFERENCE).label}, points", [
-                difference_text(difference) if difference else "–" for difference in differences
+                difference_text(difference) if difference else UNKNOWN for difference in differences
             ])  # fmt: skip
         yield _Table(f"{dataset}, {model}", tuple(shown.columns), tuple(shown.itertuples(index=False, name=None)))
 
@@ -63,17 +64,24 @@ def _results(study: Study) -> Iterator[_Table]:
 def _not_ok(study: Study) -> _Table:
     """Return the planned cells without a result, one row a point, status and reason."""
     cells = study.cells[~study.cells["ok"]]
-    groups = cells.assign(reason=cells["reason"].fillna("")).groupby(["status", "reason", *POINT], observed=True)
+    keys = ["status", "reason", *POINT]
+    groups = cells.assign(reason=cells["reason"].fillna("no reason recorded")).groupby(keys, observed=True)
+    listed = groups.agg(
+        seeds=("seed", lambda seeds: ", ".join(str(seed) for seed in sorted(seeds))),
+        ids=("cell_id", lambda ids: " ".join(sorted(ids))),
+    ).reset_index()
     rows = tuple(
         (
-            status.replace("_", " "),
-            f"{point[0]}, {point[1]}",
-            *(f"{value:g}" if isinstance(value, float) else str(value) for value in point[2:]),
-            ", ".join(str(seed) for seed in sorted(group["seed"])),
-            reason or "no reason recorded",
-            " ".join(group["cell_id"]),
+            row["status"].replace("_", " "),
+            f"{row['dataset']}, {row['model']}",
+            row["alpha"],
+            row["series"],
+            value_label(row["sparsity"]),
+            row["seeds"],
+            row["reason"],
+            row["ids"],
         )
-        for (status, reason, *point), group in groups
+        for row in records(listed)
     )
     header = ("Status", "Dataset, model", "Clients' labels", "Method", "Sparsity", "Seeds", "Reason", "Cell ids")
     return _Table("Cells without a result", header, rows)
@@ -81,7 +89,7 @@ def _not_ok(study: Study) -> _Table:
 
 def _protocol(study: Study) -> _Table:
     """Return the training protocol; values in the order in which cells first show them."""
-    columns = [name for name in study.cells if name.startswith("train.")]
+    columns = [name for name in map(str, study.cells) if name.startswith("train.")]
     rows = []
     for name in columns:
         values = [str(value) for value in study.cells[name].dropna().unique()]
@@ -112,7 +120,7 @@ def _uncounted(study: Study) -> list[tuple[str, str]]:
     if "uncounted_ops" not in study.ok:
         return []
     known = study.ok[["method", "uncounted_ops"]].dropna().drop_duplicates()
-    return [(look(row.method).label, row.uncounted_ops) for row in known.itertuples() if row.uncounted_ops]
+    return [(look(row["method"]).label, row["uncounted_ops"]) for row in records(known) if row["uncounted_ops"]]
 
 
 def _counts(study: Study) -> str:

@@ -7,7 +7,7 @@ NaN at fewer than two. Only cells with status `ok` enter a mean; the others stay
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from scipy import stats
 
 from bench.errors import StoreError
 from bench.store import load_rounds, load_table
-from plots.style import SHIPPED, field_label, look, value_label
+from plots.style import ALPHA, SHIPPED, field_label, look, value_label
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
@@ -54,6 +54,16 @@ class Study:
         """The cells that ended well."""
         return self.cells[self.cells["ok"]]
 
+    def series_of(self, cells: pd.DataFrame) -> list[Series]:
+        """Return the series that have an ok cell among these cells."""
+        finished = set(cells.loc[cells["ok"], "series"])
+        return [one for one in self.series if one.label in finished]
+
+    def by_setting(self) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+        """Yield the planned cells of each (dataset, model), in the plan's order."""
+        for (dataset, model), cells in self.cells.groupby(["dataset", "model"], sort=False):
+            yield (str(dataset), str(model)), cells
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -86,10 +96,10 @@ def estimate(values: ArrayLike) -> Estimate:
 
 
 def alpha_label(alpha: object) -> str:
-    """Return heterogeneity as a label: "iid", "α = 0.1" (Dirichlet), "shards: 2"."""
+    """Return heterogeneity as a label: "iid", "shards: 2", or Dirichlet's alpha and its value."""
     if isinstance(alpha, str):
         return alpha.replace(":", ": ")
-    return f"α = {value_label(alpha)}"
+    return f"{ALPHA} = {value_label(alpha)}"
 
 
 def _alpha_order(alpha: Any) -> tuple[int, float, str]:
@@ -101,7 +111,7 @@ def _alpha_order(alpha: Any) -> tuple[int, float, str]:
 
 def _telling_apart(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Return a method's varying columns: those that name its series, and those that its points and series determine."""
-    columns = [name for name in cells if name.startswith(("params.", "train."))] + ["estimator"]
+    columns = [name for name in map(str, cells) if name.startswith(("params.", "train."))] + ["estimator"]
     varying = [name for name in columns if cells[name].nunique(dropna=False) > 1]
     point = [name for name in POINT if name != "series"]
     naming = sorted(varying, key=lambda name: (name != "params.num_perturbations", name == "params.lr"))
@@ -173,6 +183,11 @@ def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POIN
         frame[metric] = values.mean()
         frame[f"{metric}_half_width"] = pd.Series(half_width(values.std(), values.count()), index=values.mean().index)
     return frame.reset_index()
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def select(cells: pd.DataFrame, point: Mapping[str, Any]) -> pd.DataFrame:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import seaborn as sns
+from matplotlib import rc_context
 
 from bench.metrics import METRICS
 
@@ -17,6 +19,10 @@ FULL_WIDTH = 7.0
 COLUMN_WIDTH = 3.3
 """Width in inches of a figure in one column."""
 DAGGER = "†"
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
+MINUS = "\N{MINUS SIGN}"
+UNKNOWN = "\N{EN DASH}"
+"""Stands in tables for a value that does not exist."""
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (7, 2, 1, 2, 1, 2)))
 
 
@@ -31,17 +37,17 @@ class Look:
 
 SHIPPED = {
     "fed_ntk_zo": Look("Fed-NTK + ZO", "#D55E00", "o"),
-    "fed_ntk_fedavg": Look("Fed-NTK + FedAvg", "#E69F00", "s"),
+    "fed_ntk_fedavg": Look("Fed-NTK + FedAvg", "#E69F00", "p"),
     "baffle": Look("BAFFLE", "#0072B2", "^"),
     "fedtiny": Look("FedTiny", "#009E73", "D"),
     "fedmef": Look("FedMef", "#CC79A7", "v"),
     "feddst": Look("FedDST", "#56B4E9", "P"),
-    "fedavg": Look("FedAvg (dense)", "#1A1A1A", "X"),
-    "fedavg_erk": Look("FedAvg + ERK", "#7F7F7F", "h"),
+    "fedavg": Look("FedAvg (dense)", "#1A1A1A", "s"),
+    "fedavg_erk": Look("FedAvg + ERK", "#7F7F7F", "<"),
 }
 """Okabe and Ito's colour-blind-safe palette, in the order in which legends name the methods."""
-_OTHER_COLOURS = ("#882255", "#332288", "#999933", "#661100", "#44AA99")
-_OTHER_MARKERS = ("<", ">", "p", "d", "8", "*", "H")
+_OTHER_COLOURS = ("#882255", "#332288", "#999933")
+_OTHER_MARKERS = (">", "d", "8", "*", "H", "X", "h")
 PART_COLOURS = ("#00224E", "#43598A", "#7F7C75", "#A99F73", "#D0BE5E", "#FEE838")
 """Six steps of cividis for the parts of a peak; no method wears one of them."""
 
@@ -73,7 +79,7 @@ def value_label(value: object) -> str:
 
 
 def axis_label(metric: str, detail: str = "") -> str:
-    """Return a metric's axis label with its unit (accuracies in percent, bytes in ticks) and an arrow to the better end."""
+    """Return a metric's axis label with its unit, accuracies in percent, and an arrow to the better end."""
     row = METRICS[metric]
     unit = (
         "%"
@@ -109,9 +115,9 @@ def human_count(value: float) -> str:
     return _scaled(value, 1000, ("", "k", "M", "G", "T", "P", "E"))
 
 
-def theme() -> dict[str, Any]:
-    """Return matplotlib settings: seaborn's white grid, fonts in points at the printed size, reproducible SVG."""
-    return {
+def themed() -> AbstractContextManager[None]:
+    """Return a context of matplotlib settings: seaborn's white grid, fonts in printed points, stable SVG."""
+    settings: Any = {
         **sns.axes_style("whitegrid"),
         "font.family": ["DejaVu Sans"],
         "font.size": 8,
@@ -131,3 +137,4 @@ def theme() -> dict[str, Any]:
         "svg.fonttype": "path",
         "pdf.fonttype": 42,
     }
+    return rc_context(settings)

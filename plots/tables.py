@@ -12,8 +12,8 @@ import pandas as pd
 
 from bench.errors import StoreError
 from bench.store import load_table
-from plots.series import load_study, points
-from plots.style import DAGGER, axis_label, human_bytes, human_count, value_label
+from plots.series import load_study, points, records
+from plots.style import ALPHA, DAGGER, UNKNOWN, axis_label, human_bytes, human_count, value_label
 
 _SUMMARY_METRICS = (
     "test_accuracy", "peak_device_bytes", "device_step_flops", "train_flops_total", "setup_flops_total",
@@ -26,11 +26,10 @@ _HEADERS = {
     "series": "Method",
     "sparsity": "Sparsity",
 }
-_UNKNOWN = "–"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", "α": r"$\alpha$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", UNKNOWN: "--",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", ALPHA: r"$\alpha$",
 }  # fmt: skip
 
 
@@ -46,7 +45,7 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
 def accuracy_text(mean: float, half_width: float) -> str:
     """Return an accuracy and its half-width, given as fractions, in percent and points: "91.2 ± 0.8"."""
     if mean != mean:
-        return _UNKNOWN
+        return UNKNOWN
     return f"{100 * mean:.1f}" + (f" ± {100 * half_width:.1f}" if half_width == half_width else "")
 
 
@@ -54,14 +53,14 @@ def presentable(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a summary as text for people: accuracy in percent, bytes and FLOPs in human units, stale rows marked."""
 
     def text(metric: str, write: Callable[[float], str]) -> list[str]:
-        return [write(value) if value == value else _UNKNOWN for value in numbers[metric]]
+        return [write(value) if value == value else UNKNOWN for value in numbers[metric]]
 
     shown = pd.DataFrame({title: numbers[name].astype(str) for name, title in _HEADERS.items()})
     shown["Method"] += [f" {DAGGER}" if stale else "" for stale in numbers["stale"]]
     shown["Sparsity"] = text("sparsity", value_label)
-    shown["Seeds ok / planned"] = [f"{row.n_ok} / {row.n_planned}" for row in numbers.itertuples()]
+    shown["Seeds ok / planned"] = [f"{row['n_ok']} / {row['n_planned']}" for row in records(numbers)]
     shown[axis_label("test_accuracy")] = [
-        accuracy_text(row.test_accuracy, row.test_accuracy_half_width) for row in numbers.itertuples()
+        accuracy_text(row["test_accuracy"], row["test_accuracy_half_width"]) for row in records(numbers)
     ]
     for metric, write in (
         ("peak_device_bytes", human_bytes),
@@ -107,14 +106,14 @@ def _plain(value: Any) -> Any:
 
 
 def _json(table: pd.DataFrame) -> str:
-    rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+    rows = [{name: _plain(value) for name, value in row.items()} for row in records(table)]
     return json.dumps(rows, indent=1, allow_nan=False) + "\n"
 
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with one type a column: lists as JSON, columns of mixed types as text."""
     flat = table.copy()
-    for name in flat.columns[flat.dtypes == object]:
+    for name in flat.columns[[dtype.kind == "O" for dtype in flat.dtypes]]:
         values = [_plain(value) for value in flat[name]]
         kinds = {type(value) for value in values if value is not None}
         if len(kinds) > 1 or kinds & {list, dict}:
@@ -128,7 +127,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
         import pyarrow  # noqa: F401
     except ImportError:
         raise StoreError(
-            'Writing Parquet needs the package pyarrow; install it with `pip install "fedfore[parquet]"`, or choose csv.'
+            'Writing Parquet needs the package pyarrow; install it with `pip install "fedfore[parquet]"`, or take csv.'
         ) from None
     buffer = io.BytesIO()
     _flat(table).to_parquet(buffer, index=False, engine="pyarrow")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from pathlib import Path
 from urllib.error import URLError
 
@@ -54,6 +55,18 @@ def test_data_are_as_described(name):
     planes = dataset.train.images.transpose(0, 1).flatten(1).numpy()
     assert planes.mean(1, dtype=float) / 255 == pytest.approx(described.mean, abs=6e-5)
     assert planes.std(1, dtype=float) / 255 == pytest.approx(described.std, abs=6e-5)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_what_its_file_says(name):
+    """Rows of 3,072 bytes: the red plane, then green, then blue, each row by row (Krizhevsky's description)."""
+    stored_file = data_root() / next(file for file in spec(name).files if "test" in file)
+    if not stored_file.exists():
+        pytest.skip(f"{name} is not in {data_root()}: run `fedfore data get {name}`")
+    content = pickle.loads(stored_file.read_bytes(), encoding="latin1")
+    images, labels = data._published(spec(name), data_root(), train=False)
+    assert torch.equal(images.flatten(1), torch.from_numpy(content["data"]))
+    assert labels.tolist() == content["labels" if name == "cifar10" else "fine_labels"]
 
 
 def test_digits_are_pinned():

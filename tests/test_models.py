@@ -43,6 +43,25 @@ def test_resnet20_parameters_by_hand():
     assert count("resnet20", CIFAR, 100) == convolutions + norms + 64 * 100 + 100
 
 
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("lenet5", 28 * 28 * 6 * 75 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10),
+        ("baffle_lenet", 32 * 32 * 16 * 75 + 16 * 16 * 64 * 400 + 64 * 10),
+        ("resnet20", 32**2 * (432 + 13_824) + 16**2 * (50_688 + 16 * 32) + 8**2 * (202_752 + 32 * 64) + 64 * 10),
+    ],
+)
+def test_multiplications_by_hand(name, macs):
+    """Weights times output positions: strides, padding and pooling are the published ones."""
+    found = []
+    model = build(name, CIFAR, 10).eval()
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(lambda m, _, y: found.append(m.weight.numel() * y[0, 0].numel()))
+    model(torch.zeros(1, *CIFAR))
+    assert sum(found) == macs
+
+
 def test_convolutions_are_biased_where_published():
     for name, biased in (("lenet5", True), ("baffle_lenet", True), ("resnet20", False)):
         convolutions = [m for m in build(name, CIFAR, 10).modules() if isinstance(m, nn.Conv2d)]
@@ -131,6 +150,7 @@ def test_one_spelling_for_each_model(written, expected):
         ("resnet20:norm=batch,norm=group", r"each option once"),
         ("lenet5:width=0", r"width=0 .* positive number"),
         ("lenet5:width=wide", r"width=wide .* positive number"),
+        ("lenet5:width=inf", r"width=inf .* positive number"),
         ("lenet5:width=nan", r"width=nan .* positive number"),
     ],
 )

@@ -85,6 +85,8 @@ def test_label_skew_by_hand():
     # Sizes 1 and 3: 1/4 x |(0, 1) - q| + 3/4 x |(1, 0) - q| = 1/4 x 3/4 + 3/4 x 1/4.
     assert label_skew_tv(labels, [np.array([3]), np.array([0, 1, 2])], 2) == pytest.approx(0.375)
     assert label_skew_tv(labels, [np.arange(4), np.array([], int)], 3) == 0.0
+    # Examples that no client holds do not count: q = (2/3, 1/3), distances 1/3 (p = 1/3) and 1/6 (p = 2/3).
+    assert label_skew_tv(labels, [np.array([0]), np.array([1, 3])], 2) == pytest.approx(2 / 9)
 
 
 @given(seed=st.integers(0, 1000), clients=st.integers(1, 20))
@@ -132,7 +134,8 @@ def test_alpha_has_one_form(value, expected):
 
 
 @pytest.mark.parametrize(
-    "value", [0, -1.0, math.nan, math.inf, 10**400, True, None, [0.1], "idd", "shards:0", "shards:-1", "shards:", "0", "nan", ""]
+    "value",
+    [0, -1.0, math.nan, math.inf, 10**400, True, None, [0.1], "idd", "shards:0", "shards:-1", "shards:", "nan", ""],
 )
 def test_other_alphas_are_refused(value):
     with pytest.raises(ConfigError, match=r'give "iid", a positive number or "shards:S"'):

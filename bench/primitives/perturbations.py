@@ -99,14 +99,30 @@ class Directions:
         """
         start, stop = span
         with account("perturbation"):
-            low, high = start // LANES, -(-stop // LANES)
             keys = torch.tensor([_signed(self.key(first + i)) for i in range(count)], device=device)
-            counters = torch.arange(low + 1, high + 1, device=device).mul_(_signed(_GAMMA))
-            words = _mix(keys[:, None] + counters)
-            lanes = words.view(torch.int16).view(count, -1)[:, start - low * LANES : stop - low * LANES]
-            if active is not None:
-                lanes = lanes.index_select(1, active)
+            if active is not None and LANES * len(active) < stop - start:
+                lanes = _lanes_at(keys, active + start)
+            else:
+                lanes = _lanes_between(keys, start, stop)
+                lanes = lanes if active is None else lanes.index_select(1, active)
             if self.distribution == "rademacher":
                 return lanes.bitwise_and(1).mul(2).sub(1).to(torch.float32)
             levels = lanes.to(torch.int32).bitwise_and_((1 << TABLE_BITS) - 1)
             return _table(device).index_select(0, levels.view(-1)).view(levels.shape)
+
+
+def _words(keys: Tensor, counters: Tensor) -> Tensor:
+    return _mix(keys[:, None] + (counters + 1).mul_(_signed(_GAMMA)))
+
+
+def _lanes_between(keys: Tensor, start: int, stop: int) -> Tensor:
+    """Return the 16-bit lanes [count, stop - start] of consecutive coordinates: a quarter of a word each."""
+    low, high = start // LANES, -(-stop // LANES)
+    words = _words(keys, torch.arange(low, high, device=keys.device))
+    return words.view(torch.int16).view(len(keys), -1)[:, start - low * LANES : stop - low * LANES]
+
+
+def _lanes_at(keys: Tensor, coordinates: Tensor) -> Tensor:
+    """Return the 16-bit lanes [count, P] of single coordinates: cheaper where fewer than one in four is active."""
+    words = _words(keys, coordinates // LANES)
+    return (words >> (16 * (coordinates % LANES))).to(torch.int16)

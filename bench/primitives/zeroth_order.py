@@ -1,133 +1,191 @@
 """Zeroth-order gradient estimates: what a device sends, and what the server makes of it.
 
 A device sends K scalars, the loss differences along K directions e_k (Feng et al. 2023, BAFFLE, arXiv 2301.12195,
-section 3). The server regenerates the directions and takes g_hat = (1/K) sum_k (scalar_k / sigma) e_k.
+section 3). The server regenerates the directions and takes g_hat = (1/K) sum_k (scalar_k / sigma) e_k. Estimators:
 
-Two estimators give the same scalars up to O(sigma):
+* `finite_difference`: the on-device algorithm, K + 1 (forward) or 2K (central) real forward passes;
+* `directional`: its limit sigma -> 0 on the same directions, scalars sigma (g . e_k), from one backward pass;
+* `moment`: equal to `directional` in distribution, its cost independent of K; its update carries, beside the real
+  scalars, a draw that no device could send (`simulated`);
+* `exact`: a control, the gradient itself through the same server: it separates the noise from the protocol.
 
-* `finite_difference`: the on-device algorithm, K + 1 (forward) or 2K (central) real forward passes on weights that are
-  perturbed and restored in place;
-* `directional`: its limit sigma -> 0 on the same directions, sigma (g . e_k), from one backward pass. It simulates; its
-  run time and memory are not a device's.
-
-Only active coordinates (unmasked weights and all other trainable parameters) are perturbed, never buffers.
+Run time and memory of all but the first are a simulator's, not a device's. Only active coordinates (unmasked weights
+and all other trainable parameters) are perturbed, never buffers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
+from bench.cell import Estimator
+from bench.errors import Skip
 from bench.masks import Mask
-from bench.primitives.accounting import account
+from bench.primitives import moment
+from bench.primitives.finite_difference import Form, Restore, finite_differences
 from bench.primitives.flat import active_coordinates, flat_parameters, select
+from bench.primitives.gradients import Batch, flat_gradient
 from bench.primitives.perturbations import Directions, Distribution
 
 CHUNK = 8
 """Directions generated at a time where many are needed at once; no result depends on it but by rounding."""
 
-BLOCK = 8192
-"""Coordinates that a device perturbs at a time: the size of its perturbation buffer."""
-
 
 @dataclass(frozen=True)
 class ZerothOrderConfig:
-    """The keys of a zeroth-order method's device side.
+    """The keys of a zeroth-order estimate.
 
-    num_perturbations: the papers' K. sigma: the perturbation's size. form: `forward` differences L(w + sigma e) - L(w),
-    or `central` ones (L(w + sigma e) - L(w - sigma e)) / 2. restore: how a device undoes a perturbation, `seed`
-    (regenerate and subtract; no second copy of the weights, rounding drifts by about 1e-7 of a weight) or `copy`.
+    num_perturbations: the papers' K. sigma: the perturbation's size. form, restore: see `finite_differences`.
+    perturbations: `shared` by all clients of a round, or `independent`. clip: whether, and where, a client's estimate
+    is scaled down to an infinity norm of at most `clip_norm`; a `client` rebuilds its own estimate to do so, and a
+    `server` can because it has every client's scalars and the seed, which secure aggregation would forbid.
     """
 
     num_perturbations: PositiveInt = 500
     sigma: PositiveFloat = 1e-4
-    form: Literal["forward", "central"] = "forward"
+    form: Form = "forward"
     distribution: Distribution = "gaussian"
-    restore: Literal["seed", "copy"] = "seed"
+    restore: Restore = "seed"
+    perturbations: Literal["shared", "independent"] = "shared"
+    clip: Literal["none", "client", "server"] = "none"
+    clip_norm: PositiveFloat = 0.3
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One mini-batch: x [B, C, H, W], y [B] class indices."""
+class Sent:
+    """What one client sends for one step: `scalars` [K], or the `gradient` [P] of the exact control.
 
-    x: Tensor
-    y: Tensor
+    `draw` by-passes the wire: the moment estimator's stand-in for the directions.
+    """
 
-    def loss(self, model: nn.Module) -> Tensor:
-        """Return the mean cross-entropy of `model` on the batch."""
-        return cross_entropy(model(self.x), self.y)
-
-
-@torch.no_grad()
-def finite_difference_scalars(
-    model: nn.Module, batch: Batch, directions: Directions, config: ZerothOrderConfig, mask: Mask | None
-) -> Tensor:
-    """Return the K loss differences [K] by real forward passes, perturbing `model` in place, block by block."""
-    vector = flat_parameters(model)
-    blocks = list(_blocks(model, mask))
-    with account("perturbation"):
-        saved = vector.clone() if config.restore == "copy" else None
-
-        def move(k: int, scale: float) -> None:
-            for start, stop, kept in blocks:
-                e = directions.generate(k, 1, (start, stop), None, vector.device)[0]
-                vector[start:stop].add_(e if kept is None else e.mul_(kept), alpha=scale)
-
-    def restore(k: int, scale: float) -> None:
-        with account("perturbation"):
-            if saved is None:
-                move(k, -scale)
-            else:
-                vector.copy_(saved)
-
-    def loss_at(k: int, scale: float) -> Tensor:
-        with account("perturbation"):
-            move(k, scale)
-        loss = batch.loss(model)
-        restore(k, scale)
-        return loss
-
-    base = batch.loss(model) if config.form == "forward" else None
-    scalars = [
-        loss_at(k, config.sigma) - base if base is not None else (loss_at(k, config.sigma) - loss_at(k, -config.sigma)) / 2
-        for k in range(config.num_perturbations)
-    ]
-    return torch.stack(scalars)
+    scalars: Tensor | None = None
+    gradient: Tensor | None = None
+    draw: moment.MomentDraw | None = None
 
 
-def _blocks(model: nn.Module, mask: Mask | None) -> Iterator[tuple[int, int, Tensor | None]]:
-    """Yield (start, stop, kept entries or None) of the flat vector in blocks that lie within one parameter."""
-    offset = 0
-    for name, parameter in model.named_parameters():
-        kept = mask[name].reshape(-1) if mask is not None and name in mask else None
-        for low in range(0, parameter.numel(), BLOCK):
-            high = min(low + BLOCK, parameter.numel())
-            yield offset + low, offset + high, None if kept is None else kept[low:high]
-        offset += parameter.numel()
+def check_estimator(estimator: str | None, config: ZerothOrderConfig) -> None:
+    """Raise Skip where an estimator does not stand for what the configuration asks."""
+    if estimator != "moment":
+        return
+    if config.distribution != "gaussian":
+        raise Skip('the moment estimator is exact for Gaussian perturbations only; use estimator = "directional"')
+    if config.clip != "none":
+        raise Skip("clipping an estimate by its norm is no function of the scalars; use estimator = \"directional\"")
 
 
-def flat_gradient(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the gradient [n] of the batch's loss over all parameters, by backpropagation."""
-    gradients = torch.autograd.grad(batch.loss(model), list(model.parameters()))
-    return torch.cat([g.reshape(-1) for g in gradients])
+@dataclass(frozen=True)
+class Step:
+    """One zeroth-order step: everything that server and devices both know of it."""
+
+    estimator: Estimator
+    config: ZerothOrderConfig
+    seed: int
+    round: int
+    local_step: int = 0
+
+    def directions(self, client: int) -> Directions:
+        """Return the directions of a client: everybody's where they are shared."""
+        own = client + 1 if self.config.perturbations == "independent" else 0
+        return Directions(self.seed, self.round, self.local_step, own, self.config.distribution)
+
+    def send(self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None) -> list[Sent]:
+        """Return what each client sends for its batch, all of them at the weights of `model`, which is left as it was."""
+        config = self.config
+        if self.estimator == "finite_difference":
+            sent = [
+                finite_differences(
+                    model, batch, self.directions(client), config.num_perturbations, config.sigma, config.form,
+                    config.restore, mask,
+                )
+                for client, batch in zip(clients, batches, strict=True)
+            ]  # fmt: skip
+            return self._clipped_scalars(model, sent, clients, mask)
+        active = active_coordinates(model, mask)
+        gradients = torch.stack([select(flat_gradient(model, batch), active) for batch in batches])
+        if self.estimator == "exact":
+            scale = _clip_scale(gradients, config.clip_norm if config.clip == "client" else None)
+            return [Sent(gradient=row) for row in gradients * scale]
+        if self.estimator == "moment":
+            return self._draw(gradients, clients)
+        size = flat_parameters(model).numel()
+        if config.perturbations == "shared":
+            scalars = _project(gradients, self.directions(0), config.num_perturbations, size, active)
+        else:
+            scalars = torch.cat([
+                _project(row[None], self.directions(client), config.num_perturbations, size, active)
+                for client, row in zip(clients, gradients, strict=True)
+            ])  # fmt: skip
+        return self._clipped_scalars(model, list(config.sigma * scalars), clients, mask)
+
+    def estimate(
+        self, sent: Sequence[Sent], shares: Sequence[float], clients: Sequence[int], model: nn.Module, mask: Mask | None
+    ) -> Tensor:
+        """Return g_hat [n], the clients' estimates summed with weights `shares`; zero at inactive coordinates."""
+        active = active_coordinates(model, mask)
+        size = flat_parameters(model).numel()
+        estimates = self._estimates(sent, shares, clients, size, active)
+        if active is None:
+            return estimates
+        return torch.zeros(size, device=estimates.device).index_copy_(0, active, estimates)
+
+    def _estimates(
+        self, sent: Sequence[Sent], shares: Sequence[float], clients: Sequence[int], size: int, active: Tensor | None
+    ) -> Tensor:
+        config = self.config
+        clip = config.clip_norm if config.clip == "server" else None
+        weights = torch.tensor(shares)
+        if self.estimator == "exact":
+            gradients = torch.stack([one.gradient for one in sent if one.gradient is not None])
+            return weights.to(gradients) @ (gradients * _clip_scale(gradients, clip))
+        scalars = torch.stack([one.scalars for one in sent if one.scalars is not None])
+        weights = weights.to(scalars)
+        scalars = scalars / (config.sigma * config.num_perturbations)
+        if self.estimator == "moment":
+            draws = [one.draw for one in sent if one.draw is not None]
+            if config.perturbations == "shared":
+                return draws[0].combine(weights @ scalars)
+            return sum((draw.combine(w * row) for draw, w, row in zip(draws, weights, scalars, strict=True)), weights[0] * 0)
+        if config.perturbations == "shared" and clip is None:
+            return _combine((weights @ scalars)[None], self.directions(0), size, active)[0]
+        if config.perturbations == "shared":
+            each = _combine(scalars, self.directions(0), size, active)
+        else:
+            each = torch.cat([
+                _combine(row[None], self.directions(client), size, active)
+                for client, row in zip(clients, scalars, strict=True)
+            ])  # fmt: skip
+        return weights @ (each * _clip_scale(each, clip))
+
+    def _draw(self, gradients: Tensor, clients: Sequence[int]) -> list[Sent]:
+        count, sigma = self.config.num_perturbations, self.config.sigma
+        if self.config.perturbations == "shared":
+            together = moment.draw(gradients, count, self.directions(0).key(0))
+            return [Sent(sigma * row, draw=together) for row in together.scalars(gradients)]
+        draws = [moment.draw(row[None], count, self.directions(c).key(0)) for c, row in zip(clients, gradients, strict=True)]
+        return [Sent(sigma * one.scalars(row[None])[0], draw=one) for one, row in zip(draws, gradients, strict=True)]
+
+    def _clipped_scalars(
+        self, model: nn.Module, scalars: Sequence[Tensor], clients: Sequence[int], mask: Mask | None
+    ) -> list[Sent]:
+        """Scale each client's scalars so that its own estimate keeps the clip, where the clients do that."""
+        if self.config.clip != "client":
+            return [Sent(one) for one in scalars]
+        plain = replace(self, config=replace(self.config, clip="none"))
+        estimates = [plain.estimate([Sent(s)], [1.0], [c], model, mask) for c, s in zip(clients, scalars, strict=True)]
+        scale = _clip_scale(torch.stack(estimates), self.config.clip_norm)
+        return [Sent(one * factor) for one, factor in zip(scalars, scale, strict=True)]
 
 
-def directional_scalars(
-    model: nn.Module,
-    batches: Sequence[Batch],
-    directions: Directions,
-    config: ZerothOrderConfig,
-    active: Tensor | None,
-) -> Tensor:
-    """Return sigma (g_c . e_k) [C, K] for C clients that share the directions: one backward pass each, one pass over E."""
-    gradients = torch.stack([select(flat_gradient(model, batch), active) for batch in batches])
-    return config.sigma * _project(gradients, directions, config.num_perturbations, flat_parameters(model).numel(), active)
+def _clip_scale(rows: Tensor, norm: float | None) -> Tensor:
+    """Return for every row [C, P] the factor [C, 1] that brings its infinity norm down to `norm`, at most 1."""
+    if norm is None:
+        return torch.ones(len(rows), 1, dtype=rows.dtype, device=rows.device)
+    return (norm / rows.abs().amax(1, keepdim=True).clamp_min(1e-30)).clamp_max(1.0)
 
 
 def _chunks(count: int) -> Iterator[tuple[int, int]]:
@@ -136,35 +194,19 @@ def _chunks(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _project(gradients: Tensor, directions: Directions, count: int, size: int, active: Tensor | None) -> Tensor:
-    """Return G E^T [C, K] for gradients G [C, P], with E [K, P] regenerated in chunks."""
+    """Return G E^T [C, K] for gradients G [C, P], with E [K, P] regenerated in chunks: one pass for all clients."""
     parts = [
-        gradients @ directions.generate(first, number, (0, size), active, gradients.device).T
+        gradients @ directions.generate(first, number, (0, size), active, gradients.device).T.to(gradients.dtype)
         for first, number in _chunks(count)
     ]
     return torch.cat(parts, dim=1)
 
 
-def reconstruct(scalars: Tensor, directions: Directions, sigma: float, size: int, active: Tensor | None) -> Tensor:
-    """Return g_hat [n] = (1/K) sum_k (scalars_k / sigma) e_k, zero at inactive coordinates."""
-    weights = scalars / (sigma * len(scalars))
-    estimate = torch.zeros(size if active is None else len(active), device=scalars.device)
-    for first, number in _chunks(len(scalars)):
-        e = directions.generate(first, number, (0, size), active, scalars.device)
-        estimate.addmv_(e.T, weights[first : first + number])
-    if active is None:
-        return estimate
-    return torch.zeros(size, device=scalars.device).index_copy_(0, active, estimate)
-
-
-def client_scalars(
-    estimator: str | None,
-    model: nn.Module,
-    batches: Sequence[Batch],
-    directions: Directions,
-    config: ZerothOrderConfig,
-    mask: Mask | None,
-) -> list[Tensor]:
-    """Return the scalars [K] that each of C clients sends for its batch, all of them at the weights of `model`."""
-    if estimator == "finite_difference":
-        return [finite_difference_scalars(model, batch, directions, config, mask) for batch in batches]
-    return list(directional_scalars(model, batches, directions, config, active_coordinates(model, mask)))
+def _combine(weights: Tensor, directions: Directions, size: int, active: Tensor | None) -> Tensor:
+    """Return the sums over k of weights_ck e_k, [C, P] for weights [C, K], with E regenerated in chunks."""
+    kept = size if active is None else len(active)
+    sums = torch.zeros(len(weights), kept, dtype=weights.dtype, device=weights.device)
+    for first, number in _chunks(weights.shape[1]):
+        e = directions.generate(first, number, (0, size), active, weights.device).to(weights.dtype)
+        sums.addmm_(weights[:, first : first + number], e)
+    return sums

@@ -1,0 +1,90 @@
+"""The on-device zeroth-order algorithm: real forward passes on weights that are perturbed and restored in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.masks import Mask
+from bench.primitives.accounting import account
+from bench.primitives.flat import flat_parameters
+from bench.primitives.gradients import Batch
+from bench.primitives.perturbations import Directions
+
+Form = Literal["forward", "central"]
+Restore = Literal["seed", "copy"]
+
+BLOCK = 8192
+"""Coordinates that a device perturbs at a time under `restore = "seed"`: the size of its perturbation buffer."""
+
+
+@torch.no_grad()
+def finite_differences(
+    model: nn.Module,
+    batch: Batch,
+    directions: Directions,
+    count: int,
+    sigma: float,
+    form: Form,
+    restore: Restore,
+    mask: Mask | None,
+) -> Tensor:
+    """Return `count` loss differences [K] along the directions, at unmasked weights and all other parameters.
+
+    `forward` differences are L(w + sigma e) - L(w), K + 1 passes; `central` ones (L(w + sigma e) - L(w - sigma e)) / 2,
+    2K passes. `seed` regenerates a perturbation block by block to take it back, `copy` keeps a second copy of the
+    weights.
+    """
+    vector = flat_parameters(model)
+    with account("perturbation"):
+        saved = vector.clone() if restore == "copy" else None
+        kept = _kept_entries(model, mask) if saved is not None and mask is not None else None
+    blocks = list(_blocks(model, mask)) if saved is None else []
+
+    def add_blocks(k: int, scale: float) -> None:
+        for start, stop, inside in blocks:
+            e = directions.generate(k, 1, (start, stop), None, vector.device)[0]
+            vector[start:stop].add_(e if inside is None else e.mul_(inside), alpha=scale)
+
+    def loss_at(k: int, scale: float) -> Tensor:
+        with account("perturbation"):
+            if saved is None:
+                add_blocks(k, scale)
+            else:
+                e = directions.generate(k, 1, (0, len(vector)), None, vector.device)[0]
+                torch.add(saved, e if kept is None else e.mul_(kept), alpha=scale, out=vector)
+        loss = batch.loss(model)
+        if saved is None:
+            with account("perturbation"):
+                add_blocks(k, -scale)
+        return loss
+
+    if form == "forward":
+        base = batch.loss(model)
+        differences = [loss_at(k, sigma) - base for k in range(count)]
+    else:
+        differences = [(loss_at(k, sigma) - loss_at(k, -sigma)) / 2 for k in range(count)]
+    if saved is not None:
+        vector.copy_(saved)
+    return torch.stack(differences)
+
+
+def _kept_entries(model: nn.Module, mask: Mask) -> Tensor:
+    return torch.cat([
+        mask[name].reshape(-1) if name in mask else torch.ones(p.numel(), dtype=torch.bool, device=p.device)
+        for name, p in model.named_parameters()
+    ])  # fmt: skip
+
+
+def _blocks(model: nn.Module, mask: Mask | None) -> Iterator[tuple[int, int, Tensor | None]]:
+    """Yield (start, stop, kept entries or None) of the flat vector in blocks that lie within one parameter."""
+    offset = 0
+    for name, parameter in model.named_parameters():
+        kept = mask[name].reshape(-1) if mask is not None and name in mask else None
+        for low in range(0, parameter.numel(), BLOCK):
+            high = min(low + BLOCK, parameter.numel())
+            yield offset + low, offset + high, None if kept is None else kept[low:high]
+        offset += parameter.numel()

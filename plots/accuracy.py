@@ -1,0 +1,179 @@
+"""The figures of test accuracy: against sparsity, along training, and by series where no method has a sparsity axis."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from bench.metrics import METRICS
+from plots.layout import frame, label_edges, panels
+from plots.series import Series, curve, points, records, select, shown_sparsity
+from plots.style import axis_label, human_bytes, value_label
+from plots.view import Drawn, View, handle, line_style, notes, percent_axis, seeds_sentence
+
+_METRIC = "test_accuracy"
+_SPREAD = f"{_METRIC}_half_width"
+_PANEL_HEIGHT = 2.1
+_ALONG = {
+    "data_passes": "data passes (examples drawn / examples of all clients)",
+    "uplink_bytes": "the encoded bytes sent so far from all clients to the server, setup included (logarithmic)",
+}
+
+
+def _finished_points(view: View) -> pd.DataFrame:
+    summary = points(view.cells, [_METRIC])
+    return summary[summary["n_ok"] > 0]
+
+
+def _limit(panel: Axes, low: float, high: float) -> None:
+    """Set the limits of an accuracy axis around the data, never outside 0 to 1."""
+    pad = 0.06 * max(high - low, 0.02)
+    panel.set_ylim(max(0.0, low - pad), min(1.0, high + pad))
+    percent_axis(panel.yaxis)
+
+
+def _reference_line(panel: Axes, series: Series, row: dict[str, float]) -> None:
+    style = line_style(series)
+    mean, spread = row[_METRIC], row[_SPREAD]
+    panel.axhline(mean, color=style["color"], linestyle=style["linestyle"], linewidth=1.2, zorder=2)
+    if not math.isnan(spread):
+        panel.axhspan(mean - spread, mean + spread, color=style["color"], alpha=0.12, linewidth=0)
+
+
+def accuracy_by_sparsity(view: View) -> Drawn:
+    """Draw accuracy against sparsity, a panel an alpha; methods without the sparsity axis are horizontal lines."""
+    summary = _finished_points(view)
+    curves = [one for one in view.series if one.has_sparsity]
+    lines = [one for one in view.series if not one.has_sparsity]
+    levels = sorted(summary.loc[summary["series"].isin([one.label for one in curves]), "sparsity"].unique())
+    position = {level: -math.log10(1 - level) for level in levels}
+    step = min(np.diff(list(position.values())), default=0.0) or 1.0
+    figure, axes = panels(len(view.alphas), view.width, _PANEL_HEIGHT)
+    for panel, alpha in zip(axes, view.alphas, strict=True):
+        here = summary[summary["alpha"] == alpha]
+        for one in lines:
+            for row in records(select(here, {"series": one.label})):
+                _reference_line(panel, one, row)
+        for index, one in enumerate(curves):
+            own = select(here, {"series": one.label}).sort_values("sparsity")
+            dodge = step * 0.3 * ((index + 0.5) / len(curves) - 0.5)
+            at = own["sparsity"].map(position) + dodge
+            panel.errorbar(
+                at, own[_METRIC], yerr=own[_SPREAD], elinewidth=0.9, capsize=1.8, zorder=3, **line_style(one)
+            )
+        panel.set_title(alpha)
+        panel.xaxis.set_major_locator(FixedLocator(list(position.values())))
+        panel.set_xticklabels([value_label(level) for level in levels])
+        panel.set_xlim(min(position.values()) - 0.5 * step, max(position.values()) + 0.5 * step)
+    spread = summary[_SPREAD].fillna(0.0)
+    _limit(axes[0], (summary[_METRIC] - spread).min(), (summary[_METRIC] + spread).max())
+    label_edges(axes, "Sparsity (log scale of density)", axis_label(_METRIC))
+    legend = [handle(one, view.named(one, view.cells), marker=one.has_sparsity) for one in view.series]
+    frame(figure, view.title, legend, notes(view.cells))
+    reference = " Horizontal lines, with bands: methods without the sparsity axis." if lines else ""
+    return Drawn(
+        f"accuracy-sparsity-{view.slug}",
+        f"Accuracy against sparsity: {view.title}",
+        "Test accuracy of the global model (mean of the last 5 evaluations) against the fraction of prunable weights "
+        f"that are zero, one panel a label distribution. {seeds_sentence(view.cells)} Markers are shifted sideways a "
+        f"little to be told apart.{reference}",
+        f"Chart of test accuracy against sparsity for {', '.join(one.label for one in view.series)}; the table of "
+        "results holds the same numbers.",
+        figure,
+    )
+
+
+def accuracy_by_series(view: View) -> Drawn:
+    """Draw the headline accuracies of a run in which no method has a sparsity axis, a panel an alpha."""
+    summary = _finished_points(view)
+    names = [view.named(one, view.cells) for one in view.series]
+    figure, axes = panels(len(view.alphas), view.width, 0.7 + 0.17 * len(names))
+    for panel, alpha in zip(axes, view.alphas, strict=True):
+        for row, one in enumerate(view.series):
+            own = select(summary, {"alpha": alpha, "series": one.label})
+            style = line_style(one) | {"linestyle": "", "capsize": 1.8, "elinewidth": 1.0}
+            panel.errorbar(own[_METRIC], [row] * len(own), xerr=own[_SPREAD], **style)
+        panel.set_title(alpha)
+        panel.set_yticks(range(len(names)), names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        percent_axis(panel.xaxis)
+    label_edges(axes, axis_label(_METRIC), "")
+    frame(figure, view.title, [], notes(view.cells))
+    return Drawn(
+        f"accuracy-{view.slug}",
+        f"Accuracy: {view.title}",
+        "Test accuracy of the global model (mean of the last 5 evaluations), one panel a label distribution. "
+        + seeds_sentence(view.cells),
+        f"Chart of test accuracy for {', '.join(names)}; the table of results holds the same numbers.",
+        figure,
+    )
+
+
+def _byte_ticks(low: float, high: float) -> list[float]:
+    """Return up to four round byte counts well inside a logarithmic range: 1, 10, 100 of each unit, or more of them."""
+    margin = (high / low) ** 0.06
+    for leading in ((1, 10, 100), (1, 2, 5, 10, 20, 50, 100, 200, 500)):
+        ticks = [digit * 1024.0**power for power in range(5) for digit in leading]
+        inside = [tick for tick in ticks if low * margin <= tick <= high / margin]
+        if len(inside) > 1:
+            break
+    return inside[:: -(-len(inside) // 4)] if inside else [math.sqrt(low * high)]
+
+
+def _byte_axis(panel: Axes, low: float, high: float) -> None:
+    panel.set_xscale("log")
+    panel.set_xlim(low / 1.3, high * 1.5)
+    panel.xaxis.set_major_locator(FixedLocator(_byte_ticks(low / 1.3, high * 1.5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+    panel.xaxis.set_minor_locator(NullLocator())
+
+
+def accuracy_along(view: View, x: str) -> Drawn:
+    """Draw accuracy during training against `x`, data_passes or uplink_bytes (logarithmic), a panel an alpha.
+
+    A series with a sparsity axis is drawn at the one level that `plots.series.shown_sparsity` names.
+    """
+    log = METRICS[x].unit == "bytes"
+    level = shown_sparsity(view.cells, view.series)
+    sparse = view.cells["series"].isin([one.label for one in view.series if one.has_sparsity])
+    shown = view.cells if level is None else view.cells[~sparse | (view.cells["sparsity"] == level)]
+    series = view.study.series_of(shown)
+    figure, axes = panels(len(view.alphas), view.width, _PANEL_HEIGHT)
+    drawn = []
+    for panel, alpha in zip(axes, view.alphas, strict=True):
+        panel.set_title(alpha)
+        for one in series:
+            own = select(shown, {"ok": True, "alpha": alpha, "series": one.label})
+            line = curve(view.study.run, list(own["cell_id"]), x, log=log)
+            if line.empty:
+                continue
+            style = line_style(one)
+            panel.plot(line["x"], line["mean"], markersize=3.5, markevery=[-1], zorder=3, **style)
+            band = (line["mean"] - line["half_width"], line["mean"] + line["half_width"])
+            panel.fill_between(line["x"], *band, color=style["color"], alpha=0.15, linewidth=0)
+            drawn.append(line)
+    if drawn:
+        everything = pd.concat(drawn)
+        upper = everything["mean"] + everything["half_width"].fillna(0.0)
+        _limit(axes[0], everything["mean"].min(), upper.max())
+        for panel in axes:
+            if log:
+                _byte_axis(panel, everything["x"].min(), everything["x"].max())
+            else:
+                panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    label_edges(axes, axis_label(x, "all clients" if log else ""), axis_label(_METRIC))
+    frame(figure, view.title, [handle(one, view.named(one, shown)) for one in series], notes(shown))
+    which = "" if level is None else f" Methods with the sparsity axis are shown at sparsity {value_label(level)}."
+    what = METRICS[x].label.lower()
+    return Drawn(
+        f"accuracy-{x.replace('_', '-')}-{view.slug}",
+        f"Accuracy against {what}: {view.title}",
+        f"Test accuracy of the global model during training against {_ALONG[x]}, one panel a label distribution."
+        f"{which} {seeds_sentence(shown)} The marker stands at the last evaluation.",
+        f"Learning curves of {', '.join(one.label for one in series)} against {what}.",
+        figure,
+    )

@@ -1,0 +1,111 @@
+"""What one set of figures shows, and how a series looks in all of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.axis import Axis
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from plots.series import Series, Study, points
+from plots.style import DAGGER, LINE_STYLES, look
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with what a reader needs beside it: `name` for files, a caption, and a text for who cannot see it."""
+
+    name: str
+    title: str
+    caption: str
+    alt_text: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class View:
+    """The planned cells of one dataset and model, to be drawn `width` inches wide."""
+
+    study: Study
+    dataset: str
+    model: str
+    cells: pd.DataFrame
+    width: float
+
+    @property
+    def title(self) -> str:
+        """The heading of the view's figures."""
+        return f"{self.dataset}, {self.model}"
+
+    @property
+    def slug(self) -> str:
+        """The title as a part of file names."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.dataset}-{self.model}".lower()).strip("-")
+
+    @property
+    def series(self) -> list[Series]:
+        """The series with a finished cell."""
+        return self.study.series_of(self.cells)
+
+    @property
+    def alphas(self) -> list[str]:
+        """The labels of the panels."""
+        return list(self.cells["alpha"].cat.remove_unused_categories().cat.categories)
+
+    def named(self, series: Series, shown: pd.DataFrame) -> str:
+        """Return the legend's name of a series, with a dagger where a shown record is stale."""
+        stale = bool((shown["stale"] & shown["ok"] & (shown["series"] == series.label)).any())
+        return series.label + (f" {DAGGER}" if stale else "")
+
+
+def notes(shown: pd.DataFrame) -> list[str]:
+    """Return the footnotes of a figure of these planned cells: what is missing, what is stale."""
+    missing = shown.loc[~shown["ok"], "status"].value_counts()
+    counts = ", ".join(f"{count} {str(status).replace('_', ' ')}" for status, count in sorted(missing.items()))
+    found = [f"{missing.sum()} of {len(shown)} cells not shown: {counts}."] if len(missing) else []
+    if bool((shown["stale"] & shown["ok"]).any()):
+        found.append(f"{DAGGER} includes records computed with code that has changed since.")
+    return found
+
+
+def seeds_sentence(shown: pd.DataFrame) -> str:
+    """Return what the means and intervals of a figure of these planned cells are over."""
+    counts = points(shown, [])["n_ok"]
+    low, high = int(counts[counts > 0].min()), int(counts.max())
+    if high < 2:
+        return "One seed a point, so there is no interval and no difference between methods can be told from chance."
+    seeds = f"{high} seeds" if low == high else f"{low} to {high} seeds"
+    none = " (none where one seed finished)" if low < 2 else ""
+    return f"Means over {seeds} a point, with 95% Student-t intervals over seeds{none}."
+
+
+def line_style(series: Series) -> dict[str, Any]:
+    """Return a series' line properties; variants of a method differ in line style, then in lightness."""
+    method = look(series.method)
+    paler, dashes = divmod(series.variant, len(LINE_STYLES))
+    white = 1 - 0.6**paler
+    red, green, blue = (white + (1 - white) * part for part in to_rgb(method.colour))
+    colour = to_hex((red, green, blue))
+    return {
+        "color": colour,
+        "marker": method.marker,
+        "markerfacecolor": colour if series.variant == 0 else "white",
+        "linestyle": LINE_STYLES[dashes],
+    }
+
+
+def handle(series: Series, name: str, *, marker: bool = True) -> Line2D:
+    """Return the legend's sample of a series."""
+    return Line2D([], [], **(line_style(series) | ({} if marker else {"marker": ""})), label=name)
+
+
+def percent_axis(axis: Axis) -> None:
+    """Show accuracies, stored as fractions, in percent."""
+    axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))

@@ -1,0 +1,39 @@
+"""What several test files share: a tiny real data set and a way to run one cell of it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+import torch
+
+from bench.api import Method
+from bench.cell import Cell, Protocol
+from bench.data import Dataset, load
+from bench.federated import Federation
+
+torch.set_num_threads(1)
+
+TINY = Protocol(clients=4, batch_size=16, rounds=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_digits() -> Dataset:
+    whole = load("digits")
+    return replace(whole, train=whole.train.subset(torch.arange(160)), test=whole.test.subset(torch.arange(100)))
+
+
+def make_cell(
+    method: type[Method], train: Protocol = TINY, *, given: dict[str, Any] | None = None, **fields: Any
+) -> Cell:
+    fields = {"dataset": "digits", "model": "lenet5", "alpha": "iid", "params": asdict(method.Config(**(given or {}))), **fields}
+    return Cell(method=method.__name__, train=train, **fields)
+
+
+@pytest.fixture
+def federation(tiny_digits: Dataset) -> Callable[..., Federation]:
+    def make(method: type[Method], *args: Any, options: dict[str, Any] | None = None, **fields: Any) -> Federation:
+        cell = make_cell(method, *args, **fields)
+        return Federation(cell, method, tiny_digits, torch.device("cpu"), **(options or {}))
+
+    return make

@@ -1,0 +1,278 @@
+"""The command line, called in this process: what it prints, its exit status, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.cli import FORMATS, LISTS, main
+from bench.data import DATASETS
+from bench.matrix import named_matrices
+from bench.metrics import METRICS
+from bench.models import MODELS
+from bench.provenance import ROOT
+from bench.registry import discover
+
+Refusal = Callable[..., str]
+
+GOOD = "from bench.api import Method\n\n\nclass {name}(Method):\n    '''A method that works.'''\n"
+BROKEN = {
+    "SyntaxError": "def broken(:\n",
+    "ImportError": "import there_is_no_such_module\n",
+    "ImportError of a name": "from bench.api import Metod\n",
+    "no method": "x = 1\n",
+    "two methods": GOOD.format(name="One") + GOOD.format(name="Two"),
+    "unknown axis": GOOD.format(name="Odd") + "    uses = frozenset({'sparsty'})\n",
+    "NameError": "undefined\n",
+    "RuntimeError": "raise RuntimeError('boom')\n",
+    "KeyError": "{}['boom']\n",
+    "ZeroDivisionError": "1 / 0\n",
+    "AssertionError": "assert False, 'boom'\n",
+    "FileNotFoundError": "open('/there/is/no/such/file')\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty folder, so that no run directory lands in the checkout."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Return what a command that succeeds prints."""
+
+    def call(*arguments: str | Path) -> str:
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert (status, err) == (0, "")
+        return out
+
+    return call
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """Return the sentence of a command that must end with status 2 and say nothing else."""
+
+    def call(*arguments: str | Path) -> str:
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert status == 2
+        assert out == ""
+        assert err.startswith("fedfore: ") and err.count("\n") == 1 and err.endswith("\n"), repr(err)
+        return err
+
+    return call
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Path:
+    """Return a folder of plug-ins that holds one good method, `good`."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "good.py").write_text(GOOD.format(name="Good"))
+    return folder
+
+
+def first_words(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines()]
+
+
+# What it prints
+
+
+NAMES: dict[str, Callable[[], Sequence[str]]] = {
+    "methods": lambda: list(discover()),
+    "datasets": lambda: list(DATASETS),
+    "models": lambda: list(MODELS),
+    "metrics": lambda: list(METRICS),
+    "matrices": lambda: list(named_matrices()),
+}
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_a_list_has_a_line_for_every_name_and_says_something_about_each(what: str, printed: Callable[..., str]) -> None:
+    lines = printed("ls", what)
+    assert first_words(lines) == list(NAMES[what]())
+    assert all(len(line.split()) > 2 for line in lines.splitlines())
+
+
+def test_the_plan_of_the_quick_matrix_has_thirty_different_cells(printed: Callable[..., str]) -> None:
+    *lines, total = printed("plan").splitlines()
+    assert len({line.split()[0] for line in lines}) == len(lines) == 30
+    assert total == "30 cells, 0 of them skipped"
+    assert printed("plan", "quick").splitlines()[-1] == total
+
+
+def test_the_plan_follows_overrides_and_names_what_is_skipped_and_why(printed: Callable[..., str]) -> None:
+    lines = printed("plan", "--set", "seed=[7]", "--set", "alpha=iid", "--set", "model=lenet5:norm=batch").splitlines()
+    assert lines[-1] == "5 cells, 1 of them skipped"
+    assert all("seed=7" in line and "alpha=iid" in line for line in lines[:-1])
+    (skipped,) = (line for line in lines if "skipped: " in line)
+    assert skipped.startswith("baffle-") and "norm=group" in skipped
+
+
+def test_planning_writes_nothing(printed: Callable[..., str]) -> None:
+    printed("plan")
+    assert list(Path().iterdir()) == []
+
+
+def test_the_environment_is_json_without_names_of_hosts_users_or_paths(printed: Callable[..., str]) -> None:
+    text = printed("env")
+    values = json.loads(text)
+    assert {"python", "packages", "platform", "processor", "cpus", "git_commit"} <= set(values)
+    assert values["packages"]["torch"]
+    words = set(re.findall(r"[\w.-]+", text))
+    assert not {platform.node(), getpass.getuser()} & words
+    assert not re.search(r"(?<!\w)/\w", text) and str(ROOT) not in text
+
+
+def test_a_format_of_show_excludes_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["show", ".", *(f"--{name}" for name in FORMATS)])
+    assert caught.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "0"], ["run", "--workers", "x"]]
+)
+def test_arguments_that_cannot_be_read_end_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2 and "usage: fedfore" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "ls", "check", "show", "plot", "report", "data", "env"])
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0 and f"usage: fedfore {verb}" in capsys.readouterr().out
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_an_unknown_matrix_is_answered_with_the_near_name(verb: str, refusal: Refusal) -> None:
+    assert 'no matrix file "quik"' in refusal(verb, "quik") and 'Did you mean "quick"?' in refusal(verb, "quik")
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_a_file_that_is_no_toml_is_named(verb: str, tmp_path: Path, refusal: Refusal) -> None:
+    (tmp_path / "bad.toml").write_text("[grid\n")
+    assert "bad.toml is no valid TOML" in refusal(verb, tmp_path / "bad.toml")
+
+
+def test_a_bad_value_in_a_matrix_is_one_sentence(refusal: Refusal) -> None:
+    assert "[0, 1)" in refusal("plan", "--set", "sparsity=[2.0]")
+    assert 'Did you mean "clients"?' in refusal("run", "--set", "train.clints=3")
+
+
+def test_data_that_are_not_there_are_named_with_the_command_that_gets_them(tmp_path: Path, refusal: Refusal) -> None:
+    asked = ("run", "--set", "dataset=cifar10", "--data-dir", tmp_path, "--out", tmp_path / "run")
+    assert "`fedfore data get cifar10`" in refusal(*asked)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cpu cuda", ""])
+def test_a_device_that_cannot_be_used_is_one_sentence(device: str, tmp_path: Path, refusal: Refusal) -> None:
+    assert f"--device {device} cannot be used here" in refusal("run", "--device", device, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_method_to_check_is_answered_with_the_near_name(refusal: Refusal) -> None:
+    assert 'Did you mean "fedavg"?' in refusal("check", "fedavgg")
+
+
+def test_an_unknown_data_set_to_get_is_answered_with_the_near_name(tmp_path: Path, refusal: Refusal) -> None:
+    assert 'Did you mean "cifar10"?' in refusal("data", "get", "cifar", "--data-dir", tmp_path)
+
+
+@pytest.mark.parametrize("verb", ["show", "plot", "report"])
+def test_a_folder_without_a_plan_is_no_run(verb: str, tmp_path: Path, refusal: Refusal) -> None:
+    assert "is no run directory of fedfore" in refusal(verb, tmp_path)
+    assert "is no run directory of fedfore" in refusal(verb, tmp_path / "nowhere")
+
+
+def test_a_run_directory_that_is_a_file_is_one_sentence(tmp_path: Path, refusal: Refusal) -> None:
+    (tmp_path / "file").write_text("")
+    assert "Cannot write to" in refusal("run", "--out", tmp_path / "file")
+
+
+def test_another_plan_on_a_run_is_one_sentence(tmp_path: Path, refusal: Refusal) -> None:
+    (tmp_path / "plan.json").write_text('{"schema_version": 1, "command": "x", "cells": []}')
+    assert "--extend" in refusal("run", "--out", tmp_path)
+
+
+def test_a_matrix_without_cells_is_one_sentence(tmp_path: Path, refusal: Refusal) -> None:
+    (tmp_path / "empty.toml").write_text("")
+    assert "needs a [grid] table" in refusal("plan", tmp_path / "empty.toml")
+
+
+# Plug-ins
+
+
+def test_a_good_plug_in_is_listed_and_planned(plugins: Path, printed: Callable[..., str]) -> None:
+    assert "[plugin] A method that works." in printed("ls", "methods", "--plugins", plugins)
+    assert printed("plan", "--plugins", plugins, "--set", "method=good").endswith("6 cells, 0 of them skipped\n")
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_plug_in_hides_no_other_and_using_it_is_one_sentence(
+    kind: str, plugins: Path, printed: Callable[..., str], refusal: Refusal
+) -> None:
+    (plugins / "bad.py").write_text(BROKEN[kind])
+    lines = printed("ls", "methods", "--plugins", plugins).splitlines()
+    assert set(discover()) | {"good", "bad"} == {line.split()[0] for line in lines}
+    (bad,) = (line for line in lines if line.startswith("bad "))
+    assert "cannot be used" in bad and str(plugins / "bad.py") in bad
+    printed("plan", "--plugins", plugins, "--set", "method=good")
+    assert str(plugins / "bad.py") in refusal("plan", "--plugins", plugins, "--set", "method=bad")
+
+
+@pytest.mark.parametrize(("kind", "line"), [("SyntaxError", 1), ("ImportError", 1), ("RuntimeError", 1)])
+def test_the_line_that_breaks_a_plug_in_is_named(kind: str, line: int, plugins: Path, refusal: Refusal) -> None:
+    (plugins / "bad.py").write_text("# A comment.\n" + BROKEN[kind])
+    assert f"line {line + 1})" in refusal("plan", "--plugins", plugins, "--set", "method=bad")
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["@dataclass(frozen=True)\n    class Config:\n        lr: float\n", "class Config:\n        lr = 1.0\n"],
+    ids=["no default", "no dataclass"],
+)
+def test_a_plug_in_whose_config_cannot_be_made_is_one_sentence(config: str, plugins: Path, refusal: Refusal) -> None:
+    (plugins / "bad.py").write_text(f"from dataclasses import dataclass\n{GOOD.format(name='Bad')}\n    {config}")
+    assert "bad" in refusal("plan", "--plugins", plugins, "--set", "method=bad")
+
+
+def test_checking_a_broken_plug_in_says_why_and_ends_with_one(
+    plugins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugins / "bad.py").write_text(BROKEN["ImportError"])
+    assert main(["check", "bad", "--plugins", str(plugins)]) == 1
+    assert re.match(r"broken +bad +import: .*there_is_no_such_module", capsys.readouterr().out)
+
+
+def test_two_methods_of_one_name_are_one_sentence_with_both_files(plugins: Path, refusal: Refusal) -> None:
+    (plugins / "fedavg.py").write_text(GOOD.format(name="Mine"))
+    clash = refusal("ls", "methods", "--plugins", plugins)
+    assert 'Two methods are called "fedavg"' in clash
+    assert str(plugins / "fedavg.py") in clash and str(ROOT / "baselines" / "fedavg.py") in clash
+
+
+def test_a_folder_of_plug_ins_that_is_not_there_is_one_sentence(tmp_path: Path, refusal: Refusal) -> None:
+    assert "is no folder" in refusal("ls", "methods", "--plugins", tmp_path / "nowhere")
+
+
+def test_files_that_begin_with_an_underscore_are_no_methods(plugins: Path, printed: Callable[..., str]) -> None:
+    (plugins / "_helpers.py").write_text(BROKEN["SyntaxError"])
+    assert "_helpers" not in printed("ls", "methods", "--plugins", plugins)

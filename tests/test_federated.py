@@ -1,0 +1,165 @@
+"""The loop: degenerate equalities, what is counted, and that methods meet the same splits, weights and batches."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from baselines.baffle import Baffle
+from baselines.fedavg import FedAvg
+from baselines.fedavg_erk import FedAvgERK
+from bench.api import Method, ServerContext, Update
+from bench.cell import Protocol
+from bench.errors import Diverged
+from bench.federated import Federation, Result
+from bench.masks import erk_densities, exact_counts, prunable_shapes
+from bench.primitives.flat import flat_parameters, model_tensors
+from tests.conftest import TINY
+from tests.plugins.fedprox import FedProx
+
+Make = Callable[..., Federation]
+ONE_STEP = {"local_steps": 1}
+
+
+def weights(result: Result) -> torch.Tensor:
+    return flat_parameters(result.model)
+
+
+def test_one_client_with_the_full_batch_is_centralised_sgd(federation: Make) -> None:
+    train = Protocol(clients=1, batch_size=160, rounds=3)
+    made = federation(FedAvg, train, given={"lr": 0.1, "momentum": 0.9})
+    reference = federation(FedAvg, train).model
+    x, y = made.train.batch(torch.arange(160))
+    for _ in range(3):
+        gradients = torch.autograd.grad(cross_entropy(reference(x), y), list(reference.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(reference.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
+    torch.testing.assert_close(weights(made.run()), flat_parameters(reference), rtol=1e-4, atol=1e-6)
+
+
+def test_fedsgd_steps_along_the_share_weighted_mean_gradient(federation: Make) -> None:
+    train = Protocol(clients=3, batch_size=160, rounds=1, min_client_examples=5)
+    made = federation(FedAvg, train, given={"lr": 0.1, **ONE_STEP}, alpha=1.0)
+    before = flat_parameters(made.model).clone()
+    expected = torch.zeros_like(before)
+    for part in made.parts:
+        x, y = made.train.batch(torch.from_numpy(part))
+        gradients = torch.autograd.grad(cross_entropy(made.model(x), y), list(made.model.parameters()))
+        expected += len(part) / 160 * torch.cat([g.reshape(-1) for g in gradients])
+    torch.testing.assert_close(weights(made.run()), before - 0.1 * expected, rtol=1e-4, atol=1e-6)
+
+
+def test_fedprox_with_mu_zero_is_fedavg(federation: Make) -> None:
+    dense = weights(federation(FedAvg).run())
+    torch.testing.assert_close(weights(federation(FedProx, given={"mu": 0.0}).run()), dense, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(weights(federation(FedProx, given={"mu": 10.0}).run()), dense, rtol=1e-3)
+
+
+def test_a_static_mask_of_sparsity_zero_is_fedavg_bit_for_bit(federation: Make) -> None:
+    assert torch.equal(weights(federation(FedAvgERK, sparsity=0.0).run()), weights(federation(FedAvg).run()))
+
+
+def test_a_static_mask_keeps_exactly_the_erk_counts_to_the_end(federation: Make) -> None:
+    result = federation(FedAvgERK, sparsity=0.9).run()
+    shapes = prunable_shapes(result.model)
+    assert result.mask is not None
+    assert result.mask.layer_kept == exact_counts(shapes, erk_densities(shapes, 0.1))
+    for name, weight in model_tensors(result.model).items():
+        if name in result.mask:
+            assert torch.equal(weight != 0, result.mask[name])
+
+
+def test_methods_meet_the_same_split_weights_and_first_batch(federation: Make) -> None:
+    made = [federation(method, alpha=0.5, seed=3) for method in (FedAvg, Baffle)]
+    for one, other in zip(made[0].parts, made[1].parts, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert torch.equal(flat_parameters(made[0].model), flat_parameters(made[1].model))
+    batches = [next(m.devices[0].clients["train"].batches(steps=1))[0] for m in made]
+    assert torch.equal(batches[0], batches[1])
+
+
+def test_a_repeated_cell_is_bit_identical_and_a_seed_changes_it(federation: Make) -> None:
+    first, second, other = (federation(FedAvg, seed=seed).run() for seed in (1, 1, 2))
+    assert torch.equal(weights(first), weights(second))
+    assert [p.test.loss for p in first.points] == [p.test.loss for p in second.points]
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_bytes_are_those_of_encoded_messages_counted_once_a_receiver(federation: Make) -> None:
+    train = Protocol(clients=4, participation=0.5, batch_size=16, rounds=3)
+    totals = federation(FedAvg, train).run().totals["train"]
+    message = 4 * 61_706 + 8 + 1
+    assert totals.client_rounds == 6
+    assert totals.downlink_bytes == totals.uplink_bytes == 6 * message
+
+
+def test_the_mask_is_charged_once_a_client(federation: Make) -> None:
+    result = federation(FedAvgERK, sparsity=0.8).run()
+    assert result.mask is not None
+    dense_values = 61_706 - result.mask.size
+    message = 4 * (result.mask.kept + dense_values) + 9
+    assert result.totals["train"].downlink_bytes == 8 * message + 4 * -(-result.mask.size // 8)
+
+
+def test_a_zeroth_order_client_sends_k_scalars_and_receives_the_model_and_a_seed(federation: Make) -> None:
+    totals = federation(Baffle, given={"num_perturbations": 7}, estimator="directional").run().totals["train"]
+    assert totals.uplink_bytes == 8 * (4 * 7 + 4 + 9)
+    assert totals.downlink_bytes == 8 * (4 * 61_706 + 9 + 1 + len("seed") + 2 + 8)
+
+
+@pytest.mark.parametrize("budget", [{"rounds": 5}, {"data_passes": 2.0}])
+def test_the_budget_is_kept_and_evaluated_at_its_end(federation: Make, budget: dict[str, float]) -> None:
+    train = Protocol(clients=4, batch_size=16, **budget)  # type: ignore[arg-type]
+    result = federation(FedAvg, train, given=ONE_STEP).run()
+    last = result.points[-1]
+    assert result.points[0].round == 0
+    assert last.round == result.totals["train"].rounds == (5 if "rounds" in budget else 6)
+    if "data_passes" in budget:
+        assert last.data_passes >= 2.0 > result.points[-2].data_passes
+
+
+def test_no_example_is_dropped_in_an_epoch(federation: Make) -> None:
+    client = federation(FedAvg, replace(TINY, clients=3, batch_size=16)).devices[0].clients["train"]
+    drawn = [x for x, _ in client.batches(epochs=1)]
+    assert sum(len(x) for x in drawn) == client.num_examples == client.examples_drawn
+    assert len({bytes(image.numpy().tobytes()) for x in drawn for image in x}) > client.num_examples - 3
+    steps = [len(x) for x, _ in client.batches(steps=len(drawn))]
+    assert steps == [len(x) for x in drawn]
+
+
+def test_a_non_finite_weight_ends_the_cell_with_its_round(federation: Make) -> None:
+    with pytest.raises(Diverged, match=r"train round [01]"):
+        federation(FedAvg, given={"lr": 1e12}).run()
+
+
+def test_the_headline_accuracy_is_of_the_evaluation_weights(federation: Make) -> None:
+    class Frozen(Method):
+        """Evaluates zeros."""
+
+        def evaluation_weights(self, model: nn.Module, ctx: ServerContext) -> dict[str, torch.Tensor]:
+            return {name: torch.zeros_like(value) for name, value in model_tensors(model).items()}
+
+    losses = [point.test.loss for point in federation(Frozen).run().points]
+    np.testing.assert_allclose(losses, np.log(10), rtol=1e-6)
+
+
+def test_a_client_keeps_what_it_last_received_when_no_model_is_sent(federation: Make) -> None:
+    class Once(Method):
+        """Sends the model in the first round only; clients report a fingerprint of what they hold."""
+
+        def broadcast(self, model: nn.Module, ctx: ServerContext):  # type: ignore[no-untyped-def]
+            return super().broadcast(model, ctx) if ctx.round == 0 else replace(super().broadcast(model, ctx), model=False)
+
+        def client_update(self, model: nn.Module, client, ctx) -> Update:  # type: ignore[no-untyped-def]
+            seen.append(float(flat_parameters(model).double().sum()))
+            return super().client_update(model, client, ctx)
+
+    seen: list[float] = []
+    totals = federation(Once).run().totals["train"]
+    assert len(set(seen)) == 1
+    assert totals.downlink_bytes == 4 * (4 * 61_706 + 9) + 4 * 9

@@ -1,0 +1,184 @@
+"""The import table: who may know whom, one way, read from the syntax trees of every shipped file."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from bench.provenance import COMPUTING, ROOT
+
+PACKAGES = ("bench", "methods", "baselines", "plots")
+
+# Module (or pattern) -> the project modules it may import. Everything absent is forbidden, also inside a function.
+LEAVES = tuple(f"bench.{name}" for name in ("errors", "streams", "cell", "metrics", "provenance", "torchvision_compat"))
+PRIMITIVE = ("bench.primitives.*", "bench.masks", "bench.cell", "bench.errors", "bench.streams")
+READING = ("bench.store", "bench.metrics", "bench.errors", "bench.cell", "bench.provenance")
+ALLOWED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(LEAVES, ()),
+    **dict.fromkeys(("bench", "bench.primitives", "bench.matrices", "methods", "baselines", "plots"), ()),
+    "bench.masks": ("bench.errors",),
+    "bench.primitives.*": PRIMITIVE,
+    "bench.api": PRIMITIVE,
+    "bench.data": ("bench.errors", "bench.torchvision_compat"),
+    "bench.partition": ("bench.errors",),
+    "bench.models": ("bench.errors",),
+    "bench.evaluation": ("bench.data",),
+    "bench.wire": PRIMITIVE,
+    "bench.meters": (*PRIMITIVE, "bench.api", "bench.metrics"),
+    "bench.federated": (
+        *PRIMITIVE, "bench.api", "bench.data", "bench.evaluation", "bench.meters", "bench.models", "bench.partition",
+        "bench.wire",
+    ),
+    "bench.registry": ("bench.api", "bench.errors", "bench.provenance"),
+    "bench.matrix": (
+        "bench.api", "bench.cell", "bench.data", "bench.errors", "bench.metrics", "bench.models", "bench.partition",
+        "bench.registry",
+    ),
+    "bench.store": ("bench.cell", "bench.errors", "bench.metrics", "bench.provenance"),
+    "bench.record": (
+        "bench.cell", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters", "bench.partition",
+    ),
+    "bench.conformance": (
+        *PRIMITIVE, "bench.api", "bench.data", "bench.federated", "bench.metrics", "bench.registry",
+    ),
+    "bench.runner": (
+        "bench.cell", "bench.data", "bench.errors", "bench.federated", "bench.matrix", "bench.metrics",
+        "bench.provenance", "bench.record", "bench.registry", "bench.store",
+    ),
+    "bench.cli": ("bench.*", "plots.*"),
+    "methods.*": ("bench.api", "bench.primitives.*"),
+    "baselines.*": ("bench.api", "bench.primitives.*"),
+    "plots.*": (*READING, "plots.*"),
+}  # fmt: skip
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_name(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))}
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text())
+
+
+@cache
+def project_imports(module: str) -> frozenset[str]:
+    """Return every project module that `module` imports, at the top or inside a function."""
+    found: set[str] = set()
+    package = module if FILES[module].stem == "__init__" else module.rpartition(".")[0]
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            inside = {f"{source}.{alias.name}" for alias in node.names}
+            found |= {name if name in FILES else source for name in inside}
+    return frozenset(name for name in found if name.split(".")[0] in PACKAGES)
+
+
+def rule_of(module: str) -> tuple[str, ...] | None:
+    """Return what `module` may import: by its own row of the table, else by the longest pattern that fits."""
+    fitting = [key for key in ALLOWED if key == module or ("*" in key and fnmatchcase(module, key))]
+    return ALLOWED[max(fitting, key=lambda key: (key == module, len(key)))] if fitting else None
+
+
+def reachable(start: str) -> set[str]:
+    """Return `start` and everything of the project that it imports, directly or not."""
+    seen, todo = set[str](), [start]
+    while todo:
+        module = todo.pop()
+        if module not in seen:
+            seen.add(module)
+            todo += project_imports(module)
+    return seen
+
+
+def functions(module: str) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every node of a file with the name of the innermost function around it."""
+
+    def walk(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
+        for child in ast.iter_child_nodes(node):
+            inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else name
+            yield inner, child
+            yield from walk(child, inner)
+
+    return walk(tree(module), "")
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_imports_only_what_the_table_allows(module: str) -> None:
+    allowed = rule_of(module)
+    assert allowed is not None, f"{module} is not in the import table; give it a row that says what it may import."
+    odd = sorted(
+        name for name in project_imports(module) - {module} if not any(fnmatchcase(name, key) for key in allowed)
+    )
+    assert not odd, f"{module} imports {odd[0]}, and the import table does not allow that."
+
+
+def test_every_row_of_the_table_names_a_module_that_exists() -> None:
+    gone = [key for key in ALLOWED if not any(fnmatchcase(module, key) for module in FILES) and key != "methods.*"]
+    assert not gone, f"The import table has a row for {gone[0]}, which does not exist."
+
+
+def test_imports_have_no_cycle() -> None:
+    TopologicalSorter({module: project_imports(module) - {module} for module in FILES}).prepare()
+
+
+def test_nobody_imports_the_command_line() -> None:
+    assert [module for module in FILES if "bench.cli" in project_imports(module)] == []
+
+
+def leaves_by_printing_or_exiting(node: ast.AST) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id in ("print", "exit", "quit", "SystemExit")
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return (node.value.id, node.attr) in {("sys", "exit"), ("os", "_exit"), ("sys", "stdout"), ("sys", "stderr")}
+    return False
+
+
+def test_only_the_command_line_prints_or_exits() -> None:
+    found = {module for module in FILES for _, node in functions(module) if leaves_by_printing_or_exiting(node)}
+    assert found == {"bench.cli"}
+
+
+def swallows_everything(node: ast.AST) -> bool:
+    """Return whether `node` catches every exception and does not end by raising it again."""
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+    every = ("Exception", "BaseException")
+    broad = any(kind is None or (isinstance(kind, ast.Name) and kind.id in every) for kind in kinds)
+    last = node.body[-1]
+    return broad and not (isinstance(last, ast.Raise) and last.exc is None)
+
+
+def test_exactly_one_function_catches_every_exception() -> None:
+    found = [(module, name) for module in FILES for name, node in functions(module) if swallows_everything(node)]
+    assert found == [("bench.runner", "run_job")]
+
+
+def test_reading_records_and_drawing_them_never_imports_torch() -> None:
+    modules = [module for module in FILES if module.startswith("plots")] + ["bench.store", "bench.cli"]
+    code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_code_hash_covers_every_module_a_cell_computes_with() -> None:
+    """Messages of errors and the import of torchvision change no number."""
+    wordless = {"bench", "bench.errors", "bench.torchvision_compat", "bench.primitives"}
+    computing = (reachable("bench.federated") | reachable("bench.record")) - wordless - {"bench.metrics"}
+    named = {f"bench.{name}" for name in COMPUTING}
+    assert sorted(module for module in computing - named if not module.startswith("bench.primitives.")) == []

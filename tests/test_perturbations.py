@@ -1,0 +1,76 @@
+"""Directions are a function of key and dense coordinate alone, and have the moments they should."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from bench.primitives.perturbations import GAUSSIAN_TABLE, Directions
+
+CPU = torch.device("cpu")
+SIZE = 4_099
+KEY = Directions(seed=7, round=3, step=1, client=2)
+
+
+def whole(directions: Directions, count: int = 4, size: int = SIZE) -> torch.Tensor:
+    return directions.generate(0, count, (0, size), None, CPU)
+
+
+def test_the_table_and_the_first_values_are_pinned() -> None:
+    assert hashlib.sha256(GAUSSIAN_TABLE.numpy().tobytes()).hexdigest()[:16] == "28d807793afe4c4a"
+    assert hashlib.sha256(whole(KEY).numpy().tobytes()).hexdigest()[:16] == "f49dc73ed3059c40"
+
+
+def test_the_table_is_a_centred_unit_normal() -> None:
+    table = GAUSSIAN_TABLE.double()
+    assert table.mean() == 0.0
+    assert abs(table.square().mean() - 1.0) < 1e-5
+    assert abs((table**4).mean() - 3.0) < 2e-3
+    assert torch.equal(table * 4096, (table * 4096).round())
+
+
+@pytest.mark.parametrize("distribution", ["gaussian", "rademacher"])
+def test_no_value_depends_on_chunk_span_or_mask(distribution: str) -> None:
+    directions = Directions(7, 3, distribution=distribution)  # type: ignore[arg-type]
+    all_of_them = whole(directions)
+    one_by_one = torch.cat([directions.generate(k, 1, (0, SIZE), None, CPU) for k in range(4)])
+    assert torch.equal(all_of_them, one_by_one)
+    for start, stop in ((0, 5), (1, 2), (3, 1000), (4_000, SIZE)):
+        assert torch.equal(directions.generate(0, 4, (start, stop), None, CPU), all_of_them[:, start:stop])
+    active = torch.arange(0, SIZE, 7)
+    assert torch.equal(directions.generate(0, 4, (0, SIZE), active, CPU), all_of_them[:, active])
+
+
+def test_no_value_depends_on_the_number_of_threads() -> None:
+    threads = torch.get_num_threads()
+    size = 300_000
+    try:
+        torch.set_num_threads(1)
+        one = whole(KEY, size=size)
+        torch.set_num_threads(2)
+        assert torch.equal(one, whole(KEY, size=size))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    "other", [Directions(8, 3, 1, 2), Directions(7, 4, 1, 2), Directions(7, 3, 2, 2), Directions(7, 3, 1, 3)]
+)
+def test_every_part_of_the_key_gives_other_directions(other: Directions) -> None:
+    correlation = np.corrcoef(whole(KEY).ravel(), whole(other).ravel())[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(4 * SIZE)
+
+
+@pytest.mark.parametrize(("distribution", "kurtosis"), [("gaussian", 3.0), ("rademacher", 1.0)])
+def test_moments_and_independence_of_directions_and_neighbours(distribution: str, kurtosis: float) -> None:
+    count, size = 64, 8_192
+    e = whole(Directions(11, 0, distribution=distribution), count, size).double()  # type: ignore[arg-type]
+    noise = 5 / np.sqrt(count * size)
+    assert abs(e.mean()) < noise
+    assert abs(e.square().mean() - 1) < noise * np.sqrt(2) + 1e-5
+    assert abs((e**4).mean() - kurtosis) < noise * np.sqrt(96)
+    assert abs((e[:, :-1] * e[:, 1:]).mean()) < noise
+    assert abs((e[:-1] * e[1:]).mean()) < noise
+    gram = e @ e.T / size - torch.eye(count)
+    assert gram.triu(1).abs().max() < 6 / np.sqrt(size)

@@ -1,0 +1,591 @@
+"""Figures, tables and the report, on made-up runs: the statistics against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.cell import Cell, cell_id
+from bench.errors import StoreError
+from bench.metrics import METRICS, PEAK_PARTS
+from bench.store import cell_dir
+from plots.accuracy import accuracy_by_sparsity
+from plots.figures import draw_figures, write_figures
+from plots.findings import findings
+from plots.report import write_report
+from plots.series import Study, curve, estimate, load_study, paired_difference, points, records, shown_sparsity
+from plots.style import COLUMN_WIDTH, DAGGER, FULL_WIDTH, SHIPPED, axis_label, human_bytes, human_count, look
+from plots.tables import FORMATS, presentable, render, summary
+from plots.view import Drawn, View
+from tests.synthetic import METHODS, accuracy, cells, write_run
+
+MakeStudy = Callable[..., Study]
+
+
+def made_to_fail(cell: Cell) -> str:
+    """Of 84 cells, fail one, let two diverge, and do not run three."""
+    point = (cell.method, cell.alpha, cell.sparsity)
+    if point == ("fedmef", 0.1, 0.9):
+        return "failed" if cell.seed == 0 else "diverged"
+    return "missing" if point == ("fedtiny", "iid", 0.5) else "ok"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plots") / "synthetic"
+    planned = cells(alphas=("iid", 0.1), num_perturbations=(100,))
+    write_run(folder, planned, made_to_fail)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(run: Path) -> dict[str, Drawn]:
+    return {figure.name: figure for figure in draw_figures(load_study(run))}
+
+
+@pytest.fixture
+def study_of(tmp_path: Path) -> MakeStudy:
+    def make(planned: list[Cell], *args: Any, **options: Any) -> Study:
+        write_run(tmp_path / "run", planned, *args, **options)
+        return load_study(tmp_path / "run")
+
+    return make
+
+
+def renamed(cell: Cell, **params: Any) -> Cell:
+    """Return the cell with other parameters and its id."""
+    changed = replace(cell, params={**cell.params, **params})
+    return replace(changed, id=cell_id(changed, {}))
+
+
+# Statistics
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "half_width"),
+    [
+        ([1.0, 2.0, 3.0], 2.0, 4.302653 / math.sqrt(3)),  # deviation 1, t(0.975, 2) = 4.302653
+        ([0.0, 1.0], 0.5, 12.706205 * 0.5),  # deviation 1 / sqrt 2, t(0.975, 1) = 12.706205
+        ([5.0, 5.0, 5.0, 5.0], 5.0, 0.0),
+    ],
+)
+def test_interval_is_students_95_percent(values: list[float], mean: float, half_width: float) -> None:
+    found = estimate(values)
+    assert (found.mean, found.n) == (mean, len(values))
+    assert found.half_width == pytest.approx(half_width, rel=1e-6)
+
+
+def test_there_is_no_interval_below_two_values() -> None:
+    assert math.isnan(estimate([0.5]).half_width) and estimate([0.5]).mean == 0.5
+    assert math.isnan(estimate([]).mean) and estimate([]).n == 0
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=9), st.floats(-2, 2), st.floats(0.1, 10))
+def test_interval_moves_and_scales_with_the_values(values: list[float], shift: float, scale: float) -> None:
+    before, after = estimate(values), estimate([shift + scale * value for value in values])
+    assert after.mean == pytest.approx(shift + scale * before.mean, abs=1e-9)
+    assert after.half_width == pytest.approx(scale * before.half_width, abs=1e-9)
+
+
+def test_points_average_ok_cells_only_and_count_the_planned_ones(study_of: MakeStudy) -> None:
+    measured = {0: 0.80, 1: 0.90, 2: 0.10}
+    study = study_of(
+        cells(("fedavg",), alphas=("iid",)),
+        lambda cell: "diverged" if cell.seed == 2 else "ok",
+        change=lambda cell: {"test_accuracy": measured[cell.seed]},
+    )
+    (row,) = records(points(study.cells, ["test_accuracy"]))
+    assert (row["n_ok"], row["n_planned"], row["stale"]) == (2, 3, False)
+    assert row["test_accuracy"] == pytest.approx(0.85)
+    assert row["test_accuracy_half_width"] == pytest.approx(12.706205 * 0.05, rel=1e-6)
+
+
+def test_a_metric_missing_in_some_records_has_its_own_interval(study_of: MakeStudy) -> None:
+    study = study_of(
+        cells(("fedavg",), alphas=("iid",)),
+        change=lambda cell: {"device_step_flops": 10 + cell.seed if cell.seed else None},
+    )
+    (row,) = records(points(study.cells, ["device_step_flops"]))
+    assert row["n_ok"] == 3
+    assert row["device_step_flops"] == 11.5
+    assert row["device_step_flops_half_width"] == pytest.approx(12.706205 * 0.5, rel=1e-6)
+
+
+def test_differences_are_paired_over_the_shared_seeds(study_of: MakeStudy) -> None:
+    first, second = {0: 0.5, 1: 0.7, 2: 0.6}, {0: 0.4, 1: 0.5, 2: 0.9}
+    study = study_of(
+        cells(("fedavg", "baffle"), alphas=("iid",)),
+        lambda cell: "failed" if (cell.method, cell.seed) == ("baffle", 2) else "ok",
+        change=lambda cell: {"test_accuracy": (first if cell.method == "fedavg" else second)[cell.seed]},
+    )
+    found = paired_difference(study.cells, {"series": "FedAvg (dense)"}, {"series": "BAFFLE"}, "test_accuracy")
+    assert (found.mean, found.n) == (pytest.approx(0.15), 2)
+    assert found.half_width == pytest.approx(12.706205 * 0.05, rel=1e-6)
+    assert found.includes_zero
+
+
+# Series
+
+
+def test_a_series_is_the_method_and_what_tells_its_cells_apart(study_of: MakeStudy) -> None:
+    study = study_of(cells(("baffle", "fed_ntk_zo", "fedavg"), num_perturbations=(500, 50)))
+    assert [(one.label, one.variant, one.has_sparsity) for one in study.series] == [
+        ("Fed-NTK + ZO, K=50", 0, True),
+        ("Fed-NTK + ZO, K=500", 1, True),
+        ("BAFFLE, K=50", 0, False),
+        ("BAFFLE, K=500", 1, False),
+        ("FedAvg (dense)", 0, False),
+    ]
+
+
+def test_a_parameter_with_one_value_a_point_does_not_split_a_series(study_of: MakeStudy) -> None:
+    tuned = [renamed(cell, lr=0.1 * (1 + cell.sparsity)) for cell in cells(("fedtiny",))]
+    study = study_of(tuned)
+    assert [one.label for one in study.series] == ["FedTiny"]
+    assert len(study.tuned) == 1 and "lr differs" in study.tuned[0] and "0.1, 0.15, 0.18, 0.19" in study.tuned[0]
+
+
+def test_a_parameter_that_varies_within_a_point_splits_even_where_seeds_do_not_overlap(study_of: MakeStudy) -> None:
+    study = study_of([renamed(cell, lr=0.1 if cell.seed else 0.2) for cell in cells(("fedtiny",))])
+    assert [one.label for one in study.series] == ["FedTiny, lr=0.1", "FedTiny, lr=0.2"]
+
+
+def test_a_training_setting_and_the_estimator_split_a_series(study_of: MakeStudy) -> None:
+    base = cells(("baffle",), alphas=("iid",))
+    others = [replace(cell, train=replace(cell.train, clients=20)) for cell in base]
+    others += [replace(cell, estimator="finite_difference") for cell in base]
+    study = study_of([*base, *(replace(cell, id=cell_id(cell, {})) for cell in others)])
+    assert sorted(one.label for one in study.series) == [
+        "BAFFLE, clients=10, estimator=directional",
+        "BAFFLE, clients=10, estimator=finite difference",
+        "BAFFLE, clients=20, estimator=directional",
+    ]
+
+
+def test_alphas_go_from_alike_to_different(study_of: MakeStudy) -> None:
+    study = study_of(cells(("fedavg",), alphas=("shards:2", 0.1, "iid", 100.0, "shards:10", 1)))
+    labels = list(study.cells["alpha"].cat.categories)
+    assert [label.replace("\N{GREEK SMALL LETTER ALPHA}", "a") for label in labels] == [
+        "iid", "a = 100", "a = 1", "a = 0.1", "shards: 10", "shards: 2",
+    ]  # fmt: skip
+
+
+def test_the_shown_sparsity_is_the_lower_median_above_zero(study_of: MakeStudy) -> None:
+    study = study_of(
+        cells(("fedtiny", "baffle"), sparsities=(0.0, 0.5, 0.8, 0.9, 0.95)),
+        lambda cell: "failed" if cell.sparsity == 0.5 else "ok",
+    )
+    assert shown_sparsity(study.cells, study.series) == 0.9
+    assert shown_sparsity(study.cells[study.cells["method"] == "baffle"], study.series) is None
+
+
+# Curves
+
+
+def write_rounds(run: Path, lines: dict[str, list[tuple[float, float]]]) -> None:
+    for name, values in lines.items():
+        folder = cell_dir(run, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = [json.dumps({"uplink_bytes": x, "data_passes": x, "test_accuracy": y}) + "\n" for x, y in values]
+        (folder / "rounds.jsonl").write_text("".join(rows))
+
+
+def test_a_curve_over_equal_evaluations_is_their_mean(tmp_path: Path) -> None:
+    write_rounds(tmp_path, {"a": [(0, 0.1), (1, 0.4)], "b": [(0, 0.3), (1, 0.6)]})
+    line = curve(tmp_path, ["a", "b"], "data_passes", log=False)
+    assert list(line["x"]) == [0, 1]
+    assert list(line["mean"]) == pytest.approx([0.2, 0.5])
+    assert list(line["half_width"]) == pytest.approx([12.706205 * 0.1] * 2, rel=1e-6)
+    alone = curve(tmp_path, ["a"], "data_passes", log=False)
+    assert list(alone["mean"]) == [0.1, 0.4] and alone["half_width"].isna().all()
+
+
+def test_a_curve_over_different_evaluations_is_interpolated_where_all_have_them(tmp_path: Path) -> None:
+    write_rounds(tmp_path, {"a": [(0, 0.0), (4, 0.4)], "b": [(1, 0.2), (3, 0.4), (5, 0.6)]})
+    line = curve(tmp_path, ["a", "b"], "data_passes", log=False)
+    assert list(line["x"]) == [1, 3, 4]
+    assert list(line["mean"]) == pytest.approx([(0.1 + 0.2) / 2, (0.3 + 0.4) / 2, (0.4 + 0.5) / 2])
+
+
+def test_a_logarithmic_curve_drops_zero_and_interpolates_in_log(tmp_path: Path) -> None:
+    write_rounds(
+        tmp_path, {"a": [(0, 0.1), (10, 0.2), (1000, 0.6)], "b": [(0, 0.1), (10, 0.2), (100, 0.4), (1000, 0.6)]}
+    )
+    line = curve(tmp_path, ["a", "b"], "uplink_bytes", log=True)
+    assert list(line["x"]) == [10, 100, 1000]
+    assert list(line["mean"]) == pytest.approx([0.2, 0.4, 0.6])
+    assert curve(tmp_path, ["nowhere"], "uplink_bytes", log=True).empty
+
+
+# Style
+
+
+def test_shipped_methods_look_different_and_others_keep_their_look() -> None:
+    assert (
+        len({one.colour for one in SHIPPED.values()}) == len(SHIPPED) == len({one.marker for one in SHIPPED.values()})
+    )
+    other = look("my_method")
+    assert other == look("my_method") and other.label == "my_method"
+    assert other.colour not in {one.colour for one in SHIPPED.values()}
+    assert other.marker not in {one.marker for one in SHIPPED.values()}
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_every_colour_can_be_seen_on_white() -> None:
+    for method in (*SHIPPED, "my_method", "another", "third"):
+        assert 1.05 / (luminance(look(method).colour) + 0.05) > 2.0, method
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (1023, "1,023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (5 * 1024**2, "5 MiB"), (123456789, "118 MiB")],
+)
+def test_bytes_are_written_in_binary_units(value: float, text: str) -> None:
+    assert human_bytes(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (999, "999"), (1500, "1.5 k"), (1_303_440, "1.3 M"), (2e12, "2 T")]
+)
+def test_counts_are_written_with_si_prefixes(value: float, text: str) -> None:
+    assert human_count(value) == text
+
+
+def test_axis_labels_carry_units_and_direction() -> None:
+    assert axis_label("test_accuracy") == "Test accuracy (%) ↑"
+    assert axis_label("test_loss") == "Test loss (nats) ↓"
+    assert axis_label("uplink_bytes", "all clients") == "Uplink bytes (all clients) ↓"
+    assert axis_label("label_skew_tv") == METRICS["label_skew_tv"].label
+
+
+# Figures
+
+
+def test_every_figure_is_written_as_png_and_pdf_of_the_asked_width_twice_alike(tmp_path: Path) -> None:
+    planned = cells(("fed_ntk_zo", "fedavg"), alphas=("iid",), seeds=(0, 1), sparsities=(0.8,))
+    for name in ("one", "two"):
+        write_run(tmp_path / name, planned)
+    first, second = (write_figures(tmp_path / name, COLUMN_WIDTH) for name in ("one", "two"))
+    assert [figure.name for figure in first] == [
+        "accuracy-sparsity-digits-lenet5",
+        "accuracy-data-passes-digits-lenet5",
+        "accuracy-uplink-bytes-digits-lenet5",
+        "cost-digits-lenet5",
+    ]
+    for one, other in zip(first, second, strict=True):
+        image = one.png.read_bytes()
+        assert image == other.png.read_bytes() and one.pdf.read_bytes() == other.pdf.read_bytes()
+        assert struct.unpack(">I", image[16:20])[0] == int(COLUMN_WIDTH * 150)
+
+
+@pytest.mark.parametrize("width", [FULL_WIDTH, COLUMN_WIDTH])
+def test_legends_notes_and_panels_do_not_overlap(tmp_path: Path, width: float) -> None:
+    names = (*METHODS, "fedavg_erk", "my_method")
+    planned = cells(names, alphas=("iid", 0.1), seeds=(0, 1), sparsities=(0.8, 0.9), num_perturbations=(100, 500))
+    write_run(tmp_path, planned, lambda cell: "failed" if cell.seed and cell.sparsity == 0.9 else "ok")
+    for figure in draw_figures(load_study(tmp_path), width):
+        figure.figure.draw_without_rendering()
+        panels = [panel.get_tightbbox() for panel in figure.figure.axes]
+        boxes = [legend.get_window_extent() for legend in figure.figure.legends] + [
+            text.get_window_extent() for text in figure.figure.texts if text.get_text()
+        ]
+        assert len(boxes) >= 2, figure.name
+        everything = [box for box in (*panels, *boxes) if box is not None]
+        for index, box in enumerate(everything):
+            assert not any(box.overlaps(other) for other in everything[index + 1 :]), figure.name
+            assert box.x0 > -1 and box.x1 < figure.figure.bbox.x1 + 1, figure.name
+            assert box.y0 > -1 and box.y1 < figure.figure.bbox.y1 + 1, figure.name
+
+
+def test_accuracy_by_sparsity_draws_the_summary(run: Path, drawn: dict[str, Drawn]) -> None:
+    study = load_study(run)
+    panels = drawn["accuracy-sparsity-digits-lenet5"].figure.axes
+    assert [panel.get_title() for panel in panels] == list(study.cells["alpha"].cat.categories)
+    numbers = points(study.cells, ["test_accuracy"])
+    expected = numbers[(numbers["alpha"] == "iid") & (numbers["series"] == "Fed-NTK + ZO")]
+    line = next(c for c in panels[0].containers if c.lines[0].get_color() == SHIPPED["fed_ntk_zo"].colour.lower())
+    assert list(line.lines[0].get_ydata()) == pytest.approx(list(expected["test_accuracy"]))
+    segments = line.lines[2][0].get_segments()
+    assert [high[1] - low[1] for low, high in segments] == pytest.approx(list(2 * expected["test_accuracy_half_width"]))
+    flat = [one for one in panels[0].lines if len(set(one.get_ydata())) == 1 and list(one.get_xdata()) == [0, 1]]
+    assert {one.get_color() for one in flat} == {SHIPPED["baffle"].colour.lower(), SHIPPED["fedavg"].colour.lower()}
+    assert len(panels[0].patches) == 2, "a band for each horizontal line"
+
+
+def test_a_single_seed_has_no_interval(study_of: MakeStudy) -> None:
+    study = study_of(cells(seeds=(0,), alphas=("iid",), sparsities=(0.8,)))
+    figure = accuracy_by_sparsity(View(study, "digits", "lenet5", study.cells, FULL_WIDTH))
+    (panel,) = figure.figure.axes
+    assert not panel.patches
+    for container in panel.containers:
+        assert all(not segment.size for bars in container.lines[2] for segment in bars.get_segments())
+    assert "no interval" in figure.caption
+    text = presentable(summary(study.cells))[axis_label("test_accuracy")]
+    assert not any("±" in value for value in text)
+    (found,) = findings(study)
+    assert "no method is called better" in found.sentences[0]
+    assert not any("highest" in sentence or "times" in sentence for sentence in found.sentences)
+
+
+def test_cells_that_are_not_shown_are_counted_in_the_footnote(drawn: dict[str, Drawn]) -> None:
+    notes = " ".join(text.get_text() for text in drawn["accuracy-sparsity-digits-lenet5"].figure.texts)
+    assert "6 of 84 cells not shown: 2 diverged, 1 failed, 3 missing." in " ".join(notes.split())
+
+
+def test_curves_show_one_sparsity_and_say_which(drawn: dict[str, Drawn]) -> None:
+    figure = drawn["accuracy-data-passes-digits-lenet5"]
+    assert "at sparsity 0.8" in figure.caption and "3 seeds" in figure.caption
+    assert [len(panel.lines) for panel in figure.figure.axes] == [len(METHODS)] * 2
+
+
+def test_bars_of_peak_memory_add_up(drawn: dict[str, Drawn], run: Path) -> None:
+    memory = drawn["cost-digits-lenet5"].figure.axes[0]
+    study = load_study(run)
+    expected = points(study.cells, ["peak_device_bytes"], by=("series", "sparsity"))
+    ends = [bar.get_x() + bar.get_width() for bar in memory.containers[len(PEAK_PARTS) - 1]]
+    assert ends == pytest.approx(list(expected.loc[expected["n_ok"] > 0, "peak_device_bytes"]))
+    names = [label.get_text() for label in memory.get_yticklabels()]
+    assert names[:2] == ["Fed-NTK + ZO, s=0", "Fed-NTK + ZO, s=0.5"] and "FedAvg (dense)" in names
+
+
+def test_a_run_without_the_sparsity_axis_is_drawn_by_series(study_of: MakeStudy) -> None:
+    study = study_of(cells(("baffle", "fedavg"), alphas=("iid",), num_perturbations=(50, 100)))
+    first = next(iter(draw_figures(study)))
+    assert first.name == "accuracy-digits-lenet5"
+    labels = [label.get_text() for label in first.figure.axes[0].get_yticklabels()]
+    assert labels == ["BAFFLE, K=50", "BAFFLE, K=100", "FedAvg (dense)"]
+
+
+def test_each_dataset_and_model_has_its_own_figures(study_of: MakeStudy) -> None:
+    one = cells(("fedtiny",), alphas=("iid",), seeds=(0,))
+    other = cells(("fedtiny",), alphas=("iid",), seeds=(0,), dataset="cifar10", model="resnet20:norm=batch")
+    names = [figure.name for figure in draw_figures(study_of([*one, *other]))]
+    assert len(set(names)) == len(names) == 8
+    assert "cost-cifar10-resnet20-norm-batch" in names
+
+
+def test_missing_cost_metrics_are_said_not_drawn_as_zero(study_of: MakeStudy) -> None:
+    study = study_of(
+        cells(("fedavg",), alphas=("iid",)),
+        change=lambda cell: dict.fromkeys(["peak_device_bytes", "device_step_flops", *PEAK_PARTS]),
+    )
+    *_, cost = draw_figures(study)
+    assert [text.get_text() for panel in cost.figure.axes for text in panel.texts] == ["not measured"] * 2
+
+
+def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.store.shipped_method_file", lambda name: Path(name))
+    monkeypatch.setattr("bench.store.code_sha256", lambda file: "new")
+    study = study_of(
+        cells(("fedavg", "fedtiny"), alphas=("iid",)),
+        change=lambda cell: {"code_sha256": "old" if cell.method == "fedtiny" else "new"},
+    )
+    for figure in draw_figures(study):
+        names = [text.get_text() for legend in figure.figure.legends for text in legend.get_texts()]
+        names += [label.get_text() for label in figure.figure.axes[0].get_yticklabels()]
+        assert {name for name in names if DAGGER in name} == {name for name in names if "FedTiny" in name} != set()
+        assert any(DAGGER in text.get_text() for text in figure.figure.texts)
+    marked = presentable(summary(study.cells))["Method"]
+    assert set(marked) == {f"FedTiny {DAGGER}", "FedAvg (dense)"}
+    assert "fedfore run --rerun stale" in write_report(study.run).read_text()
+
+
+# A run in which nothing finished
+
+
+def test_a_run_without_a_result_is_one_sentence_for_figures_and_a_report_of_reasons(tmp_path: Path) -> None:
+    write_run(tmp_path, cells(("fedavg",)), lambda cell: "missing" if cell.seed else "failed")
+    with pytest.raises(StoreError, match="None of the 9 planned cells"):
+        write_figures(tmp_path)
+    html = write_report(tmp_path).read_text()
+    assert "No planned cell has finished well" in html and "made up to be failed" in html and "not run yet" in html
+    assert all(render(tmp_path, name) for name in FORMATS)
+
+
+def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no run directory"):
+        write_report(tmp_path)
+
+
+# Tables
+
+
+def test_summary_has_a_row_a_point(run: Path) -> None:
+    numbers = summary(load_study(run).cells)
+    assert len(numbers) == 2 * (3 * 4 + 2)
+    (failed,) = records(numbers[(numbers["n_ok"] == 0) & (numbers["series"] == "FedMef")])
+    assert (failed["sparsity"], failed["n_planned"]) == (0.9, 3) and math.isnan(failed["test_accuracy"])
+
+
+def test_accuracy_is_written_in_points(study_of: MakeStudy) -> None:
+    study = study_of(
+        cells(("fedavg",), alphas=("iid",)), change=lambda cell: {"test_accuracy": 0.80 + 0.01 * cell.seed}
+    )
+    (row,) = records(presentable(summary(study.cells)))
+    assert row["Test accuracy (%) ↑"] == "81.0 ± 2.5"  # deviation 1 point, 4.302653 / sqrt 3 = 2.48
+    assert row["Seeds ok / planned"] == "3 / 3"
+
+
+def test_markdown_is_one_table(run: Path) -> None:
+    lines = str(render(run, "markdown")).splitlines()
+    assert len(lines) == 2 + len(summary(load_study(run).cells))
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_latex_has_no_bare_special_character(run: Path) -> None:
+    text = str(render(run, "latex"))
+    assert text.isascii() and not re.search(r"(?<!\\)[%_#]", text)
+    assert r"$\pm$" in text and text.count(r"\\") == 1 + len(summary(load_study(run).cells))
+
+
+def test_json_has_null_where_a_value_is_missing(run: Path) -> None:
+    text = str(render(run, "json"))
+    rows = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert len(rows) == 84
+    failed = next(row for row in rows if row["status"] == "failed")
+    assert failed["test_accuracy"] is None and failed["reason"] == "made up to be failed"
+    planned = {cell.id: cell for cell in cells(alphas=("iid", 0.1), num_perturbations=(100,))}
+    ok = next(row for row in rows if row["status"] == "ok")
+    assert ok["test_accuracy"] == accuracy(planned[ok["cell_id"]])
+
+
+def test_csv_and_parquet_hold_the_same_table(run: Path) -> None:
+    parquet = render(run, "parquet")
+    assert isinstance(parquet, bytes)
+    tables = [pd.read_csv(io.StringIO(str(render(run, "csv")))), pd.read_parquet(io.BytesIO(parquet))]
+    assert list(tables[0].columns) == list(tables[1].columns)
+    for name in ("cell_id", "alpha", "test_accuracy", "peak_device_bytes", "params.num_perturbations"):
+        left, right = (list(table[name].fillna(-1)) for table in tables)
+        assert left == (pytest.approx(right) if isinstance(right[0], float) else right)
+
+
+def test_parquet_without_pyarrow_is_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(StoreError, match=r"fedfore\[parquet\]"):
+        render(run, "parquet")
+
+
+# The report
+
+
+class Outline(HTMLParser):
+    """Collect a page's elements: headings with their text, and what could reach outside the file."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.headings: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.open_heading = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.open_heading = tag in ("h1", "h2")
+
+    def handle_data(self, data: str) -> None:
+        if self.open_heading:
+            self.headings.append(data)
+            self.open_heading = False
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        return [value for name, key, value in self.attributes if (name, key) == (tag, attribute)]
+
+
+@pytest.fixture(scope="module")
+def html(run: Path) -> str:
+    return write_report(run).read_text()
+
+
+def test_the_report_is_written_alike_twice(run: Path, html: str) -> None:
+    assert write_report(run).read_text() == html
+
+
+def test_the_report_has_its_parts_in_order(html: str) -> None:
+    page = Outline(html)
+    assert page.headings == [
+        "synthetic", "Findings", "Figures", "Results", "Missing cells", "What was measured", "Run it again",
+    ]  # fmt: skip
+    assert page.tags.count("figure") == 4 and page.tags.count("table") == page.tags.count("caption") == 4
+    anchors = set(page.values("section", "id"))
+    assert {f"#{anchor}" for anchor in anchors} == set(page.values("a", "href"))
+
+
+def test_the_report_is_one_self_contained_accessible_file(html: str) -> None:
+    page = Outline(html)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    sources = page.values("img", "src")
+    assert sources and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert not re.search(r"url\(|@import|https?://", html)
+    assert len(page.values("img", "alt")) == len(sources) and all(len(alt) > 20 for alt in page.values("img", "alt"))
+    assert set(page.values("th", "scope")) == {"col"}
+    assert page.values("html", "lang") == ["en"]
+
+
+def test_the_report_lists_what_did_not_finish_and_how_to_run_it_again(html: str) -> None:
+    assert "78 of 84 planned cells finished (2 diverged, 1 failed, 3 missing)." in html
+    for reason in ("made up to be failed", "made up to be diverged", "not run yet"):
+        assert f"<td>{reason}</td>" in html
+    assert "<pre>fedfore run synthetic.toml --workers 2</pre>" in html
+    assert "0123456789abcdef0123456789abcdef01234567" in html and "Some CPU" in html and "torch 2.13.0" in html
+    assert "2026-01-02T03:04:05Z" in html and "hardtanh" in html
+    assert METRICS["peak_device_bytes"].description in html
+
+
+def test_text_from_records_is_escaped(tmp_path: Path) -> None:
+    write_run(
+        tmp_path, cells(("fedavg",), alphas=("iid",)), lambda cell: "failed", change=lambda cell: {"reason": "<b>&"}
+    )
+    assert "<td>&lt;b&gt;&amp;</td>" in write_report(tmp_path).read_text()
+
+
+def test_findings_state_differences_with_their_intervals(study_of: MakeStudy) -> None:
+    measured = {"fedavg": [0.90, 0.91, 0.92], "fedtiny": [0.85, 0.86, 0.88], "baffle": [0.895, 0.92, 0.91]}
+    study = study_of(
+        cells(("fedavg", "fedtiny", "baffle"), alphas=("iid",), sparsities=(0.8,)),
+        change=lambda cell: {"test_accuracy": measured[cell.method][cell.seed]},
+    )
+    (found,) = findings(study)
+    best, sparse, peak, *_ = found.sentences
+    # FedAvg - BAFFLE: 0.5, -1, 1 points; mean 0.17, deviation 1.04. FedTiny - FedAvg: -5, -5, -4; deviation 0.577.
+    assert best == (
+        "iid: FedAvg (dense) has the highest mean test accuracy, 91.0 ± 2.5 % over 3 seeds; against the next method, "
+        "BAFFLE, +0.2 ± 2.6 points (paired over 3 seeds, interval includes 0)."
+    )
+    assert sparse == (
+        "Most accurate sparse model against FedAvg (dense): iid: FedTiny at sparsity 0.8, "
+        "\N{MINUS SIGN}4.7 ± 1.4 points (paired over 3 seeds)."
+    )
+    assert peak.startswith(
+        "Peak device bytes: FedAvg (dense) 2.09 MiB; lowest of the others: 899 KiB (BAFFLE; 2.38 times"
+    )
+    assert (
+        "zeroth-order estimates (directional" in found.sentences[-1]
+        and "0 of them are simulated" in found.sentences[-1]
+    )
+
+
+def test_methods_without_shared_seeds_are_not_compared(study_of: MakeStudy) -> None:
+    planned = cells(("fedavg",), alphas=("iid",), seeds=(0, 1)) + cells(("baffle",), alphas=("iid",), seeds=(2, 3))
+    (found,) = findings(study_of(planned))
+    assert "not compared (fewer than two shared seeds)" in found.sentences[0]

@@ -1,0 +1,316 @@
+"""Run directories: a file is whole or absent, a plan is never mixed with another, a planned cell has a row."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+import pytest
+
+from bench.cell import Cell, Protocol, cell_id
+from bench.errors import StoreError
+from bench.metrics import METRICS
+from bench.provenance import ROOT, code_sha256, shipped_method_file
+from bench.store import (
+    STATUSES,
+    cell_dir,
+    identity,
+    is_stale,
+    is_volatile,
+    load_rounds,
+    load_table,
+    locked,
+    read_command,
+    read_environments,
+    read_plan,
+    read_record,
+    rounds_writer,
+    write_atomically,
+    write_environment,
+    write_plan,
+    write_record,
+)
+
+
+def cell(seed: int = 0, method: str = "fedavg", **params: Any) -> Cell:
+    plain = Cell(method, "digits", "lenet5", Protocol(rounds=5), alpha=0.1, seed=seed, params={"lr": 0.1, **params})
+    return replace(plain, id=cell_id(plain, {}))
+
+
+def record(of: Cell, **changes: Any) -> dict[str, Any]:
+    values = {**identity(of), **dict.fromkeys(METRICS), "status": "ok", "reason": None, "code_sha256": None}
+    return {**values, "test_accuracy": 0.5, **changes}
+
+
+def planned(run: Path, *cells: Cell) -> None:
+    write_plan(run, cells, "fedfore run", extend=False)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def sentence(call: Callable[[], object]) -> str:
+    with pytest.raises(StoreError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    return message
+
+
+# Atomic writes
+
+
+def test_a_file_is_written_whole_with_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.json"
+    write_atomically(path, "one")
+    write_atomically(path, "two")
+    assert path.read_text() == "two" and files(tmp_path) == {"a/b/c.json"}
+
+
+@pytest.mark.parametrize("broken", ["os.fsync", "pathlib.Path.replace"])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, old: str | None
+) -> None:
+    path = tmp_path / "record.json"
+    if old is not None:
+        path.write_text(old)
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(broken, full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert files(tmp_path) == (set() if old is None else {"record.json"})
+    assert old is None or path.read_text() == old
+
+
+def test_the_content_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    rename = Path.replace
+
+    def watched_rename(one: Path, other: Path) -> Path:
+        seen.append("rename")
+        return rename(one, other)
+
+    monkeypatch.setattr("os.fsync", lambda fd: seen.append(f"sync {os.fstat(fd).st_size}"))
+    monkeypatch.setattr("pathlib.Path.replace", watched_rename)
+    write_atomically(tmp_path / "record.json", "12345")
+    assert seen == ["sync 5", "rename"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_record_with_a_nan_is_refused_and_not_written(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_record(tmp_path, record(cell(), test_loss=value))
+    assert files(tmp_path) == set()
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert read_record(tmp_path, cell().id) is None
+    write_record(tmp_path, record(cell(), test_loss=0.1 + 0.2, uplink_bytes=2**60, reason="é\n"))
+    assert read_record(tmp_path, cell().id) == record(cell(), test_loss=0.1 + 0.2, uplink_bytes=2**60, reason="é\n")
+
+
+# Plans
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
+    cells = [cell(0), cell(1), cell(0, "baffle", sigma=1e-4)]
+    assert write_plan(tmp_path, cells, "fedfore run x.toml", extend=False) == cells
+    assert read_plan(tmp_path) == cells
+    assert read_command(tmp_path) == "fedfore run x.toml"
+    planned(tmp_path, *reversed(cells))
+    assert len(read_plan(tmp_path)) == 3
+
+
+def test_another_plan_on_the_same_run_is_refused_unless_they_are_united(tmp_path: Path) -> None:
+    planned(tmp_path, cell(0), cell(1))
+    for other in ([cell(0)], [cell(1), cell(2)], [cell(0), cell(1), cell(2)]):
+        refusal = sentence(partial(planned, tmp_path, *other))
+        assert "another plan (2 cells" in refusal and "--extend" in refusal and "--out" in refusal
+    assert read_plan(tmp_path) == [cell(0), cell(1)]
+    united = write_plan(tmp_path, [cell(1), cell(2)], "fedfore run --extend", extend=True)
+    assert united == read_plan(tmp_path) == [cell(0), cell(1), cell(2)]
+
+
+def test_a_folder_without_a_plan_is_no_run(tmp_path: Path) -> None:
+    assert "no run directory of fedfore" in sentence(lambda: load_table(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema_version": 1, "cells": [', "\udcff"])
+def test_a_damaged_plan_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert "plan.json is damaged" in sentence(lambda: read_plan(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["[]", '{"schema_version": 1}', '{"schema_version": 1, "cells": [{}]}'])
+def test_a_plan_that_is_json_but_no_plan_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    assert str(tmp_path) in sentence(lambda: read_plan(tmp_path))
+
+
+def test_a_plan_of_another_schema_says_which(tmp_path: Path) -> None:
+    planned(tmp_path, cell())
+    document = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps({**document, "schema_version": 99}))
+    assert "record schema 99, this is schema 1" in sentence(lambda: load_table(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", '{"cell_id": "fedavg-0', "\udcff"])
+def test_a_damaged_record_is_one_sentence_with_its_path(tmp_path: Path, text: str) -> None:
+    planned(tmp_path, cell())
+    path = cell_dir(tmp_path, cell().id) / "record.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    refusal = sentence(lambda: load_table(tmp_path))
+    assert str(path) in refusal and "damaged" in refusal
+
+
+# Locks and folders
+
+
+def test_two_processes_cannot_write_to_one_run(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from bench.store import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert "Another fedfore process" in sentence(locked(tmp_path).__enter__)
+        other.communicate("")
+    with locked(tmp_path):
+        pass
+
+
+def test_a_lock_is_released_by_an_error(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(KeyError), locked(tmp_path):
+            raise KeyError
+    with locked(tmp_path):
+        pass
+
+
+def test_a_run_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for run in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert f"Cannot write to {run}" in sentence(locked(run).__enter__)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("this user can write to every folder")
+        assert "Cannot write to" in sentence(locked(tmp_path).__enter__)
+        assert "Cannot write to" in sentence(locked(tmp_path / "run").__enter__)
+    finally:
+        tmp_path.chmod(stat.S_IRWXU)
+
+
+# The table
+
+
+def test_the_table_has_a_row_for_every_planned_cell_in_order_and_every_metric_as_numbers(tmp_path: Path) -> None:
+    cells = [cell(0), cell(1), cell(2, "baffle", sigma=1e-4), cell(3)]
+    planned(tmp_path, *cells)
+    write_record(tmp_path, record(cells[1]))
+    write_record(tmp_path, record(cells[2], status="failed", reason="boom", test_accuracy=None))
+    table = load_table(tmp_path)
+    assert list(table["cell_id"]) == [cell.id for cell in cells]
+    assert list(table["status"]) == ["missing", "ok", "failed", "missing"]
+    assert set(METRICS) <= set(table.columns)
+    assert all(pd.api.types.is_numeric_dtype(table[name]) for name in METRICS)
+    assert [value == 0.5 for value in table["test_accuracy"]] == [False, True, False, False]
+    assert list(table["train.rounds"]) == [5] * 4 and list(table["params.lr"]) == [0.1] * 4
+    assert table["params.sigma"].notna().tolist() == [False, False, True, False]
+    assert list(table["sparsity_asked"]) == [0.0] * 4 and list(table["alpha"]) == [0.1] * 4
+    assert not table["stale"].any()
+
+
+def test_a_table_of_a_run_that_has_not_begun_still_has_every_row_and_metric(tmp_path: Path) -> None:
+    planned(tmp_path, cell(0), cell(1))
+    table = load_table(tmp_path)
+    assert list(table["status"]) == ["missing"] * 2 and "missing" not in STATUSES
+    assert table[list(METRICS)].isna().all(axis=None)
+
+
+def test_a_list_among_the_params_is_one_value_of_the_table(tmp_path: Path) -> None:
+    one = cell(0, milestones=[1, 2])
+    planned(tmp_path, one)
+    write_record(tmp_path, record(one))
+    assert list(load_table(tmp_path)["params.milestones"]) == ["[1, 2]"]
+
+
+def test_a_record_of_other_code_is_stale_and_one_of_unknown_code_is_not(tmp_path: Path) -> None:
+    file = shipped_method_file("fedavg")
+    assert file is not None
+    cells = [cell(0), cell(1), cell(2), cell(3, "of_a_plugin")]
+    planned(tmp_path, *cells)
+    for one, code in zip(cells, (code_sha256(file), "0" * 64, None, "0" * 64), strict=True):
+        write_record(tmp_path, record(one, code_sha256=code))
+    assert list(load_table(tmp_path)["stale"]) == [False, True, False, False]
+    assert not is_stale({"code_sha256": "a"}, None) and not is_stale({}, "a") and is_stale({"code_sha256": "b"}, "a")
+
+
+def test_the_identity_of_a_record_is_the_cell_with_its_sparsity_called_asked() -> None:
+    fields = identity(cell())
+    assert fields["cell_id"] == cell().id and fields["sparsity_asked"] == 0.0
+    assert fields["train"]["rounds"] == 5 and fields["params"] == {"lr": 0.1}
+    assert not {"id", "sparsity"} & set(fields)
+
+
+def test_only_times_attempts_environments_and_commits_may_differ_between_two_runs() -> None:
+    measured = [name for name in METRICS if is_volatile(name)]
+    assert measured == [name for name in METRICS if name.endswith("_seconds")]
+    assert all(map(is_volatile, ("finished_utc", "attempt", "environment", "git_commit", "wall_seconds")))
+    assert not any(map(is_volatile, [*identity(cell()), "status", "reason", "code_sha256"]))
+
+
+# Rounds and environments
+
+
+def test_rounds_are_read_as_they_were_written_and_start_empty_again(tmp_path: Path) -> None:
+    assert load_rounds(tmp_path, "a-0").empty
+    for lines in ([{"round": 0, "test_accuracy": 0.1}], [{"round": i, "test_accuracy": i / 8} for i in range(3)]):
+        with rounds_writer(tmp_path, "a-0") as write:
+            for line in lines:
+                write(line)
+        assert load_rounds(tmp_path, "a-0").to_dict("records") == lines
+
+
+def test_a_round_is_on_file_as_soon_as_it_is_written_and_a_nan_is_refused(tmp_path: Path) -> None:
+    with rounds_writer(tmp_path, "a-0") as write:
+        write({"round": 0})
+        assert len(load_rounds(tmp_path, "a-0")) == 1
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write({"round": 1, "test_loss": math.nan})
+    assert len(load_rounds(tmp_path, "a-0")) == 1
+
+
+def test_rounds_cut_short_by_a_crash_are_one_sentence(tmp_path: Path) -> None:
+    path = cell_dir(tmp_path, "a-0") / "rounds.jsonl"
+    write_atomically(path, '{"round": 0}\n{"rou')
+    assert str(path) in sentence(lambda: load_rounds(tmp_path, "a-0"))
+
+
+def test_an_environment_is_stored_once_under_its_hash(tmp_path: Path) -> None:
+    values = {"python": "3.12.0", "packages": {"torch": "2.13.0"}}
+    name = write_environment(tmp_path, values)
+    assert write_environment(tmp_path, dict(reversed(values.items()))) == name
+    assert write_environment(tmp_path, {"python": "3.13.0"}) != name
+    assert read_environments(tmp_path)[name] == values and len(read_environments(tmp_path)) == 2
