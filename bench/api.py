@@ -18,7 +18,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from bench.cell import Cell
+from bench.cell import Cell, Fraction
 from bench.errors import ConfigError, ContractError, Skip, suggestion
 from bench.masks import Mask, erk_densities, prunable_shapes, random_mask, uniform_densities
 from bench.primitives.flat import model_tensors
@@ -30,6 +30,7 @@ __all__ = [
     "Client",
     "ClientContext",
     "Context",
+    "Fraction",
     "Mask",
     "Message",
     "Method",

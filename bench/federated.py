@@ -6,7 +6,7 @@ import copy
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,15 @@ from torch import Tensor, nn
 from bench.api import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
 from bench.cell import SIMULATED, Cell
 from bench.data import Dataset, Examples, augment, split_validation
+from bench.diagnostics import (
+    MOMENTS,
+    PROBE_EXAMPLES,
+    Diagnosis,
+    estimate_quality,
+    gradient_energy,
+    variance_ratio,
+    zeroth_order_config,
+)
 from bench.errors import ContractError, Diverged
 from bench.evaluation import Evaluation, evaluate
 from bench.masks import Mask, prunable_weights
@@ -23,6 +32,7 @@ from bench.meters import Clock, DeviceCost, DeviceSetting, meter_device
 from bench.models import build, initialise
 from bench.partition import partition
 from bench.primitives.flat import flat_parameters, load_tensors, model_tensors
+from bench.primitives.gradients import Batch
 from bench.streams import numpy_generator, stream_seed, torch_generator
 from bench.wire import Layout, Packet, decode, encode
 
@@ -64,6 +74,9 @@ class Result:
     train: Examples
     parts: Sequence[np.ndarray]
     points: Sequence[Point]
+    diagnoses: Sequence[Diagnosis]
+    energy_at_start: float | None
+    evaluates_other_weights: bool
     totals: Mapping[str, Totals]
     costs: Mapping[str, Sequence[DeviceCost]]
     clock: Clock
@@ -93,6 +106,7 @@ class Federation:
     device: torch.device
     on_point: Callable[[Point], None] = lambda point: None
     on_update: Callable[[Update], None] = lambda update: None
+    on_diagnosis: Callable[[Diagnosis], None] = lambda diagnosis: None
     clock: Clock = field(default_factory=Clock)
     vectorised: bool = True
     """Whether a method's `client_updates` is used where it has one; the conformance suite compares both ways."""
@@ -108,10 +122,7 @@ class Federation:
         self.server_side = instantiate(self.method, cell.params)
         self.client_side = instantiate(self.method, cell.params)
         self._fingerprints = [fingerprint(self.server_side), fingerprint(self.client_side)]
-        spec = self.dataset.spec
-        model = self.server_side.prepare(build(cell.model, spec.input_shape, spec.num_classes))
-        initialise(model, torch_generator(stream_seed(cell.seed, "init")))
-        self.model = model.to(self.device)
+        self.model = self._initial_model()
         self.client_model = copy.deepcopy(self.model)
         flat_parameters(self.client_model)
         self.layout = Layout.of(self.model)
@@ -122,7 +133,10 @@ class Federation:
         self.devices = [self._make_device(client) for client in range(cell.train.clients)]
         self.totals = {phase: Totals() for phase in PHASES}
         self.costs: dict[tuple[Any, ...], DeviceCost] = {}
+        self.evaluates_other_weights = False
         self.points: list[Point] = []
+        self.diagnoses: list[Diagnosis] = []
+        self.probe = self._numpy("probe").permutation(len(self.train))[:PROBE_EXAMPLES]
 
     def run(self) -> Result:
         """Run setup and training to the end of the budget."""
@@ -134,7 +148,9 @@ class Federation:
         for round in range(0 if skips_setup else self.server_side.setup_rounds(cell)):
             self._round("setup", round)
         self._check_mask()
+        energy_at_start = self._energy_at_start()
         self._evaluate()
+        self._diagnose()
         due = cell.train.evaluation_interval
         while not self._finished():
             self._round("train", self.totals["train"].rounds)
@@ -148,12 +164,25 @@ class Federation:
                 self._evaluate()
                 while due <= self._spent() + 1e-9:
                     due += cell.train.evaluation_interval
+            self._diagnose()
         if [fingerprint(self.server_side), fingerprint(self.client_side)] != self._fingerprints:
             raise ContractError(
                 "self_state", f"{self.method.__name__} changed data on self; keep it in ctx.state or client.state."
             )
         costs = {phase: [cost for key, cost in self.costs.items() if key[0] == phase] for phase in PHASES}
-        return Result(self.model, self.mask, self.train, self.parts, self.points, self.totals, costs, self.clock)
+        return Result(
+            self.model,
+            self.mask,
+            self.train,
+            self.parts,
+            self.points,
+            self.diagnoses,
+            energy_at_start,
+            self.evaluates_other_weights,
+            self.totals,
+            costs,
+            self.clock,
+        )
 
     # -- one round ----------------------------------------------------------------------------------------------------
 
@@ -297,6 +326,7 @@ class Federation:
         with self.clock.charge("evaluate"):
             tensors = model_tensors(self.model)
             other = self.server_side.evaluation_weights(self.model, self._server_context("train", 0, ()))
+            self.evaluates_other_weights = other is not None
             if other is not None:
                 tensors = tensors | dict(other)
                 self._check_tensors(tensors, "evaluation_weights")
@@ -337,7 +367,70 @@ class Federation:
                 self.costs[key] = meter_device(setting)
         return self.costs[key]
 
+    # -- diagnostics --------------------------------------------------------------------------------------------------
+
+    def _diagnose(self) -> None:
+        """Diagnose once for the latest moment of the budget that has been reached and not been diagnosed."""
+        reached = [moment for moment in MOMENTS if self._spent() / self.cell.train.budget >= moment - 1e-9]
+        if self.diagnoses and self.diagnoses[-1].moment == reached[-1]:
+            return
+        with self.clock.charge("diagnose"):
+            quality = self._estimate_quality(len(reached)) if zeroth_order_config(self.cell) else {}
+            energy = (
+                gradient_energy(self._copy_of_model(), self._batch(self.probe), self.mask) if self.mask else None
+            )
+            diagnosis = Diagnosis(reached[-1], self.totals["train"].rounds, **quality, grad_energy=energy)
+        self.diagnoses.append(diagnosis)
+        self.on_diagnosis(diagnosis)
+
+    def _estimate_quality(self, round: int) -> dict[str, float | None]:
+        server = replace(self._server_context("probe", round, (0,)), state=copy.deepcopy(self.state))
+        message = self.server_side.broadcast(self._copy_of_model(), server)
+        if "seed" not in message.tensors:
+            return {}
+        size = self.cell.train.batch_size
+        indices = torch.from_numpy(self.probe[:size]).to(self.device)
+        client = self._make_client(0, indices, copy.deepcopy(self.devices[0].state), "probe")
+        ctx = ClientContext(**self._context("probe", round), received=message.tensors)
+        update = self.client_side.client_update(self._copy_of_model(), client, ctx)
+        batches = [self._batch(part[:size]) for part in self.parts]
+        sizes = [len(part) for part in self.parts]
+        return {
+            **estimate_quality(
+                self._copy_of_model(),
+                self._batch(self.probe[:size]),
+                update,
+                self.cell,
+                int(message.tensors["seed"]),
+                round,
+                0,
+                self.mask,
+            ),
+            "variance_ratio": variance_ratio(self._copy_of_model(), batches, sizes, self.mask),
+        }
+
+    def _energy_at_start(self) -> float | None:
+        """Return the share of gradient energy that the first mask keeps at the dense initial weights."""
+        if self.mask is None:
+            return None
+        with self.clock.charge("diagnose"):
+            return gradient_energy(self._initial_model(), self._batch(self.probe), self.mask)
+
+    def _copy_of_model(self) -> nn.Module:
+        model = copy.deepcopy(self.model)
+        flat_parameters(model)
+        return model.train()
+
+    def _batch(self, indices: np.ndarray) -> Batch:
+        return Batch(*self.train.batch(torch.from_numpy(indices).to(self.device)))
+
     # -- making things ------------------------------------------------------------------------------------------------
+
+    def _initial_model(self) -> nn.Module:
+        spec = self.dataset.spec
+        model = self.server_side.prepare(build(self.cell.model, spec.input_shape, spec.num_classes))
+        initialise(model, torch_generator(stream_seed(self.cell.seed, "init")))
+        return model.to(self.device)
 
     def _split(self) -> tuple[Examples, Examples]:
         train, validation = split_validation(

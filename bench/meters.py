@@ -32,7 +32,7 @@ ACCOUNTS: tuple[Account, ...] = ("parameters", "gradients", "activations", "pert
 ON_DEVICE = ("finite_difference", "directional", "moment")
 """Estimators that stand for the on-device algorithm `finite_difference`, which is what gets metered."""
 
-CLOCKS = ("train", "setup", "evaluate", "meter", "data")
+CLOCKS = ("train", "setup", "evaluate", "diagnose", "meter", "data")
 
 
 class Clock:

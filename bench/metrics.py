@@ -101,9 +101,26 @@ _ROWS = (
            "and the pooled one.", FRACTION),
     Metric("min_client_examples", "examples", "descriptive", "Smallest client", "Training examples of the smallest "
            "client."),
+    Metric("grad_rel_error", "ratio", "lower", "Relative gradient error",
+           "|g_hat - g| / |g| of one client's estimate on a fixed probe batch, over active coordinates; mean over 0, 1, "
+           "10, 50 and 100% of the budget. Null for methods that send no estimate."),
+    Metric("grad_cosine", "cosine", "higher", "Gradient cosine", "Cosine of g_hat and g, likewise.", (-1.0, 1.0)),
+    Metric("fd_scalar_error", "ratio", "lower", "Finite-difference scalar error",
+           "Relative difference between finite-difference scalars and their limit sigma -> 0 over 40 directions; the "
+           "largest of the five moments. Above 0.05 a simulated estimator is uncertified."),
+    Metric("variance_ratio_start", "ratio", "descriptive", "Variance, shared / independent, at the start",
+           "|sum p_i g_i|^2 / sum p_i^2 |g_i|^2 over clients: what shared perturbations cost in variance against "
+           "independent ones, before training."),
+    Metric("variance_ratio_end", "ratio", "descriptive", "Variance, shared / independent, at the end",
+           "The same after training; below 1 where clients disagree."),
+    Metric("grad_energy_kept", "fraction", "higher", "Gradient energy kept",
+           "|m.g|^2 / |g|^2 over prunable weights at the dense initial weights, on probe data.", FRACTION),
+    Metric("grad_energy_masked_point", "fraction", "descriptive", "Gradient energy at the masked weights",
+           "The same at the trained masked weights.", FRACTION),
     Metric("train_seconds", "s", "lower", "Training time", "Simulation time in training rounds; not a device's time."),
     Metric("setup_seconds", "s", "lower", "Setup time", "Simulation time in start and setup rounds."),
     Metric("evaluate_seconds", "s", "lower", "Evaluation time", "Simulation time in evaluations."),
+    Metric("diagnose_seconds", "s", "lower", "Diagnostics time", "Time spent on gradient diagnostics."),
     Metric("meter_seconds", "s", "lower", "Metering time", "Time spent metering device steps."),
     Metric("data_seconds", "s", "lower", "Data time", "Time spent loading and partitioning the data."),
 )  # fmt: skip

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from bench.cell import Cell
+from bench.diagnostics import Diagnosis, summary
 from bench.evaluation import client_accuracies
 from bench.federated import Point, Result, measured_sparsity
 from bench.masks import prunable_weights
@@ -29,6 +31,11 @@ def round_line(point: Point) -> dict[str, Any]:
     }
 
 
+def diagnosis_line(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return one line of diagnostics.jsonl."""
+    return asdict(diagnosis)
+
+
 def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Return every measured field of a cell's record."""
     return {
@@ -37,7 +44,9 @@ def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int
         **_memory(result),
         **_communication(result),
         **_sparsity(result),
+        **summary(result.diagnoses, result.energy_at_start, cell),
         "label_skew_tv": label_skew_tv(result.train.labels.cpu().numpy(), list(result.parts), _classes(result)),
+        "evaluates_other_weights": result.evaluates_other_weights,
         "min_client_examples": min(len(part) for part in result.parts),
         **{f"{name}_seconds": result.clock.seconds[name] for name in CLOCKS},
     }

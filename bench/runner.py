@@ -22,11 +22,11 @@ from pebble import ProcessExpired, ProcessPool
 from bench import data, store
 from bench.cell import Cell
 from bench.errors import ConfigError, Diverged, Skip
-from bench.federated import Federation, Point
+from bench.federated import Federation
 from bench.matrix import PlannedCell
 from bench.metrics import METRICS
 from bench.provenance import code_sha256, environment, git_commit
-from bench.record import measured_fields, round_line
+from bench.record import diagnosis_line, measured_fields, round_line
 from bench.registry import MethodEntry, discover, lookup
 
 Rerun = Literal["missing", "failed", "stale", "all"]
@@ -223,12 +223,18 @@ def _measure(job: Job, entry: MethodEntry) -> dict[str, Any]:
     cell = job.cell
     method = lookup({cell.method: entry}, cell.method)
     dataset = _dataset(cell.dataset, job.data_dir)
-    with store.rounds_writer(job.run, cell.id) as write_line:
-
-        def on_point(point: Point) -> None:
-            write_line(round_line(point))
-
-        result = Federation(cell, method, dataset, torch.device(job.device), on_point).run()
+    with (
+        store.lines_writer(job.run, cell.id, store.ROUNDS) as rounds,
+        store.lines_writer(job.run, cell.id, store.DIAGNOSTICS) as diagnostics,
+    ):
+        result = Federation(
+            cell,
+            method,
+            dataset,
+            torch.device(job.device),
+            on_point=lambda point: rounds(round_line(point)),
+            on_diagnosis=lambda diagnosis: diagnostics(diagnosis_line(diagnosis)),
+        ).run()
     return measured_fields(cell, result, dataset.spec.input_shape)
 
 

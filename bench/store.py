@@ -3,6 +3,7 @@
     RUN/plan.json                     the resolved cells
     RUN/cells/<id>/record.json        one flat object, written aside and renamed: it is there, or it is not
     RUN/cells/<id>/rounds.jsonl       one line an evaluation
+    RUN/cells/<id>/diagnostics.jsonl  one line a moment at which gradients were diagnosed
     RUN/cells/<id>/traceback.txt      of a failed cell
     RUN/environments/<hash>.json      versions and processor
 
@@ -27,6 +28,8 @@ from bench.metrics import METRICS
 from bench.provenance import code_sha256, environment_hash, shipped_method_file
 
 SCHEMA_VERSION = 1
+ROUNDS = "rounds.jsonl"
+DIAGNOSTICS = "diagnostics.jsonl"
 STATUSES = ("ok", "skipped", "failed", "diverged", "timeout", "out_of_memory")
 DONE = ("ok", "skipped")
 VOLATILE = ("seconds", "utc", "attempt", "environment", "git")
@@ -189,9 +192,9 @@ def _scalar(value: object) -> object:
 
 
 @contextmanager
-def rounds_writer(run: Path, cell_id: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function that appends one line to the cell's rounds.jsonl, which starts empty."""
-    path = cell_dir(run, cell_id) / "rounds.jsonl"
+def lines_writer(run: Path, cell_id: str, name: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that appends one line to the cell's file `name`, which starts empty."""
+    path = cell_dir(run, cell_id) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
 
@@ -202,9 +205,13 @@ def rounds_writer(run: Path, cell_id: str) -> Iterator[Callable[[Mapping[str, An
         yield write
 
 
-def load_rounds(run: Path, cell_id: str) -> pd.DataFrame:
-    """Return one row an evaluation of a cell: round, data_passes, uplink_bytes, test_accuracy and more; maybe empty."""
-    path = cell_dir(run, cell_id) / "rounds.jsonl"
+def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
+    """Return the lines of a cell's file `name` as a table, maybe empty.
+
+    `ROUNDS` has one row an evaluation (round, data_passes, uplink_bytes, test_accuracy and more), `DIAGNOSTICS` one row
+    a diagnosed moment.
+    """
+    path = cell_dir(run, cell_id) / name
     lines = path.read_text().splitlines() if path.exists() else []
     return pd.DataFrame([json.loads(line) for line in lines])
 
@@ -219,3 +226,13 @@ def identity(cell: Cell) -> dict[str, Any]:
         "simulated": cell.estimator in SIMULATED,
         **plain,
     }
+
+
+def load_rounds(run: Path, cell_id: str) -> pd.DataFrame:
+    return load_lines(run, cell_id, ROUNDS)
+
+
+@contextmanager
+def rounds_writer(run: Path, cell_id: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    with lines_writer(run, cell_id, ROUNDS) as write:
+        yield write

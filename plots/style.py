@@ -47,7 +47,7 @@ SHIPPED = {
 }
 """Okabe and Ito's colour-blind-safe palette, in the order in which legends name the methods."""
 _OTHER_COLOURS = ("#882255", "#332288", "#999933")
-_OTHER_MARKERS = (">", "d", "8", "*", "H", "X", "h")
+_OTHER_MARKERS = (">", "*", "h", "X")
 PART_COLOURS = ("#00224E", "#43598A", "#7F7C75", "#A99F73", "#D0BE5E", "#FEE838")
 """Six steps of cividis for the parts of a peak; no method wears one of them."""
 

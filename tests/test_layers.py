@@ -33,9 +33,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.evaluation": ("bench.data",),
     "bench.wire": PRIMITIVE,
     "bench.meters": (*PRIMITIVE, "bench.api", "bench.metrics"),
+    "bench.diagnostics": (*PRIMITIVE, "bench.api", "bench.metrics"),
     "bench.federated": (
-        *PRIMITIVE, "bench.api", "bench.data", "bench.evaluation", "bench.meters", "bench.models", "bench.partition",
-        "bench.wire",
+        *PRIMITIVE, "bench.api", "bench.data", "bench.diagnostics", "bench.evaluation", "bench.meters", "bench.models",
+        "bench.partition", "bench.wire",
     ),
     "bench.registry": ("bench.api", "bench.errors", "bench.provenance"),
     "bench.matrix": (
@@ -44,7 +45,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "bench.store": ("bench.cell", "bench.errors", "bench.metrics", "bench.provenance"),
     "bench.record": (
-        "bench.cell", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters", "bench.partition",
+        "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters",
+        "bench.partition",
     ),
     "bench.conformance": (
         *PRIMITIVE, "bench.api", "bench.data", "bench.federated", "bench.metrics", "bench.registry",

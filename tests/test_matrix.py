@@ -240,7 +240,7 @@ WRONG_VALUES: dict[str, tuple[Document, str]] = {
     "alpha inf": (document(alpha=[float("inf")]), "positive number"),
     "shards 0": (document(alpha=["shards:0"]), "shards:S"),
     "estimator 1, ignored": (document(estimator=[1]), 'estimator "1"'),
-    "estimator unknown": (document(method=["baffle"], estimator=["exact"]), 'estimator "exact"'),
+    "estimator unknown": (document(method=["baffle"], estimator=["oracle"]), 'estimator "oracle"'),
     "no budget": (document(train={}), "exactly one of data_passes and rounds"),
     "two budgets": (document(train={"rounds": 2, "data_passes": 3.0}), "exactly one of data_passes and rounds"),
     "two budgets by an axis": (document(**{"train.data_passes": [3]}), "exactly one of data_passes and rounds"),

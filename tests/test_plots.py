@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -27,8 +28,19 @@ from plots.accuracy import accuracy_by_sparsity
 from plots.figures import draw_figures, write_figures
 from plots.findings import findings
 from plots.report import write_report
-from plots.series import Study, curve, estimate, load_study, paired_difference, points, records, shown_sparsity
-from plots.style import COLUMN_WIDTH, DAGGER, FULL_WIDTH, SHIPPED, axis_label, human_bytes, human_count, look
+from plots.series import (
+    Study,
+    curve,
+    estimate,
+    half_width,
+    load_study,
+    paired_difference,
+    points,
+    records,
+    select,
+    shown_sparsity,
+)
+from plots.style import COLUMN_WIDTH, DAGGER, FULL_WIDTH, SHIPPED, Look, axis_label, human_bytes, human_count, look
 from plots.tables import FORMATS, presentable, render, summary
 from plots.view import Drawn, View
 from tests.synthetic import METHODS, accuracy, cells, write_run
@@ -92,6 +104,7 @@ def test_interval_is_students_95_percent(values: list[float], mean: float, half_
 def test_there_is_no_interval_below_two_values() -> None:
     assert math.isnan(estimate([0.5]).half_width) and estimate([0.5]).mean == 0.5
     assert math.isnan(estimate([]).mean) and estimate([]).n == 0
+    assert list(np.isnan(half_width(0.0, [0, 1, 2]))) == [True, True, False]
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=9), st.floats(-2, 2), st.floats(0.1, 10))
@@ -239,7 +252,7 @@ def test_shipped_methods_look_different_and_others_keep_their_look() -> None:
         len({one.colour for one in SHIPPED.values()}) == len(SHIPPED) == len({one.marker for one in SHIPPED.values()})
     )
     other = look("my_method")
-    assert other == look("my_method") and other.label == "my_method"
+    assert other == Look("my_method", "#999933", "*"), "the same in every process"
     assert other.colour not in {one.colour for one in SHIPPED.values()}
     assert other.marker not in {one.marker for one in SHIPPED.values()}
 
@@ -301,7 +314,8 @@ def test_every_figure_is_written_as_png_and_pdf_of_the_asked_width_twice_alike(t
 def test_legends_notes_and_panels_do_not_overlap(tmp_path: Path, width: float) -> None:
     names = (*METHODS, "fedavg_erk", "my_method")
     planned = cells(names, alphas=("iid", 0.1), seeds=(0, 1), sparsities=(0.8, 0.9), num_perturbations=(100, 500))
-    write_run(tmp_path, planned, lambda cell: "failed" if cell.seed and cell.sparsity == 0.9 else "ok")
+    statuses = {0.8: ("ok", "out_of_memory"), 0.9: ("timeout", "diverged"), 0.0: ("ok", "ok")}
+    write_run(tmp_path, planned, lambda cell: statuses[cell.sparsity][cell.seed])
     for figure in draw_figures(load_study(tmp_path), width):
         figure.figure.draw_without_rendering()
         panels = [panel.get_tightbbox() for panel in figure.figure.axes]
@@ -351,10 +365,15 @@ def test_cells_that_are_not_shown_are_counted_in_the_footnote(drawn: dict[str, D
     assert "6 of 84 cells not shown: 2 diverged, 1 failed, 3 missing." in " ".join(notes.split())
 
 
-def test_curves_show_one_sparsity_and_say_which(drawn: dict[str, Drawn]) -> None:
+def test_curves_show_one_sparsity_and_say_which(drawn: dict[str, Drawn], run: Path) -> None:
     figure = drawn["accuracy-data-passes-digits-lenet5"]
     assert "at sparsity 0.8" in figure.caption and "3 seeds" in figure.caption
     assert [len(panel.lines) for panel in figure.figure.axes] == [len(METHODS)] * 2
+    study = load_study(run)
+    own = select(study.cells, {"series": "Fed-NTK + ZO", "alpha": "iid", "sparsity": 0.8})
+    expected = curve(run, list(own["cell_id"]), "data_passes", log=False)
+    assert len(own) == 3
+    assert list(figure.figure.axes[0].lines[0].get_ydata()) == pytest.approx(list(expected["mean"]))
 
 
 def test_bars_of_peak_memory_add_up(drawn: dict[str, Drawn], run: Path) -> None:

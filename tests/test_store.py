@@ -22,19 +22,21 @@ from bench.errors import StoreError
 from bench.metrics import METRICS
 from bench.provenance import ROOT, code_sha256, shipped_method_file
 from bench.store import (
+    DIAGNOSTICS,
+    ROUNDS,
     STATUSES,
     cell_dir,
     identity,
     is_stale,
     is_volatile,
-    load_rounds,
+    lines_writer,
+    load_lines,
     load_table,
     locked,
     read_command,
     read_environments,
     read_plan,
     read_record,
-    rounds_writer,
     write_atomically,
     write_environment,
     write_plan,
@@ -281,31 +283,32 @@ def test_only_times_attempts_environments_and_commits_may_differ_between_two_run
     assert not any(map(is_volatile, [*identity(cell()), "status", "reason", "code_sha256"]))
 
 
-# Rounds and environments
+# Lines and environments
 
 
-def test_rounds_are_read_as_they_were_written_and_start_empty_again(tmp_path: Path) -> None:
-    assert load_rounds(tmp_path, "a-0").empty
+@pytest.mark.parametrize("name", [ROUNDS, DIAGNOSTICS])
+def test_lines_are_read_as_they_were_written_and_start_empty_again(tmp_path: Path, name: str) -> None:
+    assert load_lines(tmp_path, "a-0", name).empty
     for lines in ([{"round": 0, "test_accuracy": 0.1}], [{"round": i, "test_accuracy": i / 8} for i in range(3)]):
-        with rounds_writer(tmp_path, "a-0") as write:
+        with lines_writer(tmp_path, "a-0", name) as write:
             for line in lines:
                 write(line)
-        assert load_rounds(tmp_path, "a-0").to_dict("records") == lines
+        assert load_lines(tmp_path, "a-0", name).to_dict("records") == lines
 
 
-def test_a_round_is_on_file_as_soon_as_it_is_written_and_a_nan_is_refused(tmp_path: Path) -> None:
-    with rounds_writer(tmp_path, "a-0") as write:
+def test_a_line_is_on_file_as_soon_as_it_is_written_and_a_nan_is_refused(tmp_path: Path) -> None:
+    with lines_writer(tmp_path, "a-0", ROUNDS) as write:
         write({"round": 0})
-        assert len(load_rounds(tmp_path, "a-0")) == 1
+        assert len(load_lines(tmp_path, "a-0", ROUNDS)) == 1
         with pytest.raises(ValueError, match="not JSON compliant"):
             write({"round": 1, "test_loss": math.nan})
-    assert len(load_rounds(tmp_path, "a-0")) == 1
+    assert len(load_lines(tmp_path, "a-0", ROUNDS)) == 1
 
 
-def test_rounds_cut_short_by_a_crash_are_one_sentence(tmp_path: Path) -> None:
-    path = cell_dir(tmp_path, "a-0") / "rounds.jsonl"
+def test_lines_cut_short_by_a_crash_are_one_sentence(tmp_path: Path) -> None:
+    path = cell_dir(tmp_path, "a-0") / ROUNDS
     write_atomically(path, '{"round": 0}\n{"rou')
-    assert str(path) in sentence(lambda: load_rounds(tmp_path, "a-0"))
+    assert str(path) in sentence(lambda: load_lines(tmp_path, "a-0", ROUNDS))
 
 
 def test_an_environment_is_stored_once_under_its_hash(tmp_path: Path) -> None:

@@ -162,6 +162,11 @@ def test_the_bytes_of_a_message_are_those_written_in_the_format() -> None:
     assert encode(packet, layout, layout.active(mask)) == expected
 
 
+@pytest.mark.parametrize("code", range(len(DTYPES)))
+def test_every_type_has_its_own_code(code: int) -> None:
+    assert encode(Packet(tensors={"": torch.empty(0, dtype=DTYPES[code])}), LAYOUT, None)[HEADER + COUNT + 1] == code
+
+
 # What the wire refuses to carry
 
 

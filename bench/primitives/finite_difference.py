@@ -49,17 +49,19 @@ def finite_differences(
             e = directions.generate(k, 1, (start, stop), None, vector.device)[0]
             vector[start:stop].add_(e if inside is None else e.mul_(inside), alpha=scale)
 
-    def loss_at(k: int, scale: float) -> Tensor:
+    def perturb(k: int, scale: float) -> None:
         with account("perturbation"):
             if saved is None:
                 add_blocks(k, scale)
             else:
                 e = directions.generate(k, 1, (0, len(vector)), None, vector.device)[0]
                 torch.add(saved, e if kept is None else e.mul_(kept), alpha=scale, out=vector)
+
+    def loss_at(k: int, scale: float) -> Tensor:
+        perturb(k, scale)
         loss = batch.loss(model)
         if saved is None:
-            with account("perturbation"):
-                add_blocks(k, -scale)
+            perturb(k, -scale)
         return loss
 
     if form == "forward":

@@ -60,6 +60,13 @@ def select(vector: Tensor, active: Tensor | None) -> Tensor:
     return vector if active is None else vector[..., active]
 
 
+def named_views(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
+    """Return the parts of `vector` [n] by parameter name and in the parameters' shapes."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    parts = vector.split([p.numel() for p in parameters])
+    return {name: part.view(p.shape) for name, part, p in zip(names, parts, parameters, strict=True)}
+
+
 def float_buffers(model: nn.Module) -> dict[str, Tensor]:
     """Return the floating-point buffers of `model` by name: they travel and are averaged like weights."""
     return {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}

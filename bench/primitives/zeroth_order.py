@@ -15,9 +15,9 @@ and all other trainable parameters) are perturbed, never buffers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -66,6 +66,26 @@ class Sent:
     scalars: Tensor | None = None
     gradient: Tensor | None = None
     draw: moment.MomentDraw | None = None
+
+
+def pack(sent: Sequence[Sent]) -> dict[str, Any]:
+    """Return the fields of an `Update` that carry what a client sends for its local steps."""
+    scalars = [one.scalars for one in sent if one.scalars is not None]
+    gradients = [one.gradient for one in sent if one.gradient is not None]
+    draws = [one.draw for one in sent if one.draw is not None]
+    return {
+        "scalars": torch.cat(scalars) if scalars else None,
+        "tensors": {"gradient": torch.stack(gradients)} if gradients else {},
+        "bypass": draws or None,
+    }
+
+
+def unpack(scalars: Tensor | None, tensors: Mapping[str, Tensor], bypass: Any, num_perturbations: int) -> list[Sent]:
+    """Split what `pack` made into what was sent for each local step."""
+    if scalars is None:
+        return [Sent(gradient=row) for row in tensors.get("gradient", ())]
+    steps = scalars.split(num_perturbations)
+    return [Sent(one, draw=draw) for one, draw in zip(steps, bypass or [None] * len(steps), strict=True)]
 
 
 def check_estimator(estimator: str | None, config: ZerothOrderConfig) -> None:
