@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from bench.api import Mask, Method, ServerContext, erk_densities, prunable_shapes, random_mask
+from bench.api import Mask, Method, ServerContext, erk_mask
 
 
 class FedAvgERK(Method):
@@ -13,7 +13,4 @@ class FedAvgERK(Method):
     uses: ClassVar = frozenset({"sparsity"})
 
     def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
-        if ctx.cell.sparsity == 0:
-            return None
-        shapes = prunable_shapes(model)
-        return random_mask(shapes, erk_densities(shapes, 1 - ctx.cell.sparsity), ctx.rng("method"))
+        return erk_mask(model, ctx.cell.sparsity, ctx.rng("method"))

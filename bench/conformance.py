@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from bench.api import Method, Update
+from bench.contract import Method, Update
 from bench.cell import Cell, Estimator, Protocol
 from bench.data import Dataset, load
 from bench.errors import ContractError, FedForeError, Skip

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.api import Update
+from bench.contract import Update
 from bench.cell import Cell
 from bench.masks import Mask, prunable_weights
 from bench.primitives.flat import active_coordinates, select

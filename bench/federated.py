@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.api import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
+from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
 from bench.cell import SIMULATED, Cell
 from bench.data import Dataset, Examples, augment, split_validation
 from bench.diagnostics import (

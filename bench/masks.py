@@ -171,3 +171,11 @@ def random_mask(shapes: Shapes, densities: Mapping[str, float], generator: torch
         layer[torch.randperm(layer.numel(), generator=generator)[:count]] = True
         layers[name] = layer.reshape(shapes[name])
     return Mask(layers)
+
+
+def erk_mask(model: nn.Module, sparsity: float, generator: torch.Generator) -> Mask | None:
+    """Return a random mask with ERK layer densities, or None (dense) at sparsity 0."""
+    if sparsity == 0:
+        return None
+    shapes = prunable_shapes(model)
+    return random_mask(shapes, erk_densities(shapes, 1 - sparsity), generator)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench import data, models
-from bench.api import instantiate, make_config, validated
+from bench.contract import instantiate, make_config, validated
 from bench.cell import Cell, Estimator, Protocol, cell_id
 from bench.errors import ConfigError, FedForeError, Skip, suggestion
 from bench.partition import parse_alpha

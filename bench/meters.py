@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from bench.api import Client, ClientContext, Method, Update, instantiate
+from bench.contract import Client, ClientContext, Method, Update, instantiate
 from bench.masks import Mask, prunable_weights
 from bench.primitives.accounting import Account, account, current_account
 from bench.primitives.flat import flat_parameters

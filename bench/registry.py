@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from bench.api import AXES, Method
+from bench.contract import AXES, Method
 from bench.errors import ConfigError, PluginError, suggestion
 from bench.provenance import ROOT
 

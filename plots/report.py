@@ -92,7 +92,7 @@ def _protocol(study: Study) -> _Table:
     columns = [name for name in map(str, study.cells) if name.startswith("train.")]
     rows = []
     for name in columns:
-        values = [str(value) for value in study.cells[name].dropna().unique()]
+        values = [value_label(value) for value in study.cells[name].dropna().unique().tolist()]
         if values:
             rows.append((name.removeprefix("train.").replace("_", " "), ", ".join(values)))
     return _Table("Protocol", ("Setting", "Value"), tuple(rows))

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.api import Client, ClientContext, Mask, Message, Method, ServerContext, Skip, Update, make_config
+from bench.api import Client, ClientContext, Mask, Message, Method, ServerContext, Skip, Update
 from bench.conformance import Finding, check_method
+from bench.contract import make_config
 from bench.errors import ConfigError, ContractError
 from bench.federated import Federation
 from bench.masks import erk_densities, prunable_shapes, random_mask

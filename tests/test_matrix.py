@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,17 @@ def test_the_estimator_is_an_axis_or_a_key_of_train() -> None:
 
 
 def test_defaults_are_filled_in() -> None:
+    """An id leaves defaults out, so a changed default changes what stored records mean."""
     (cell,) = cells(document())
     assert (cell.sparsity, cell.alpha, cell.seed, cell.estimator) == (0.0, "iid", 0, None)
     assert cell.params == {
         "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0, "local_epochs": None, "local_steps": None,
         "lr_schedule": "constant", "lr_decay": 0.99,
     }  # fmt: skip
-    assert (cell.train.clients, cell.train.participation, cell.train.batch_size) == (10, 1.0, 32)
+    assert asdict(cell.train) == {
+        "clients": 10, "participation": 1.0, "batch_size": 32, "min_client_examples": 10, "data_passes": None,
+        "rounds": 2, "eval_every": None, "validation_fraction": 0.0, "augment": False,
+    }  # fmt: skip
 
 
 def test_the_quick_matrix_has_thirty_cells_and_none_is_skipped() -> None:

@@ -604,6 +604,17 @@ def test_findings_state_differences_with_their_intervals(study_of: MakeStudy) ->
     )
 
 
+def test_uncertified_estimators_stay_out_of_comparisons(study_of: MakeStudy) -> None:
+    study = study_of(
+        cells(("fedavg", "baffle"), alphas=("iid",)),
+        change=lambda cell: {"test_accuracy": 0.99, "estimator_uncertified": True} if cell.method == "baffle" else {},
+    )
+    (found,) = findings(study)
+    assert found.sentences[0].startswith("iid: FedAvg (dense) has the highest") and "BAFFLE" not in found.sentences[0]
+    assert "The estimator of 3 finished cells is uncertified" in found.sentences[-1]
+    assert any("BAFFLE" in sentence for sentence in found.sentences), "costs do not depend on the estimator"
+
+
 def test_methods_without_shared_seeds_are_not_compared(study_of: MakeStudy) -> None:
     planned = cells(("fedavg",), alphas=("iid",), seeds=(0, 1)) + cells(("baffle",), alphas=("iid",), seeds=(2, 3))
     (found,) = findings(study_of(planned))

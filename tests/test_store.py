@@ -244,11 +244,17 @@ def test_the_table_has_a_row_for_every_planned_cell_in_order_and_every_metric_as
     assert not table["stale"].any()
 
 
-def test_a_table_of_a_run_that_has_not_begun_still_has_every_row_and_metric(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["missing", "failed"])
+def test_a_table_without_a_measurement_still_has_every_row_and_every_metric_as_numbers(
+    tmp_path: Path, status: str
+) -> None:
     planned(tmp_path, cell(0), cell(1))
+    for one in (cell(0), cell(1)) if status in STATUSES else ():
+        write_record(tmp_path, record(one, status=status, test_accuracy=None))
     table = load_table(tmp_path)
-    assert list(table["status"]) == ["missing"] * 2 and "missing" not in STATUSES
+    assert list(table["status"]) == [status] * 2
     assert table[list(METRICS)].isna().all(axis=None)
+    assert all(pd.api.types.is_numeric_dtype(table[name]) for name in METRICS)
 
 
 def test_a_list_among_the_params_is_one_value_of_the_table(tmp_path: Path) -> None:

@@ -117,14 +117,8 @@ class Step:
         """Return what each client sends for its batch, all of them at the weights of `model`, which is left as it was."""
         config = self.config
         if self.estimator == "finite_difference":
-            sent = [
-                finite_differences(
-                    model, batch, self.directions(client), config.num_perturbations, config.sigma, config.form,
-                    config.restore, mask,
-                )
-                for client, batch in zip(clients, batches, strict=True)
-            ]  # fmt: skip
-            return self._clipped_scalars(model, sent, clients, mask)
+            scalars = self._finite_differences(model, batches, clients, mask)
+            return self._clipped_scalars(model, scalars, clients, mask)
         active = active_coordinates(model, mask)
         gradients = torch.stack([select(flat_gradient(model, batch), active) for batch in batches])
         if self.estimator == "exact":
@@ -180,6 +174,21 @@ class Step:
                 for client, row in zip(clients, scalars, strict=True)
             ])  # fmt: skip
         return weights @ (each * _clip_scale(each, clip))
+
+    def _finite_differences(
+        self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None
+    ) -> list[Tensor]:
+        config, vector = self.config, flat_parameters(model)
+        received = vector.clone() if len(batches) > 1 else None
+        scalars = []
+        for client, batch in zip(clients, batches, strict=True):
+            own, count = self.directions(client), config.num_perturbations
+            scalars.append(
+                finite_differences(model, batch, own, count, config.sigma, config.form, config.restore, mask)
+            )
+            if received is not None:
+                vector.copy_(received)
+        return scalars
 
     def _draw(self, gradients: Tensor, clients: Sequence[int]) -> list[Sent]:
         count, sigma = self.config.num_perturbations, self.config.sigma

@@ -1,0 +1,19 @@
+"""BAFFLE under one random mask, drawn before training and never changed."""
+
+from typing import ClassVar
+
+from torch import nn
+
+from bench.api import BPFreeMethod, Mask, ServerContext, erk_mask
+
+
+class BaffleERK(BPFreeMethod):
+    """BP-free training under a static random mask with ERK layer densities (Evci et al. 2020, RigL, section 3).
+
+    The control of every foresight pruning: the same sparsity, no saliency.
+    """
+
+    uses: ClassVar = frozenset({"sparsity", "estimator"})
+
+    def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
+        return erk_mask(model, ctx.cell.sparsity, ctx.rng("method"))
