@@ -8,7 +8,10 @@ from bench.api import Mask, Method, ServerContext, erk_mask
 
 
 class FedAvgERK(Method):
-    """FedAvg under a static random mask with ERK layer densities (Evci et al. 2020, RigL, arXiv 1911.11134, section 3)."""
+    """FedAvg under a static random mask with ERK layer densities.
+
+    Erdos-Renyi-kernel densities as in RigL (Evci et al. 2020, arXiv 1911.11134, section 3).
+    """
 
     uses: ClassVar = frozenset({"sparsity"})
 

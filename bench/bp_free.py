@@ -94,7 +94,9 @@ class BPFreeMethod(Method):
         step = self._step(ctx.cell, ctx.seed("perturbation"), ctx.round)
         vector = flat_parameters(model)
         if config.communication == "step":
-            gradient = step.estimate([self._sent(update)[0] for update in updates], weights, ctx.cohort, model, ctx.mask)
+            gradient = step.estimate(
+                [self._sent(update)[0] for update in updates], weights, ctx.cohort, model, ctx.mask
+            )
             in_first_epoch = ctx.round < self._epoch_rounds(updates, ctx)
             rate = config.first_epoch_lr if config.first_epoch_lr and in_first_epoch else config.lr
             adam_step_(vector, gradient, state.setdefault("adam", {}), config, rate)

@@ -123,7 +123,9 @@ def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _plugins(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plugins", action="append", type=Path, default=[], metavar="DIR", help="folder of method files")
+    parser.add_argument(
+        "--plugins", action="append", type=Path, default=[], metavar="DIR", help="folder of method files"
+    )
 
 
 def _data_dir(parser: argparse.ArgumentParser) -> None:
@@ -222,7 +224,9 @@ def _ls(options: argparse.Namespace) -> int:
 
 def _listing(options: argparse.Namespace) -> list[tuple[str, str]]:
     if options.what == "metrics":
-        return [(metric.name, f"[{metric.unit}, {metric.direction}] {metric.description}") for metric in METRICS.values()]
+        return [
+            (metric.name, f"[{metric.unit}, {metric.direction}] {metric.description}") for metric in METRICS.values()
+        ]
     if options.what == "methods":
         from bench.registry import discover
 

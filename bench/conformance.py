@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from bench.contract import Method, Update
 from bench.cell import Cell, Estimator, Protocol
+from bench.contract import Method, Update
 from bench.data import Dataset, load
 from bench.errors import ContractError, FedForeError, Skip
 from bench.federated import Federation, Result
@@ -112,7 +112,9 @@ def _runs(method: type[Method], cell: Cell) -> None:
 
 def _definition(method: type[Method]) -> None:
     if not inspect.cleandoc(method.__doc__ or ""):
-        raise ContractError("definition", "The class has no docstring; say what the method is and which paper it follows.")
+        raise ContractError(
+            "definition", "The class has no docstring; say what the method is and which paper it follows."
+        )
     if not dataclasses.is_dataclass(method.Config) or not method.Config.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise ContractError("definition", "Config must be a frozen dataclass.")
     for name in vars(method):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_type_hints
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from bench.cell import Cell
@@ -26,6 +26,7 @@ from bench.primitives.local_sgd import LocalSGDConfig, local_sgd, weighted_mean_
 from bench.streams import stream_seed, torch_generator
 
 AXES = ("sparsity", "estimator")
+_FINITE = ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def validated(kind: type, given: Mapping[str, Any], where: str) -> Any:
     for key, value in given.items():
         plain = tuple(value) if isinstance(value, list) else value
         try:
-            values[key] = TypeAdapter(hints[key]).validate_python(plain, strict=True)
+            values[key] = TypeAdapter(hints[key], config=_FINITE).validate_python(plain, strict=True)
         except ValidationError as error:
             raise ConfigError(f"{where}.{key} = {value!r}: {_lower(error.errors()[0]['msg'])}.") from None
     try:

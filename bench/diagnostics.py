@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Update
 from bench.cell import Cell
+from bench.contract import Update
 from bench.masks import Mask, prunable_weights
 from bench.primitives.flat import active_coordinates, select
 from bench.primitives.gradients import Batch, flat_gradient

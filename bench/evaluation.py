@@ -17,7 +17,7 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy (a fraction), mean cross-entropy in nats, and accuracy by class [num_classes] (NaN for an absent one)."""
+    """Accuracy (a fraction), mean cross-entropy in nats, accuracy by class [num_classes] (NaN for an absent one)."""
 
     accuracy: float
     loss: float

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
 from bench.cell import SIMULATED, Cell
+from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
 from bench.data import Dataset, Examples, augment, split_validation
 from bench.diagnostics import (
     MOMENTS,
@@ -338,7 +338,9 @@ class Federation:
             )
         train, setup = self.totals["train"], self.totals["setup"]
         if not math.isfinite(test.loss):
-            raise Diverged(f"The test loss is not finite after train round {train.rounds}; try a smaller learning rate.")
+            raise Diverged(
+                f"The test loss is not finite after train round {train.rounds}; try a smaller learning rate."
+            )
         point = Point(
             round=train.rounds,
             data_passes=train.examples / len(self.train),
@@ -362,7 +364,11 @@ class Federation:
                 load_tensors(model, device.model or {})
                 state = copy.deepcopy(device.state)
                 setting = DeviceSetting(
-                    self.method, self.cell.params, model.train(), ctx, lambda n: self._metered_client(n, state, ctx.phase)
+                    self.method,
+                    self.cell.params,
+                    model.train(),
+                    ctx,
+                    lambda n: self._metered_client(n, state, ctx.phase),
                 )
                 self.costs[key] = meter_device(setting)
         return self.costs[key]
@@ -376,9 +382,7 @@ class Federation:
             return
         with self.clock.charge("diagnose"):
             quality = self._estimate_quality(len(reached)) if zeroth_order_config(self.cell) else {}
-            energy = (
-                gradient_energy(self._copy_of_model(), self._batch(self.probe), self.mask) if self.mask else None
-            )
+            energy = gradient_energy(self._copy_of_model(), self._batch(self.probe), self.mask) if self.mask else None
             diagnosis = Diagnosis(reached[-1], self.totals["train"].rounds, **quality, grad_energy=energy)
         self.diagnoses.append(diagnosis)
         self.on_diagnosis(diagnosis)
@@ -492,7 +496,8 @@ def measured_sparsity(model: nn.Module, mask: Mask | None) -> float:
 def _expect(value: object, kind: type, hook: str) -> None:
     if not isinstance(value, kind):
         raise ContractError(
-            "hook_type", f"{hook} must return {kind.__name__}, got {type(value).__name__}; the harness does the measuring."
+            "hook_type",
+            f"{hook} must return {kind.__name__}, got {type(value).__name__}; the harness does the measuring.",
         )
 
 

@@ -45,7 +45,7 @@ class Mask(Mapping[str, Tensor]):
             if not isinstance(layer, Tensor) or layer.dtype != torch.bool:
                 kind = layer.dtype if isinstance(layer, Tensor) else type(layer).__name__
                 raise ContractError("mask_type", f'A mask holds boolean tensors, but layer "{name}" is {kind}.')
-        self._layers = dict(layers)
+        self._layers = {name: layer.clone() for name, layer in layers.items()}
         self.size = sum(layer.numel() for layer in layers.values())
         self.layer_kept = {name: int(layer.sum()) for name, layer in layers.items()}
         self.kept = sum(self.layer_kept.values())
@@ -117,8 +117,11 @@ class Mask(Mapping[str, Tensor]):
 def exact_counts(shapes: Shapes, densities: Mapping[str, float]) -> dict[str, int]:
     """Round layer densities to weight counts whose total is the rounded total, by largest remainders.
 
-    Every layer keeps at least one weight and at most all of them.
+    Every layer keeps at least one weight and at most all of them. Raises ConfigError for a density outside [0, 1].
     """
+    for name, density in densities.items():
+        if not 0.0 <= density <= 1.0:
+            raise ConfigError(f'The density of layer "{name}" is {density}; a density lies in [0, 1].')
     sizes = {name: shape.numel() for name, shape in shapes.items()}
     wanted = {name: densities[name] * size for name, size in sizes.items()}
     counts = {name: min(max(math.floor(wanted[name]), 1), sizes[name]) for name in sizes}

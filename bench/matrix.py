@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench import data, models
-from bench.contract import instantiate, make_config, validated
 from bench.cell import Cell, Estimator, Protocol, cell_id
+from bench.contract import instantiate, make_config, validated
 from bench.errors import ConfigError, FedForeError, Skip, suggestion
 from bench.partition import parse_alpha
 from bench.registry import MethodEntry, lookup
@@ -50,7 +50,9 @@ def find_matrix(matrix: str) -> Path:
     path = Path(matrix)
     if path.is_file():
         return path
-    raise ConfigError(f'There is no matrix file "{matrix}" and no shipped matrix of that name.{suggestion(matrix, named)}')
+    raise ConfigError(
+        f'There is no matrix file "{matrix}" and no shipped matrix of that name.{suggestion(matrix, named)}'
+    )
 
 
 def read_matrix(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
     """Return every distinct cell of a matrix, in the order of the file."""
     for table in document:
         if table not in ("grid", "train", "params"):
-            raise ConfigError(f'A matrix has no table [{table}].{suggestion(table, ("grid", "train", "params"))}')
+            raise ConfigError(f"A matrix has no table [{table}].{suggestion(table, ('grid', 'train', 'params'))}")
     train = _table(document, "train")
     params = _table(document, "params")
     for name, table in params.items():
@@ -118,7 +120,10 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
         for axis in REQUIRED_AXES:
             if axis not in axes:
                 raise ConfigError(f'[grid] has no "{axis}"; give a list of names.')
+        for key, given in axes.items():
+            _check_absent(key, given, axes["method"], params, methods)
         for method in axes["method"]:
+            _text("method", method)
             own = {key: values for key, values in axes.items() if _applies(key, method, methods)}
             for values in itertools.product(*own.values()):
                 point = {**dict(zip(own, values, strict=True)), "method": method}
@@ -144,6 +149,17 @@ def _axis(key: str, values: Any) -> list[Any]:
     if not values:
         raise ConfigError(f"grid.{key} is an empty list; give at least one value or leave the key out.")
     return values
+
+
+def _check_absent(
+    key: str, given: Sequence[Any], names: Sequence[Any], params: Mapping[str, Any], methods: Mapping[str, MethodEntry]
+) -> None:
+    """Validate the axis of a method that the grid does not have: like any axis it is validated, then dropped."""
+    table, _, rest = key.partition(".")
+    owner, dot, name = rest.partition(".")
+    if table == "params" and dot and owner not in names:
+        for value in given:
+            make_config(lookup(methods, owner), {**params.get(owner, {}), name: value}, f"params.{owner}")
 
 
 def _applies(key: str, method: str, methods: Mapping[str, MethodEntry]) -> bool:
@@ -236,11 +252,15 @@ def _skip_reason(
     try:
         method.check(cell)
         if key not in prepared:
-            prepared[key] = None
             spec = data.spec(cell.dataset)
-            method.prepare(models.build(cell.model, spec.input_shape, spec.num_classes))
+            model = models.build(cell.model, spec.input_shape, spec.num_classes)
+            try:
+                method.prepare(model)
+                prepared[key] = None
+            except Skip as skip:
+                prepared[key] = str(skip)
     except Skip as skip:
-        prepared[key] = str(skip)
+        return str(skip)
     except FedForeError as error:
         raise ConfigError(f"{cell.id}: {error}") from None
-    return prepared.get(key)
+    return prepared[key]

@@ -79,7 +79,9 @@ def forward_macs(model: nn.Module, input_shape: tuple[int, int, int]) -> Forward
     counts.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     by_module = counts.by_module()
     model.train(was_training)
-    layers = {name: int(by_module[name.removesuffix(".weight").removesuffix("weight")]) for name in prunable_weights(model)}
+    layers = {
+        name: int(by_module[name.removesuffix(".weight").removesuffix("weight")]) for name in prunable_weights(model)
+    }
     return ForwardMacs(layers, tuple(sorted(counts.unsupported_ops())))
 
 
@@ -184,7 +186,7 @@ def _densities_by_address(model: nn.Module, mask: Mask | None) -> dict[int, floa
 
 
 def cheapest_bytes(size: int, kept: int, value_bytes: int = 4) -> int:
-    """Return the bytes of `size` values with `kept` non-zeros in their cheapest storage: dense, bitmap + values, COO."""
+    """Return the bytes of `size` values, `kept` of them not zero, in the cheapest of dense, bitmap + values, COO."""
     index_bits = max(1, math.ceil(math.log2(size))) if size > 1 else 1
     return min(size * value_bytes, -(-size // 8) + kept * value_bytes, -(-kept * (8 * value_bytes + index_bits) // 8))
 

@@ -102,8 +102,8 @@ _ROWS = (
     Metric("min_client_examples", "examples", "descriptive", "Smallest client", "Training examples of the smallest "
            "client."),
     Metric("grad_rel_error", "ratio", "lower", "Relative gradient error",
-           "|g_hat - g| / |g| of one client's estimate on a fixed probe batch, over active coordinates; mean over 0, 1, "
-           "10, 50 and 100% of the budget. Null for methods that send no estimate."),
+           "|g_hat - g| / |g| of one client's estimate on a fixed probe batch, over active coordinates; mean over 0, "
+           "1, 10, 50 and 100% of the budget. Null for methods that send no estimate."),
     Metric("grad_cosine", "cosine", "higher", "Gradient cosine", "Cosine of g_hat and g, likewise.", (-1.0, 1.0)),
     Metric("fd_scalar_error", "ratio", "lower", "Finite-difference scalar error",
            "Relative difference between finite-difference scalars and their limit sigma -> 0 over 40 directions; the "

@@ -18,8 +18,22 @@ SHIPPED = ("methods", "baselines")
 PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "fvcore")
 # What a cell's numbers depend on, beside its method's file; reading matrices, storing, plotting and printing is not.
 COMPUTING = (
-    "api", "bp_free", "cell", "contract", "data", "diagnostics", "evaluation", "federated", "masks", "meters", "models", "ntk", "partition", "record", "streams", "wire",
-)  # fmt: skip
+    "api",
+    "bp_free",
+    "cell",
+    "contract",
+    "data",
+    "diagnostics",
+    "evaluation",
+    "federated",
+    "masks",
+    "meters",
+    "models",
+    "partition",
+    "record",
+    "streams",
+    "wire",
+)
 
 
 @cache

@@ -7,6 +7,7 @@ method, and asking for it says what is wrong.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -19,11 +20,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from bench.contract import AXES, Method
+from bench.contract import AXES, Method, make_config
 from bench.errors import ConfigError, PluginError, suggestion
 from bench.provenance import ROOT
 
 ENTRY_POINT_GROUP = "fedfore.methods"
+UNUSABLE = (
+    PluginError, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError,
+    RuntimeError, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
 Role = Literal["method", "baseline", "plugin"]
 
 
@@ -113,7 +118,9 @@ def _only_method(module: ModuleType) -> type[Method]:
         if inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
     if len(own) != 1:
-        raise PluginError(f"it defines {len(own)} subclasses of bench.api.Method, and a method file defines exactly one")
+        raise PluginError(
+            f"it defines {len(own)} subclasses of bench.api.Method, and a method file defines exactly one"
+        )
     return own[0]
 
 
@@ -123,8 +130,11 @@ def _entry(name: str, role: Role, file: Path, load: object) -> MethodEntry:
         odd = sorted(set(method.uses) - set(AXES))
         if odd:
             raise PluginError(f'its `uses` names "{odd[0]}", and the axes are {" and ".join(AXES)}')
+        if not dataclasses.is_dataclass(method.Config):
+            raise PluginError("its Config is no dataclass")
+        make_config(method, {}, name)  # every key has a default
         return MethodEntry(name, role, Path(inspect.getfile(method)), method)
-    except (ImportError, SyntaxError, PluginError, AttributeError, NameError, TypeError, ValueError) as error:
+    except UNUSABLE as error:
         line = _line_in(file, error)
         where = f"{file}{f', line {line}' if line else ''}"
         return MethodEntry(

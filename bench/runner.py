@@ -94,7 +94,7 @@ def run_plan(
     planned: Sequence[PlannedCell],
     methods: Mapping[str, MethodEntry],
     options: RunOptions,
-    progress: Progress = Progress(),  # noqa: B008
+    progress: Progress = Progress(),
 ) -> list[dict[str, Any]]:
     """Run the cells that `rerun` selects and return the records of all planned cells, in the plan's order.
 
@@ -140,9 +140,7 @@ def _shuffled(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: job.cell.id.rpartition("-")[2])
 
 
-def _run_jobs(
-    jobs: Sequence[Job], methods: Mapping[str, MethodEntry], options: RunOptions, progress: Progress
-) -> None:
+def _run_jobs(jobs: Sequence[Job], methods: Mapping[str, MethodEntry], options: RunOptions, progress: Progress) -> None:
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     workers = min(options.workers, len(jobs))
@@ -208,7 +206,7 @@ def run_job(job: Job) -> dict[str, Any]:
         status, reason = "skipped", str(skip)
     except Diverged as error:
         status, reason = "diverged", str(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         status = "out_of_memory" if out_of_memory else "failed"
         reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()

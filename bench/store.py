@@ -7,7 +7,7 @@
     RUN/cells/<id>/traceback.txt      of a failed cell
     RUN/environments/<hash>.json      versions and processor
 
-A missing value is null beside a status; NaN is never written, and a planned cell without a record is a row of the table.
+A missing value is null beside a status; NaN is never written; a planned cell without a record is a row of the table.
 """
 
 from __future__ import annotations
@@ -66,13 +66,18 @@ def cell_dir(run: Path, cell_id: str) -> Path:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run directory for this process. Raises StoreError where another process holds it or it cannot be written."""
+    """Hold the run directory for this process.
+
+    Raises StoreError where another process holds it or it cannot be written.
+    """
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock = FileLock(run / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
-        raise StoreError(f"Another fedfore process is writing to {run}; wait for it, or choose another --out.") from None
+        raise StoreError(
+            f"Another fedfore process is writing to {run}; wait for it, or choose another --out."
+        ) from None
     except OSError as error:
         raise StoreError(f"Cannot write to {run} ({error.strerror}); choose another folder with --out.") from None
     try:
@@ -106,11 +111,18 @@ def write_plan(run: Path, cells: Sequence[Cell], command: str, *, extend: bool) 
 
 def _read_json(path: Path, what: str) -> Any:
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except FileNotFoundError:
         raise StoreError(f"{path} does not exist: {what}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise StoreError(f"{path} is damaged; move it away and run the matrix again.") from None
+        raise _damaged(path) from None
+    if not isinstance(value, dict):
+        raise _damaged(path)
+    return value
+
+
+def _damaged(path: Path) -> StoreError:
+    return StoreError(f"{path} is damaged; move it away and run the matrix again.")
 
 
 def _read_plan_document(run: Path) -> Mapping[str, Any]:
@@ -125,7 +137,11 @@ def _read_plan_document(run: Path) -> Mapping[str, Any]:
 
 def read_plan(run: Path) -> list[Cell]:
     """Return the planned cells. Raises StoreError where there is no readable plan."""
-    return [cell_from_json(cell) for cell in _read_plan_document(run)["cells"]]
+    document = _read_plan_document(run)
+    try:
+        return [cell_from_json(cell) for cell in document["cells"]]
+    except (KeyError, TypeError):
+        raise _damaged(run / "plan.json") from None
 
 
 def read_command(run: Path) -> str:
@@ -213,7 +229,10 @@ def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
     """
     path = cell_dir(run, cell_id) / name
     lines = path.read_text().splitlines() if path.exists() else []
-    return pd.DataFrame([json.loads(line) for line in lines])
+    try:
+        return pd.DataFrame([json.loads(line) for line in lines])
+    except json.JSONDecodeError:
+        raise _damaged(path) from None
 
 
 def identity(cell: Cell) -> dict[str, Any]:
@@ -226,13 +245,3 @@ def identity(cell: Cell) -> dict[str, Any]:
         "simulated": cell.estimator in SIMULATED,
         **plain,
     }
-
-
-def load_rounds(run: Path, cell_id: str) -> pd.DataFrame:
-    return load_lines(run, cell_id, ROUNDS)
-
-
-@contextmanager
-def rounds_writer(run: Path, cell_id: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    with lines_writer(run, cell_id, ROUNDS) as write:
-        yield write

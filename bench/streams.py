@@ -1,7 +1,7 @@
 """Named random streams: every random number of a cell comes from a seed that says what it is for.
 
-A stream is `hash(seed, role, phase, round within the phase, client)`. The method's name is no part of it, so two methods
-with one seed see the same initial weights, the same partition, the same cohorts and the same batches.
+A stream is `hash(seed, role, phase, round within the phase, client)`. The method's name is no part of it, so two
+methods with one seed see the same initial weights, the same partition, the same cohorts and the same batches.
 """
 
 from __future__ import annotations

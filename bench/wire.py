@@ -28,6 +28,7 @@ from bench.primitives.flat import model_tensors
 
 MAGIC = b"FF"
 VERSION = 1
+MAX_DIMENSIONS = 64
 _HEADER = struct.Struct("<2sBBI")
 _HAS_MODEL, _HAS_MASK, _HAS_SCALARS = 1, 2, 4
 _DTYPES = (
@@ -83,6 +84,12 @@ def encode(packet: Packet, layout: Layout, active: Tensor | None) -> bytes:
 
     Raises ContractError (`message_type`) for a tensor the wire has no code for or with a name over 255 bytes.
     """
+    if not 0 <= packet.num_examples < 2**32 or len(packet.tensors) > 255:
+        raise ContractError(
+            "message_type",
+            f"A message has {packet.num_examples} examples and {len(packet.tensors)} tensors; the wire carries at most "
+            "4294967295 and 255, and no negative number.",
+        )
     flags = 0
     body = []
     if packet.mask is not None:
@@ -100,8 +107,10 @@ def encode(packet: Packet, layout: Layout, active: Tensor | None) -> bytes:
     body.append(struct.pack("<B", len(packet.tensors)))
     for name, tensor in packet.tensors.items():
         encoded = name.encode()
-        if tensor.dtype not in _DTYPES or len(encoded) > 255:
-            raise ContractError("message_type", f'The wire cannot carry tensor "{name[:40]}" of {tensor.dtype}.')
+        if tensor.dtype not in _DTYPES or tensor.ndim > MAX_DIMENSIONS or len(encoded) > 255:
+            raise ContractError(
+                "message_type", f'The wire cannot carry tensor "{name[:40]}" of {tensor.dtype}, {tensor.ndim}-d.'
+            )
         body.append(struct.pack("<B", len(encoded)) + encoded)
         body.append(struct.pack("<BB", _DTYPES.index(tensor.dtype), tensor.ndim))
         body.append(struct.pack(f"<{tensor.ndim}I", *tensor.shape))
@@ -153,6 +162,8 @@ def decode(data: bytes, layout: Layout, active: Tensor | None, device: torch.dev
         if code >= len(_DTYPES):
             raise WireError(f"A message holds a tensor of unknown type {code}.")
         shape = reader.unpack(f"<{ndim}I")
+        if ndim > MAX_DIMENSIONS or math.prod(max(size, 1) for size in shape) >= 2**60:
+            raise WireError(f"A message holds a tensor of {ndim} dimensions whose sizes are no tensor's.")
         tensors[name] = reader.tensor(_DTYPES[code], math.prod(shape)).reshape(shape).to(device)
     if reader.position != len(data):
         raise WireError(f"A message has {len(data) - reader.position} bytes too many.")

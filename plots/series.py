@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bench.errors import StoreError
-from bench.store import load_rounds, load_table
+from bench.store import ROUNDS, load_lines, load_table
 from plots.style import ALPHA, SHIPPED, field_label, look, value_label
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
@@ -225,7 +225,7 @@ def curve(run: Path, cell_ids: Sequence[str], x: str, *, log: bool) -> pd.DataFr
     """
     lines = []
     for cell_id in cell_ids:
-        rounds = load_rounds(run, cell_id)
+        rounds = load_lines(run, cell_id, ROUNDS)
         if rounds.empty:
             continue
         line = rounds[[x, "test_accuracy"]].dropna().astype(float).to_numpy()

@@ -26,7 +26,13 @@ def tiny_digits() -> Dataset:
 def make_cell(
     method: type[Method], train: Protocol = TINY, *, given: dict[str, Any] | None = None, **fields: Any
 ) -> Cell:
-    fields = {"dataset": "digits", "model": "lenet5", "alpha": "iid", "params": asdict(method.Config(**(given or {}))), **fields}
+    fields = {
+        "dataset": "digits",
+        "model": "lenet5",
+        "alpha": "iid",
+        "params": asdict(method.Config(**(given or {}))),
+        **fields,
+    }
     return Cell(method=method.__name__, train=train, **fields)
 
 

@@ -84,4 +84,9 @@ def test_the_moving_average_is_evaluated_and_recorded_and_does_not_change_traini
 def test_the_presets_differ_as_the_released_code_does() -> None:
     published = make_cell(Baffle).params
     assert (published["perturbations"], published["weighting"], published["clip"]) == ("shared", "examples", "none")
-    assert (published["lr"], published["beta1"], published["beta2"], published["weight_decay"]) == (3e-3, 0.9, 0.99, 5e-4)
+    assert (published["lr"], published["beta1"], published["beta2"], published["weight_decay"]) == (
+        3e-3,
+        0.9,
+        0.99,
+        5e-4,
+    )

@@ -154,9 +154,7 @@ CHEATS = {
 
 
 @pytest.mark.parametrize(("cheat", "rule"), CHEATS.items(), ids=lambda value: getattr(value, "__name__", value))
-def test_a_cheat_is_caught_by_its_rule(
-    federation: Callable[..., Federation], cheat: type[Method], rule: str
-) -> None:
+def test_a_cheat_is_caught_by_its_rule(federation: Callable[..., Federation], cheat: type[Method], rule: str) -> None:
     with pytest.raises(ContractError) as caught:
         federation(cheat, sparsity=0.8 if "sparsity" in cheat.uses else 0.0).run()
     assert caught.value.rule == rule
@@ -235,7 +233,7 @@ def test_the_conformance_suite_reports_a_skip_with_its_reason() -> None:
     ],
 )
 def test_a_bad_parameter_is_one_sentence(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match="params.fedavg") as caught:
+    with pytest.raises(ConfigError, match=r"params\.fedavg") as caught:
         make_config(Method, given, "params.fedavg")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

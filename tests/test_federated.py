@@ -153,7 +153,9 @@ def test_a_client_keeps_what_it_last_received_when_no_model_is_sent(federation: 
         """Sends the model in the first round only; clients report a fingerprint of what they hold."""
 
         def broadcast(self, model: nn.Module, ctx: ServerContext):  # type: ignore[no-untyped-def]
-            return super().broadcast(model, ctx) if ctx.round == 0 else replace(super().broadcast(model, ctx), model=False)
+            return (
+                super().broadcast(model, ctx) if ctx.round == 0 else replace(super().broadcast(model, ctx), model=False)
+            )
 
         def client_update(self, model: nn.Module, client, ctx) -> Update:  # type: ignore[no-untyped-def]
             seen.append(float(flat_parameters(model).double().sum()))

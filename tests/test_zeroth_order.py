@@ -129,7 +129,10 @@ def test_the_estimate_of_one_direction_is_the_projection_on_it(model: nn.Module,
     torch.testing.assert_close(found, (gradient @ e) * e, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("estimator", "distribution"), [("directional", "gaussian"), ("moment", "gaussian"), ("directional", "rademacher")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("estimator", "distribution"),
+    [("directional", "gaussian"), ("moment", "gaussian"), ("directional", "rademacher")],
+)
 @pytest.mark.parametrize(("density", "count"), [(1.0, 200), (1.0, 20), (0.2, 100), (0.05, 400)])
 def test_the_error_of_the_estimate_follows_the_law(
     model: nn.Module, batch: Batch, estimator: str, distribution: str, density: float, count: int
@@ -153,7 +156,11 @@ def test_the_cosine_follows_its_beta_law(estimator: str) -> None:
     batch = Batch(torch.randn(8, 16, generator=torch_generator(3)), torch.arange(8) % 3)
     gradient, count = true_gradient(model, batch), 10
     cosines = [
-        float(torch.cosine_similarity(estimate(step(estimator, seed, num_perturbations=count), model, [batch]), gradient, 0))
+        float(
+            torch.cosine_similarity(
+                estimate(step(estimator, seed, num_perturbations=count), model, [batch]), gradient, 0
+            )
+        )
         for seed in range(400)
     ]
     law = stats.beta(count / 2, (len(gradient) - 1) / 2)
@@ -258,8 +265,9 @@ def test_every_local_step_and_client_has_directions_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"), [({"distribution": "rademacher"}, "Gaussian"), ({"clip": "server"}, "clipping"), ({"clip": "client"}, "clipping")]
-)  # fmt: skip
+    ("config", "said"),
+    [({"distribution": "rademacher"}, "Gaussian"), ({"clip": "server"}, "clipping"), ({"clip": "client"}, "clipping")],
+)
 def test_moment_is_skipped_where_it_is_not_exact(config: dict[str, Any], said: str) -> None:
     with pytest.raises(Skip, match=said):
         check_estimator("moment", ZerothOrderConfig(**config))

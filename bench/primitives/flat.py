@@ -49,7 +49,9 @@ def active_coordinates(model: nn.Module, mask: Mask | None) -> Tensor | None:
     if mask is None:
         return None
     kept = [
-        mask[name].reshape(-1).to(p.device) if name in mask else torch.ones(p.numel(), dtype=torch.bool, device=p.device)
+        mask[name].reshape(-1).to(p.device)
+        if name in mask
+        else torch.ones(p.numel(), dtype=torch.bool, device=p.device)
         for name, p in model.named_parameters()
     ]
     return torch.cat(kept).nonzero().squeeze(1)

@@ -95,7 +95,7 @@ def check_estimator(estimator: str | None, config: ZerothOrderConfig) -> None:
     if config.distribution != "gaussian":
         raise Skip('the moment estimator is exact for Gaussian perturbations only; use estimator = "directional"')
     if config.clip != "none":
-        raise Skip("clipping an estimate by its norm is no function of the scalars; use estimator = \"directional\"")
+        raise Skip('clipping an estimate by its norm is no function of the scalars; use estimator = "directional"')
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class Step:
         return Directions(self.seed, self.round, self.local_step, own, self.config.distribution)
 
     def send(self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None) -> list[Sent]:
-        """Return what each client sends for its batch, all of them at the weights of `model`, which is left as it was."""
+        """Return what each client sends for its batch, all at the weights of `model`, which is left as it was."""
         config = self.config
         if self.estimator == "finite_difference":
-            scalars = self._finite_differences(model, batches, clients, mask)
-            return self._clipped_scalars(model, scalars, clients, mask)
+            differences = self._finite_differences(model, batches, clients, mask)
+            return self._clipped_scalars(model, differences, clients, mask)
         active = active_coordinates(model, mask)
         gradients = torch.stack([select(flat_gradient(model, batch), active) for batch in batches])
         if self.estimator == "exact":
@@ -163,7 +163,9 @@ class Step:
             draws = [one.draw for one in sent if one.draw is not None]
             if config.perturbations == "shared":
                 return draws[0].combine(weights @ scalars)
-            return sum((draw.combine(w * row) for draw, w, row in zip(draws, weights, scalars, strict=True)), weights[0] * 0)
+            return sum(
+                (draw.combine(w * row) for draw, w, row in zip(draws, weights, scalars, strict=True)), weights[0] * 0
+            )
         if config.perturbations == "shared" and clip is None:
             return _combine((weights @ scalars)[None], self.directions(0), size, active)[0]
         if config.perturbations == "shared":
@@ -195,7 +197,9 @@ class Step:
         if self.config.perturbations == "shared":
             together = moment.draw(gradients, count, self.directions(0).key(0))
             return [Sent(sigma * row, draw=together) for row in together.scalars(gradients)]
-        draws = [moment.draw(row[None], count, self.directions(c).key(0)) for c, row in zip(clients, gradients, strict=True)]
+        draws = [
+            moment.draw(row[None], count, self.directions(c).key(0)) for c, row in zip(clients, gradients, strict=True)
+        ]
         return [Sent(sigma * one.scalars(row[None])[0], draw=one) for one, row in zip(draws, gradients, strict=True)]
 
     def _clipped_scalars(
