@@ -287,10 +287,11 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from bench.data import data_root, download
+    from bench.data import data_root, download, spec
 
     download(options.name, options.data_dir)
-    print(f"{options.name} is in {data_root(options.data_dir)}")
+    place = f"in {data_root(options.data_dir)}" if spec(options.name).downloadable else "part of an installed package"
+    print(f"{options.name} is {place}")
     return 0
 
 

@@ -70,10 +70,14 @@ class Examples:
         return len(self.labels)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return `x: float32 [B, C, 32, 32]` with mean 0 and deviation 1 over the training set, and `y: int64 [B]`."""
+        """Return `x: float32 [B, C, 32, 32]` with mean 0 and deviation 1 over the training set, and `y: int64 [B]`.
+
+        x lies in memory with channels last, in which convolutions run up to twice as fast.
+        """
         index = torch.as_tensor(indices, dtype=torch.int64)
         mean, std = (255 * value.view(-1, 1, 1) for value in (self.mean, self.std))
-        return self.images[index].float().sub_(mean).div_(std), self.labels[index]
+        x = self.images[index].to(torch.float32, memory_format=torch.channels_last)
+        return x.sub_(mean).div_(std), self.labels[index]
 
     def subset(self, indices: Indices) -> Examples:
         """Return a copy of the examples at `indices`, in that order."""
@@ -331,4 +335,5 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
     rows, columns = rows.to(x.device), columns.to(x.device)
     examples = torch.arange(batch, device=x.device)[:, None, None, None]
     planes = torch.arange(channels, device=x.device)[:, None, None]
-    return x[examples, planes, rows[:, None, :, None], columns[:, None, None, :]]
+    moved = x[examples, planes, rows[:, None, :, None], columns[:, None, None, :]]
+    return moved.contiguous(memory_format=torch.channels_last)

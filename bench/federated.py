@@ -279,6 +279,7 @@ class Federation:
             return
         _expect(mask, Mask, "start and aggregate")
         mask.check_fits(self.model)
+        mask = mask.to(self.device)
         if mask.same_as(self.mask):
             return
         if not self.method.grows and not mask.within(self.mask):

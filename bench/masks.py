@@ -83,6 +83,10 @@ class Mask(Mapping[str, Tensor]):
         """Return whether every weight that this mask keeps is kept by `other` too (None keeps all)."""
         return other is None or not any(bool((self[n] & ~other[n]).any()) for n in self)
 
+    def to(self, device: torch.device) -> Mask:
+        """Return the same mask on `device`."""
+        return Mask({name: layer.to(device) for name, layer in self.items()})
+
     @torch.no_grad()
     def apply_(self, tensors: Mapping[str, Tensor]) -> None:
         """Set the pruned entries of the named tensors to zero, in place."""

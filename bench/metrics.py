@@ -57,8 +57,8 @@ _ROWS = (
            "Device FLOPs summed over clients and training rounds: metered cost of the round's kind x batches drawn."),
     Metric("setup_flops_total", "FLOPs", "lower", "Setup FLOPs", "The same over the setup rounds."),
     Metric("perturbation_ops", "operations", "lower", "Perturbation operations",
-           "Elements written while a device generates, adds and removes perturbations in one update on one batch; not "
-           "in the FLOPs."),
+           "Elements written while a device generates, adds and removes perturbations in one update on one batch, a "
+           "random word counted once; not in the FLOPs."),
     Metric("peak_device_bytes", "bytes", "lower", "Peak device bytes",
            "Peak of live tensor bytes of a device, maximum over setup and training."),
     Metric("peak_device_bytes_setup", "bytes", "lower", "Peak device bytes, setup", "The peak of the setup rounds."),

@@ -82,7 +82,7 @@ def preflight(planned: Sequence[PlannedCell], options: RunOptions) -> None:
     if not planned:
         raise ConfigError("The matrix has no cells.")
     try:
-        torch.empty(0, device=options.device)
+        torch.zeros(1, device=options.device).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {options.device} cannot be used here: {reason}.") from None

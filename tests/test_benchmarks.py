@@ -8,13 +8,18 @@ from collections.abc import Callable
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from baselines.fedavg import FedAvg
-from bench.cell import Protocol
+from bench.cell import Estimator, Protocol
 from bench.data import Dataset, Examples, spec
 from bench.federated import Federation
+from bench.meters import forward_macs
+from bench.models import build, initialise
 from bench.primitives.flat import flat_parameters
+from bench.primitives.gradients import Batch
+from bench.primitives.zeroth_order import Step, ZerothOrderConfig
 from tests.conftest import make_cell
 
 pytestmark = pytest.mark.benchmark
@@ -76,3 +81,110 @@ def test_a_fedavg_round_costs_no_more_than_the_plain_loop(benchmark: BenchmarkFi
     benchmark.extra_info["ratio_to_plain_loop"] = ratio
     benchmark.pedantic(harness, rounds=3)
     assert ratio <= 1.1
+
+
+PLAIN_PERTURBATIONS = 10
+
+
+def published_loop(model: nn.Module, batch: Batch, count: int, sigma: float = 1e-4) -> list[float]:
+    """Return K loss differences as published code finds them: a perturbed state dict loaded for every forward pass."""
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    differences = []
+    with torch.no_grad():
+        base = float(cross_entropy(model(batch.x), batch.y))
+        for k in range(count):
+            torch.manual_seed(k)
+            model.load_state_dict({name: value + sigma * torch.randn_like(value) for name, value in state.items()})
+            differences.append(float(cross_entropy(model(batch.x), batch.y)) - base)
+        model.load_state_dict(state)
+    return differences
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """Return the shortest time of `work` after one warm-up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    model = build("baffle_lenet", spec("cifar10").input_shape, 10)
+    initialise(model, torch.Generator().manual_seed(0))
+    flat_parameters(model)
+    return model
+
+
+def batches(count: int) -> list[Batch]:
+    images = random_images(count * BATCH)
+    return [Batch(*images.batch(part)) for part in torch.arange(len(images)).split(BATCH)]
+
+
+def test_the_published_loop_is_linear_in_k_so_that_it_may_be_scaled(net: nn.Module) -> None:
+    batch = contiguous(batches(1)[0])
+    double = paired_ratio(
+        lambda: published_loop(net, batch, 2 * PLAIN_PERTURBATIONS),
+        lambda: published_loop(net, batch, PLAIN_PERTURBATIONS),
+        pairs=7,
+    )
+    assert double == pytest.approx((2 * PLAIN_PERTURBATIONS + 1) / (PLAIN_PERTURBATIONS + 1), rel=0.15)
+
+
+def contiguous(batch: Batch) -> Batch:
+    """Return the batch as a published loader gives it."""
+    return Batch(batch.x.contiguous(), batch.y)
+
+
+CASES = [
+    ("finite_difference", 20, 1, 1.3),
+    ("directional", 500, 1, 60),
+    ("moment", 500, 1, 200),
+    ("directional", 500, 10, 150),
+    ("moment", 500, 10, 200),
+    ("moment", 5000, 1, 2000),
+]
+
+
+@pytest.mark.parametrize(("estimator", "count", "clients", "target"), CASES)
+def test_an_estimator_against_the_published_loop(
+    benchmark: BenchmarkFixture,
+    net: nn.Module,
+    estimator: Estimator,
+    count: int,
+    clients: int,
+    target: float,
+) -> None:
+    """A round (clients' scalars and the server's estimate) of BAFFLE's LeNet, batch 32, against K forwards a client."""
+    step = Step(estimator, ZerothOrderConfig(num_perturbations=count, restore="copy"), seed=1, round=0)
+    data, ids = batches(clients), range(clients)
+
+    def a_round() -> None:
+        sent = step.send(net, data, ids, None)
+        step.estimate(sent, [1 / clients] * clients, ids, net, None)
+
+    plain = contiguous(data[0])
+    scale = (count + 1) / (PLAIN_PERTURBATIONS + 1) * clients
+    ratio = scale / paired_ratio(a_round, lambda: published_loop(net, plain, PLAIN_PERTURBATIONS), pairs=7)
+    benchmark.pedantic(a_round, rounds=3)
+    benchmark.extra_info["times_faster_than_the_published_loop"] = ratio
+    print(f"{estimator}, K = {count}, {clients} clients: {ratio:.1f} times faster than the published loop")
+    assert ratio >= target
+
+
+def test_the_share_of_the_machines_arithmetic_peak(benchmark: BenchmarkFixture, net: nn.Module) -> None:
+    """FLOP/s of finite differences against those of a large matrix product, both on one thread."""
+    size = 1024
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    peak = 2 * size**3 / seconds(lambda: a @ b, repeats=5)
+    step = Step("finite_difference", ZerothOrderConfig(num_perturbations=20, restore="copy"), seed=1, round=0)
+    data = batches(1)
+    benchmark.pedantic(lambda: step.send(net, data, [0], None), rounds=3, warmup_rounds=1)
+    flops = 21 * BATCH * 2 * forward_macs(net, spec("cifar10").input_shape).dense
+    share = flops / benchmark.stats.stats.min / peak
+    benchmark.extra_info.update(peak_gflops=peak / 1e9, share_of_peak=share)
+    print(f"finite differences run at {share:.0%} of a matrix product's {peak / 1e9:.0f} GFLOP/s")
+    assert share > 0.2

@@ -1,12 +1,15 @@
 """Directions are a function of key and dense coordinate alone, and have the moments they should."""
 
 import hashlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from bench.primitives.perturbations import GAUSSIAN_TABLE, Directions
+from bench.primitives.perturbations import _ROUNDS, GAUSSIAN_TABLE, Directions, _mix_, _mix_int, _signed
 
 CPU = torch.device("cpu")
 SIZE = 4_099
@@ -74,3 +77,39 @@ def test_moments_and_independence_of_directions_and_neighbours(distribution: str
     assert abs((e[:-1] * e[1:]).mean()) < noise
     gram = e @ e.T / size - torch.eye(count)
     assert gram.triu(1).abs().max() < 6 / np.sqrt(size)
+
+
+def test_numpy_and_torch_mix_alike() -> None:
+    words = torch.randint(-(2**63), 2**63 - 1, (1000,), generator=torch.Generator().manual_seed(0))
+    expected = torch.tensor([_signed(_mix_int(int(word) % 2**64)) for word in words])
+    assert torch.equal(_mix_(words.clone()), expected)
+    by_torch = words.clone()
+    for bits, factor in _ROUNDS:
+        by_torch ^= (by_torch >> bits) & ((1 << (64 - bits)) - 1)
+        by_torch *= _signed(factor)
+    assert torch.equal(by_torch, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("density", [1.0, 0.5, 0.1])
+def test_no_value_depends_on_the_device(density: float) -> None:
+    active = (torch.arange(SIZE) % 10 < 10 * density).nonzero().squeeze(1)
+    on_gpu = KEY.generate(0, 4, (0, SIZE), active.cuda(), torch.device("cuda"))
+    assert torch.equal(on_gpu.cpu(), KEY.generate(0, 4, (0, SIZE), active, CPU))
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+def test_no_value_depends_on_the_instruction_set(capability: str) -> None:
+    code = (
+        "import hashlib, torch; from bench.primitives.perturbations import Directions;"
+        "e = Directions(7, 3, 1, 2).generate(0, 4, (0, 4099), None, torch.device('cpu'));"
+        "a = Directions(7, 3, 1, 2).generate(0, 4, (0, 4099), torch.arange(0, 4099, 9), torch.device('cpu'));"
+        "print(torch.backends.cpu.get_cpu_capability(), hashlib.sha256(e.numpy().tobytes()).hexdigest(),"
+        " torch.equal(a, e[:, ::9]))"
+    )
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    used, digest, same = done.stdout.split()
+    assert used.lower() == capability or capability == "avx512"
+    assert digest == hashlib.sha256(whole(KEY).numpy().tobytes()).hexdigest()
+    assert same == "True"

@@ -32,7 +32,7 @@ from bench.primitives.flat import active_coordinates, flat_parameters, select
 from bench.primitives.gradients import Batch, flat_gradient
 from bench.primitives.perturbations import Directions, Distribution
 
-CHUNK = 8
+CHUNK = 16
 """Directions generated at a time where many are needed at once; no result depends on it but by rounding."""
 
 
