@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plot = _verb(verbs, "plot", _plot, "draw the figures of a run")
     plot.add_argument("run", type=Path, metavar="RUN")
+    plot.add_argument("--width", type=float, default=7.0, metavar="INCHES", help="3.3 suits one column of a paper [7]")
 
     report = _verb(verbs, "report", _report, "write the report of a run: one self-contained HTML file")
     report.add_argument("run", type=Path, metavar="RUN")
@@ -274,7 +275,7 @@ def _show(options: argparse.Namespace) -> int:
 def _plot(options: argparse.Namespace) -> int:
     from plots.figures import write_figures
 
-    for figure in write_figures(options.run):
+    for figure in write_figures(options.run, options.width):
         print(figure.png)
     return 0
 

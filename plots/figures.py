@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.errors import StoreError
 from plots.accuracy import accuracy_along, accuracy_by_series, accuracy_by_sparsity
 from plots.costs import device_costs
+from plots.estimators import estimator_figures
 from plots.series import Study, load_study
 from plots.style import FULL_WIDTH, themed
 from plots.view import Drawn, View
@@ -37,6 +38,7 @@ def draw_figures(study: Study, width: float = FULL_WIDTH) -> Iterator[Drawn]:
                 accuracy_along(view, "data_passes"),
                 accuracy_along(view, "uplink_bytes"),
                 device_costs(view),
+                *estimator_figures(view),
             ]
         yield from figures
 

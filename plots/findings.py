@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from bench.metrics import METRICS
-from plots.series import POINT, Estimate, Study, paired_difference, points, records, shown_sparsity
+from plots.estimators import TWIN_POINTS
+from plots.series import POINT, Estimate, Study, paired_difference, points, records, shown_sparsity, twins
 from plots.style import MINUS, UNKNOWN, human_bytes, human_count, look, value_label
 
 REFERENCE = "fedavg"
@@ -22,6 +23,7 @@ _COSTS = {"peak_device_bytes": human_bytes, "device_step_flops": human_count, "u
 _ESTIMATORS = {
     "directional": "directional: the limit of small perturbations, computed from one gradient on the host",
     "moment": "moment: the same distribution, drawn without the perturbations",
+    "exact": "exact: a control, the gradient itself in place of an estimate",
     "finite_difference": "finite differences: the device's own algorithm",
 }
 
@@ -174,10 +176,16 @@ def _origin(cells: pd.DataFrame, uncertified: int) -> Iterator[str]:
 
 
 def _certified(study: Study) -> Study:
-    """Return the study without the results whose simulated estimator strays too far from finite differences."""
+    """Return the study without results whose simulated estimator strays too far from finite differences.
+
+    A twin cell that ran finite differences and agrees in accuracy brings such a result back.
+    """
     if "estimator_uncertified" not in study.cells:
         return study
-    trusted = study.cells["ok"] & ~study.cells["estimator_uncertified"].eq(True)
+    pairs = twins(study.cells)
+    agreeing = pairs.loc[(100 * pairs["difference"]).abs() <= TWIN_POINTS, "cell_id"]
+    uncertified = study.cells["estimator_uncertified"].eq(True) & ~study.cells["cell_id"].isin(agreeing)
+    trusted = study.cells["ok"] & ~uncertified
     return replace(study, cells=study.cells.assign(ok=trusted))
 
 

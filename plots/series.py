@@ -27,12 +27,16 @@ POINT = ("dataset", "model", "alpha", "series", "sparsity")
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a figure. `variant` counts the series of its method; `label` names method and varying parameters."""
+    """One line of a figure. `variant` counts the series of its method; `label` names method and varying parameters.
+
+    `control`: all its cells replace the estimate by the exact gradient.
+    """
 
     method: str
     label: str
     variant: int
     has_sparsity: bool
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,10 @@ def _method_series(cells: pd.DataFrame, method: str) -> tuple[list[Series], pd.S
         f"series: {', '.join(map(value_label, sorted(set(cells[name]), key=_value_order)))}."
         for name in tuned
     ]
-    series = [Series(method, label, variant, has_sparsity) for variant, label in enumerate(labels)]
-    return series, pd.Series(rows, index=cells.index), notes
+    own = pd.Series(rows, index=cells.index)
+    controls = {label for label in labels if cells.loc[own == label, "estimator"].eq("exact").all()}
+    series = [Series(method, label, variant, has_sparsity, label in controls) for variant, label in enumerate(labels)]
+    return series, own, notes
 
 
 def load_study(run: Path) -> Study:
@@ -203,6 +209,21 @@ def paired_difference(
     ok = cells[cells["ok"]]
     sides = [select(ok, point).set_index("seed")[metric] for point in (first, second)]
     return estimate((sides[0] - sides[1]).dropna())
+
+
+def twins(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a simulated ok cell with an ok twin, which differs from it in its `finite_difference` alone.
+
+    Columns: those of the simulated cell, `real` (the twin's headline accuracy, a fraction) and `difference` to it.
+    """
+    same = ["method", "dataset", "model", "alpha", "sparsity", "seed"]
+    same += [name for name in map(str, cells) if name.startswith(("params.", "train."))]
+    ok = cells[cells["ok"] & cells["estimator"].notna()]
+    is_real = ok["estimator"] == "finite_difference"
+    keys = pd.Series(["|".join(map(str, row)) for row in ok[same].itertuples(index=False)], index=ok.index, dtype=str)
+    real = pd.Series(ok.loc[is_real, "test_accuracy"].to_numpy(), index=keys[is_real].to_numpy(), dtype=float)
+    found = ok[~is_real].assign(real=[real.get(key, float("nan")) for key in keys[~is_real]])
+    return found.assign(difference=found["test_accuracy"] - found["real"]).dropna(subset="real")
 
 
 def shown_sparsity(cells: pd.DataFrame, series: Sequence[Series]) -> float | None:

@@ -23,7 +23,9 @@ ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 MINUS = "\N{MINUS SIGN}"
 UNKNOWN = "\N{EN DASH}"
 """Stands in tables for a value that does not exist."""
-LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (7, 2, 1, 2, 1, 2)))
+CONTROL_STYLE: Any = (0, (4, 1.5))
+"""Dashes, kept for the control that trains on the exact gradient."""
+LINE_STYLES: tuple[Any, ...] = ("-", (0, (1, 1.2)), (0, (3, 1, 1, 1)), (0, (5, 1.2, 1, 1.2)), (0, (7, 2, 1, 2, 1, 2)))
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ SHIPPED = {
     "fed_ntk_zo": Look("Fed-NTK + ZO", "#D55E00", "o"),
     "fed_ntk_fedavg": Look("Fed-NTK + FedAvg", "#E69F00", "p"),
     "baffle": Look("BAFFLE", "#0072B2", "^"),
+    "baffle_erk": Look("BAFFLE + ERK", "#785EF0", "d"),
     "fedtiny": Look("FedTiny", "#009E73", "D"),
     "fedmef": Look("FedMef", "#CC79A7", "v"),
     "feddst": Look("FedDST", "#56B4E9", "P"),

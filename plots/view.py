@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from plots.series import Series, Study, points
-from plots.style import DAGGER, LINE_STYLES, look
+from plots.style import CONTROL_STYLE, DAGGER, LINE_STYLES, look
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def line_style(series: Series) -> dict[str, Any]:
         "color": colour,
         "marker": method.marker,
         "markerfacecolor": colour if series.variant == 0 else "white",
-        "linestyle": LINE_STYLES[dashes],
+        "linestyle": CONTROL_STYLE if series.control else LINE_STYLES[dashes],
     }
 
 

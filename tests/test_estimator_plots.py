@@ -1,0 +1,115 @@
+"""Figures of estimators: twins are matched on all but the estimator, and drawn values are the recorded ones."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.cell import Cell, cell_id
+from bench.store import DIAGNOSTICS, lines_writer
+from plots.estimators import estimator_figures
+from plots.findings import findings
+from plots.series import Study, load_study, twins
+from plots.view import Drawn, View
+from tests.synthetic import cells, write_run
+
+ACCURACY = {"finite_difference": 0.80, "directional": 0.81, "moment": 0.90}
+
+
+def renamed(cell: Cell, **changes: Any) -> Cell:
+    changed = replace(cell, **changes)
+    return replace(changed, id=cell_id(changed, {}))
+
+
+def planned(*estimators: str, sigmas: tuple[float, ...] = (1e-4,)) -> list[Cell]:
+    base = cells(["baffle"], alphas=["iid", 0.1], seeds=(0, 1))
+    return [
+        renamed(cell, estimator=estimator, params={**cell.params, "sigma": sigma, "form": "forward"})
+        for cell in base
+        for estimator in estimators
+        for sigma in sigmas
+    ]
+
+
+@pytest.fixture
+def study_of(tmp_path: Path) -> Callable[..., Study]:
+    def make(planned_cells: list[Cell], change: Callable[[Cell], dict[str, Any]] = lambda cell: {}) -> Study:
+        write_run(tmp_path, planned_cells, change=change)
+        for cell in planned_cells:
+            with lines_writer(tmp_path, cell.id, DIAGNOSTICS) as write:
+                for moment in (0.0, 0.1, 1.0):
+                    ratio = 8.0 * (1 - moment) + 0.5
+                    error = cell.params["sigma"] * 100 * (1 + moment)
+                    write({"moment": moment, "round": 1, "variance_ratio": ratio, "fd_scalar_error": error})
+        return load_study(tmp_path)
+
+    return make
+
+
+def figures(study: Study) -> dict[str, Drawn]:
+    ((dataset, model), own) = next(study.by_setting())
+    drawn = estimator_figures(View(study, dataset, model, own, 7.0))
+    return {one.name.removesuffix("-digits-lenet5"): one for one in drawn}
+
+
+def test_twins_differ_in_the_estimator_alone(study_of: Callable[..., Study]) -> None:
+    study = study_of(
+        planned("finite_difference", "directional", "moment"),
+        change=lambda cell: {"test_accuracy": ACCURACY[cell.estimator or ""] + 0.01 * cell.seed},
+    )
+    pairs = twins(study.cells)
+    assert len(pairs) == 2 * 2 * 2
+    np.testing.assert_allclose(pairs.loc[pairs["estimator"] == "directional", "difference"], 0.01)
+    np.testing.assert_allclose(pairs.loc[pairs["estimator"] == "moment", "difference"], 0.10)
+    other = [renamed(cell, params={**cell.params, "lr": 0.5}) for cell in planned("directional")]
+    assert twins(study_of_new(study, other).cells).empty
+
+
+def study_of_new(study: Study, planned_cells: list[Cell]) -> Study:
+    write_run(study.run / "other", planned("finite_difference") + planned_cells)
+    return load_study(study.run / "other")
+
+
+def test_only_the_figures_that_have_data_are_drawn(study_of: Callable[..., Study], tmp_path: Path) -> None:
+    assert set(figures(study_of(planned("directional")))) == {"variance-ratio"}
+    write_run(tmp_path / "plain", cells(["fedavg"]))
+    assert figures(load_study(tmp_path / "plain")) == {}
+
+
+def test_every_figure_draws_the_recorded_values(study_of: Callable[..., Study]) -> None:
+    drawn = figures(study_of(planned("finite_difference", "directional", sigmas=(1e-4, 1e-3))))
+    assert set(drawn) == {"variance-ratio", "scalar-error", "twins"}
+    ratio = drawn["variance-ratio"].figure.axes[0].lines[1]
+    np.testing.assert_allclose(np.asarray(ratio.get_ydata(), dtype=float), [8.5, 7.7, 0.5])
+    error = drawn["scalar-error"].figure.axes[2].lines[1]
+    np.testing.assert_allclose(np.asarray(error.get_xdata(), dtype=float), [1e-4, 1e-3])
+    np.testing.assert_allclose(np.asarray(error.get_ydata(), dtype=float), [0.02, 0.2])
+
+
+def test_a_run_of_many_series_has_no_panel_for_each(study_of: Callable[..., Study]) -> None:
+    assert "variance-ratio" not in figures(study_of(planned("moment", sigmas=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2))))
+
+
+@pytest.mark.parametrize(("estimator", "left_out"), [("directional", False), ("moment", True)])
+def test_an_agreeing_twin_brings_an_uncertified_result_back(
+    study_of: Callable[..., Study], estimator: str, left_out: bool
+) -> None:
+    study = study_of(
+        planned("finite_difference", estimator),
+        change=lambda cell: {
+            "test_accuracy": ACCURACY[cell.estimator or ""],
+            "estimator_uncertified": cell.estimator != "finite_difference",
+        },
+    )
+    sentences = " ".join(findings(study)[0].sentences)
+    assert ("uncertified" in sentences) is left_out
+
+
+def test_the_exact_control_is_dashed(study_of: Callable[..., Study]) -> None:
+    study = study_of(planned("directional", "exact"), change=lambda cell: {"test_accuracy": 0.8})
+    controls = {one.label: one.control for one in study.series}
+    assert sorted(controls.values()) == [False, True]
+    assert all(("exact" in label) is control for label, control in controls.items())
