@@ -77,16 +77,16 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def preflight(planned: Sequence[PlannedCell], options: RunOptions) -> None:
-    """Raise one sentence for whatever would fail before the first cell: no cells, no data, no such device."""
-    if not planned:
-        raise ConfigError("The matrix has no cells.")
+def preflight(cells: Sequence[Cell], options: RunOptions) -> None:
+    """Raise one sentence for whatever would fail before the first of these cells: no data, no such device."""
+    if not cells:
+        return
     try:
         torch.zeros(1, device=options.device).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {options.device} cannot be used here: {reason}.") from None
-    for name in sorted({item.cell.dataset for item in planned if item.skip is None}):
+    for name in sorted({cell.dataset for cell in cells}):
         data.ensure_present(name, options.data_dir)
 
 
@@ -101,20 +101,22 @@ def run_plan(
     Raises StoreError where the run directory cannot be used. An interrupt stops the workers and is passed on; what was
     finished is kept.
     """
-    preflight(planned, options)
     run = options.run
+    before = {item.cell.id: store.read_record(run, item.cell.id) for item in planned}
+    chosen = [
+        item.cell
+        for item in planned
+        if item.skip is None and _selected(before[item.cell.id], methods[item.cell.method], options.rerun)
+    ]
+    preflight(chosen, options)
     with store.locked(run):
         everything = store.write_plan(run, [p.cell for p in planned], options.command, extend=options.extend)
         environment_name = store.write_environment(run, environment() | {"device": options.device})
         for item in planned:
-            if item.skip is not None and store.read_record(run, item.cell.id) is None:
+            if item.skip is not None and before[item.cell.id] is None:
                 job = _job(item.cell, None, environment_name, options)
                 _finish(job, methods[item.cell.method], "skipped", item.skip, {}, 0.0)
-        launched = []
-        for item in planned:
-            record = store.read_record(run, item.cell.id)
-            if item.skip is None and _selected(record, methods[item.cell.method], options.rerun):
-                launched.append(_job(item.cell, record, environment_name, options))
+        launched = [_job(cell, before[cell.id], environment_name, options) for cell in chosen]
         progress.start(len(launched), len(planned) - len(launched))
         if launched:
             _run_jobs(_shuffled(launched), methods, options, progress)

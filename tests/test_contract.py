@@ -1,6 +1,7 @@
 """Every rule of the plug-in contract, proved with a small cheating method that it catches."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -171,6 +172,19 @@ def test_a_client_context_has_no_server_state() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_method_keeps_the_contract(name: str) -> None:
     assert [finding for finding in check_method(SHIPPED[name]) if finding.outcome == "broken"] == []
+
+
+def test_an_installed_packages_entry_point_is_a_method(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "their_package.py").write_text(
+        "from bench.api import Method\n\n\nclass Theirs(Method):\n    \"\"\"Their method.\"\"\"\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("theirs", "their_package:Theirs", "fedfore.methods")
+    broken = EntryPoint("gone", "no_such_package:Gone", "fedfore.methods")
+    monkeypatch.setattr("bench.registry.entry_points", lambda group: [point, broken])
+    found = discover()
+    assert (found["theirs"].role, found["theirs"].summary) == ("plugin", "Their method.")
+    assert "no_such_package" in (found["gone"].problem or "")
 
 
 def findings_of(method: type[Method]) -> list[Finding]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.primitives.perturbations import _ROUNDS, GAUSSIAN_TABLE, Directions, _mix_, _mix_int, _signed
+from bench.primitives.perturbations import _ROUNDS, GAUSSIAN_TABLE, Directions, _mix_, _mix_int, _signed, _words
 
 CPU = torch.device("cpu")
 SIZE = 4_099
@@ -113,3 +113,15 @@ def test_no_value_depends_on_the_instruction_set(capability: str) -> None:
     assert used.lower() == capability or capability == "avx512"
     assert digest == hashlib.sha256(whole(KEY).numpy().tobytes()).hexdigest()
     assert same == "True"
+
+
+def test_every_bit_of_a_word_is_balanced_and_follows_no_neighbour() -> None:
+    """Bits of consecutive counters and of consecutive keys are ones half the time, alone and when compared."""
+    count, size = 32, 4_096
+    keys = torch.tensor([_signed(Directions(3, 0).key(k)) for k in range(count)])
+    words = _words(keys, torch.arange(size))
+    noise = 5 * 0.5 / np.sqrt(count * size)
+    for other in (torch.zeros_like(words), words.roll(1, 0), words.roll(1, 1)):
+        for bit in range(64):
+            share = ((words ^ other) >> bit & 1).double().mean()
+            assert abs(share - 0.5) < noise
