@@ -146,7 +146,7 @@ def _costs(study: Study, cells: pd.DataFrame) -> Iterator[str]:
             continue
         chosen = {"lowest of the others": records(others.nsmallest(1, metric))[0]}
         baffle = others[method[others.index] == "baffle"]
-        if len(baffle):
+        if len(baffle) and baffle[metric].min() > others[metric].min():
             chosen["BAFFLE's lowest"] = records(baffle.nsmallest(1, metric))[0]
         parts = [
             f"{which}: {write(point[metric])} ({_name(study, point)}; {_factor(point[metric], reference)})"
@@ -163,9 +163,9 @@ def _origin(cells: pd.DataFrame, uncertified: int) -> Iterator[str]:
     names = "; ".join(_ESTIMATORS.get(name, name) for name in sorted(estimated["estimator"].unique()))
     simulated = int(estimated["simulated"].sum())
     yield (
-        f"{len(estimated)} of {len(ok)} finished cells train with zeroth-order estimates ({names}); {simulated} of "
-        "them are simulated, which means that their updates carry what no device could send. Device memory and FLOPs "
-        "are metered on the device's own algorithm in every cell."
+        f"{len(estimated)} of {len(ok)} finished cells train with zeroth-order estimates ({names}). "
+        + (f"{simulated} of them are simulated: their updates carry what no device could send. " if simulated else "")
+        + "Device memory and FLOPs are metered on the device's own algorithm in every cell."
     )
     if uncertified:
         yield (

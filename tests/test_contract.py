@@ -176,7 +176,7 @@ def test_every_shipped_method_keeps_the_contract(name: str) -> None:
 
 def test_an_installed_packages_entry_point_is_a_method(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "their_package.py").write_text(
-        "from bench.api import Method\n\n\nclass Theirs(Method):\n    \"\"\"Their method.\"\"\"\n"
+        'from bench.api import Method\n\n\nclass Theirs(Method):\n    """Their method."""\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("theirs", "their_package:Theirs", "fedfore.methods")

@@ -108,6 +108,11 @@ def test_an_agreeing_twin_brings_an_uncertified_result_back(
     assert ("uncertified" in sentences) is left_out
 
 
+def test_simulated_cells_are_said_to_be(study_of: Callable[..., Study]) -> None:
+    sentences = " ".join(findings(study_of(planned("directional", "moment")))[0].sentences)
+    assert "4 of them are simulated" in sentences
+
+
 def test_the_exact_control_is_dashed(study_of: Callable[..., Study]) -> None:
     study = study_of(planned("directional", "exact"), change=lambda cell: {"test_accuracy": 0.8})
     controls = {one.label: one.control for one in study.series}
