@@ -38,7 +38,8 @@ class Finding:
 
 
 def check_method(entry: MethodEntry) -> list[Finding]:
-    """Try every rule on a method and return what was found, in order."""
+    """Try every rule on a method, on one torch thread as in a run, and return what was found, in order."""
+    torch.set_num_threads(1)
     if entry.method is None:
         return [Finding(entry.name, "import", "broken", entry.problem or "")]
     method = entry.method
