@@ -7,7 +7,6 @@ Every error is one ConfigError sentence that names the key.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -184,7 +183,7 @@ def _cell(
     params: Mapping[str, Any],
     methods: Mapping[str, MethodEntry],
 ) -> Cell:
-    method = lookup(methods, _text("method", point["method"]))
+    method = lookup(methods, point["method"])
     train = {**train, **{k.removeprefix("train."): v for k, v in point.items() if k.startswith("train.")}}
     prefix = f"params.{point['method']}."
     params = {**params, **{k.removeprefix(prefix): v for k, v in point.items() if k.startswith(prefix)}}
@@ -231,11 +230,7 @@ def _seed(value: Any) -> int:
 
 
 def _protocol(train: Mapping[str, Any], dataset: str) -> Protocol:
-    floats = {item.name for item in dataclasses.fields(Protocol) if "float" in str(item.type)}
-    values = {
-        k: float(v) if k in floats and isinstance(v, int) and not isinstance(v, bool) else v for k, v in train.items()
-    }
-    protocol: Protocol = validated(Protocol, values, "train")
+    protocol: Protocol = validated(Protocol, train, "train")
     if (protocol.data_passes is None) == (protocol.rounds is None):
         raise ConfigError("[train] needs exactly one of data_passes and rounds: the budget of every cell.")
     if protocol.augment and not data.spec(dataset).augmentable:

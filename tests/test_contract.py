@@ -14,7 +14,7 @@ from bench.conformance import Finding, check_method
 from bench.contract import make_config
 from bench.errors import ConfigError, ContractError
 from bench.federated import Federation
-from bench.masks import erk_densities, prunable_shapes, random_mask
+from bench.masks import erk_densities, erk_mask, prunable_shapes, random_mask
 from bench.primitives.flat import model_tensors
 from bench.registry import MethodEntry, discover
 
@@ -27,10 +27,7 @@ class Sparse(Method):
     uses: ClassVar[frozenset[str]] = frozenset({"sparsity"})
 
     def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
-        if ctx.cell.sparsity == 0:
-            return None
-        shapes = prunable_shapes(model)
-        return random_mask(shapes, erk_densities(shapes, 1 - ctx.cell.sparsity), ctx.rng("method"))
+        return erk_mask(model, ctx.cell.sparsity, ctx.rng("method"))
 
 
 class KeepsStateOnSelf(Method):
