@@ -16,4 +16,5 @@ class BaffleERK(BPFreeMethod):
     uses: ClassVar = frozenset({"sparsity", "estimator"})
 
     def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
+        super().start(model, ctx)
         return erk_mask(model, ctx.cell.sparsity, ctx.rng("method"))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench.cell import Cell, Fraction
 from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, shares
 from bench.errors import Skip
-from bench.masks import Mask
+from bench.masks import Mask, prunable_weights
 from bench.primitives.flat import flat_parameters, model_tensors, named_views
 from bench.primitives.gradients import Batch
 from bench.primitives.server_optimizer import ServerAdamConfig, adam_step_
@@ -31,6 +31,8 @@ class BPFreeConfig(ZerothOrderConfig, ServerAdamConfig):
     weighting: clients count by their `examples` (the paper's p_i) or `equal`ly (the released code's 1/C).
     first_epoch_lr: the server's rate in the first epoch, where it differs from `lr`.
     ema_decay: decay of the moving average that is evaluated instead of the model, updated once an epoch; None is off.
+    init_scale: the factor that prunable weights are multiplied by before anything else; a control, since a mask changes
+    the scale of the network's function too.
     """
 
     communication: Literal["step", "epoch"] = "step"
@@ -38,6 +40,7 @@ class BPFreeConfig(ZerothOrderConfig, ServerAdamConfig):
     weighting: Literal["examples", "equal"] = "examples"
     first_epoch_lr: PositiveFloat | None = None
     ema_decay: Fraction | None = None
+    init_scale: PositiveFloat = 1.0
 
 
 class BPFreeMethod(Method):
@@ -62,6 +65,12 @@ class BPFreeMethod(Method):
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
             raise Skip("batch statistics change between forward passes of one step; choose a model with norm=group")
         return model
+
+    @torch.no_grad()
+    def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
+        for weight in prunable_weights(model).values():
+            weight.mul_(self.config.init_scale)
+        return None
 
     def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
         return Message({"seed": torch.tensor(ctx.seed("perturbation"))})

@@ -116,7 +116,11 @@ class Context:
 
 @dataclass(frozen=True)
 class ServerContext(Context):
-    """The server's view. `state` is its memory between rounds; `cohort` the ids of this round's clients, in order."""
+    """The server's view. `state` is its memory between rounds; `cohort` the ids of this round's clients, in order.
+
+    What a method wants to tell of itself, such as a choice it made, it puts into the dict `state["notes"]` as numbers,
+    strings and lists of them: they are stored beside the record and enter no metric.
+    """
 
     state: dict[str, Any] = field(default_factory=dict)
     cohort: tuple[int, ...] = ()
@@ -178,7 +182,10 @@ class Method:
         return None
 
     def setup_rounds(self, cell: Cell) -> int:
-        """Return the number of federated rounds before training; a cell of sparsity 0 skips them."""
+        """Return the number of federated rounds before training; a cell of sparsity 0 skips them.
+
+        In these rounds a device that has received no model yet holds NaN for every weight.
+        """
         return 0
 
     def round_kind(self, ctx: Context) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.cell import Cell
 from bench.contract import Update
 from bench.masks import Mask, prunable_weights
+from bench.metrics import CERTIFIED_SCALAR_ERROR
 from bench.primitives.flat import active_coordinates, select
 from bench.primitives.gradients import Batch, flat_gradient
 from bench.primitives.zeroth_order import Step, ZerothOrderConfig, unpack
@@ -24,7 +25,6 @@ MOMENTS = (0.0, 0.01, 0.1, 0.5, 1.0)
 """Fractions of the budget at which a cell is diagnosed."""
 
 SCALAR_DIRECTIONS = 40
-CERTIFIED_SCALAR_ERROR = 0.05
 PROBE_EXAMPLES = 256
 
 

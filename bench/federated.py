@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 
 from bench.cell import SIMULATED, Cell
 from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
-from bench.data import Dataset, Examples, augment, split_validation
+from bench.data import Dataset, Examples, split_validation
+from bench.devices import PHASES, Device, Fleet
 from bench.diagnostics import (
     MOMENTS,
     PROBE_EXAMPLES,
@@ -27,17 +27,22 @@ from bench.diagnostics import (
 )
 from bench.errors import ContractError, Diverged
 from bench.evaluation import Evaluation, evaluate
-from bench.masks import Mask, prunable_weights
+from bench.masks import Mask
 from bench.meters import Clock, DeviceCost, DeviceSetting, meter_device
 from bench.models import build, initialise
 from bench.partition import partition
 from bench.primitives.flat import flat_parameters, load_tensors, model_tensors
-from bench.primitives.gradients import Batch
+from bench.rules import (
+    check_global_rng,
+    check_plain,
+    check_revival,
+    check_sparsity,
+    check_tensors,
+    expect,
+    global_rng,
+)
 from bench.streams import numpy_generator, stream_seed, torch_generator
 from bench.wire import Layout, Packet, decode, encode
-
-SPARSITY_TOLERANCE = 0.01
-PHASES = ("setup", "train")
 
 
 @dataclass
@@ -77,19 +82,10 @@ class Result:
     diagnoses: Sequence[Diagnosis]
     energy_at_start: float | None
     evaluates_other_weights: bool
+    notes: Mapping[str, Any]
     totals: Mapping[str, Totals]
     costs: Mapping[str, Sequence[DeviceCost]]
     clock: Clock
-
-
-@dataclass
-class _Device:
-    """What the harness keeps of one client: its data, one `Client` a phase, and what it last received."""
-
-    clients: dict[str, Client]
-    state: dict[str, Any]
-    model: Mapping[str, Tensor] | None = None
-    mask_version: int = 0
 
 
 @dataclass
@@ -110,27 +106,28 @@ class Federation:
     clock: Clock = field(default_factory=Clock)
     vectorised: bool = True
     """Whether a method's `client_updates` is used where it has one; the conformance suite compares both ways."""
+    pooled: int | None = None
+    """The id of one client that holds all of the data and is every cohort: the centralised reference of a setup."""
 
     def __post_init__(self) -> None:
         cell = self.cell
         with self.clock.charge("data"):
             self.train, self.validation = self._split()
-            labels = self.train.labels.cpu().numpy()
-            self.parts = partition(
-                labels, cell.train.clients, cell.alpha, cell.train.min_client_examples, self._numpy("partition")
-            )
+            self.parts = self._partition()
         self.server_side = instantiate(self.method, cell.params)
         self.client_side = instantiate(self.method, cell.params)
         self._fingerprints = [fingerprint(self.server_side), fingerprint(self.client_side)]
         self.model = self._initial_model()
         self.client_model = copy.deepcopy(self.model)
         flat_parameters(self.client_model)
+        self.no_model = {name: torch.full_like(own, math.nan) for name, own in model_tensors(self.model).items()}
         self.layout = Layout.of(self.model)
         self.mask: Mask | None = None
         self.mask_version = 0
         self.active: Tensor | None = None
         self.state: dict[str, Any] = {}
-        self.devices = [self._make_device(client) for client in range(cell.train.clients)]
+        self.fleet = Fleet(cell, self.train, self.parts, self.device)
+        self.devices: list[Device] = self.fleet.make()
         self.totals = {phase: Totals() for phase in PHASES}
         self.costs: dict[tuple[Any, ...], DeviceCost] = {}
         self.evaluates_other_weights = False
@@ -141,13 +138,8 @@ class Federation:
     def run(self) -> Result:
         """Run setup and training to the end of the budget."""
         cell = self.cell
-        globals_before = _global_rng()
-        with self.clock.charge("setup"):
-            self._adopt(self.server_side.start(self.model, self._server_context("setup", 0, ())))
-        skips_setup = cell.sparsity == 0 and "sparsity" in self.method.uses
-        for round in range(0 if skips_setup else self.server_side.setup_rounds(cell)):
-            self._round("setup", round)
-        self._check_mask()
+        globals_before = global_rng()
+        self.setup()
         energy_at_start = self._energy_at_start()
         self._evaluate()
         self._diagnose()
@@ -155,11 +147,7 @@ class Federation:
         while not self._finished():
             self._round("train", self.totals["train"].rounds)
             self._check_mask()
-            if _global_rng() != globals_before:
-                raise ContractError(
-                    "global_rng",
-                    f"{self.method.__name__} used a global random generator; draw from ctx.rng(role) instead.",
-                )
+            check_global_rng(globals_before, self.method)
             if self._spent() >= due - 1e-9 or self._finished():
                 self._evaluate()
                 while due <= self._spent() + 1e-9:
@@ -179,10 +167,21 @@ class Federation:
             self.diagnoses,
             energy_at_start,
             self.evaluates_other_weights,
+            self.state.get("notes", {}),
             self.totals,
             costs,
             self.clock,
         )
+
+    def setup(self) -> Mask | None:
+        """Run `start` and the setup rounds alone; return the mask that training begins with."""
+        with self.clock.charge("setup"):
+            self._adopt(self.server_side.start(self.model, self._server_context("setup", 0, ())))
+        skips_setup = self.cell.sparsity == 0 and "sparsity" in self.method.uses
+        for round in range(0 if skips_setup else self.server_side.setup_rounds(self.cell)):
+            self._round("setup", round)
+        self._check_mask()
+        return self.mask
 
     # -- one round ----------------------------------------------------------------------------------------------------
 
@@ -204,13 +203,13 @@ class Federation:
             totals.examples += drawn
             totals.flops += cost.flops(len(cohort), drawn / self.cell.train.batch_size)
             self._adopt(self.server_side.aggregate(self.model, updates, server))
-            _check_plain(self.state, "ctx.state")
+            check_plain(self.state, "ctx.state")
             self._check_server_model(phase, round)
 
     def _broadcast(self, server: ServerContext) -> Mapping[str, Tensor]:
         """Send the server's message to the cohort; return its decoded tensors."""
         message = self.server_side.broadcast(self.model, server)
-        _expect(message, Message, "broadcast")
+        expect(message, Message, "broadcast")
         encoded: dict[bool, bytes] = {}
         model: Mapping[str, Tensor] | None = None
         tensors: Mapping[str, Tensor] = {}
@@ -235,30 +234,30 @@ class Federation:
         method = self.client_side
         models = [self.devices[client.id].model for client in clients]
         if self.vectorised and method.client_updates is not None and all(model is models[0] for model in models):
-            self._load_received(clients[0])
+            self._load_received(clients[0], ctx.phase)
             updates = method.client_updates(self.client_model, clients, ctx)
             if not isinstance(updates, list) or len(updates) != len(clients):
                 raise ContractError("hook_type", f"{self.method.__name__}.client_updates returns one Update a client.")
             return [self._send_up(update, client, ctx) for update, client in zip(updates, clients, strict=True)]
         received = []
         for client in clients:
-            self._load_received(client)
+            self._load_received(client, ctx.phase)
             received.append(self._send_up(method.client_update(self.client_model, client, ctx), client, ctx))
         return received
 
-    def _load_received(self, client: Client) -> None:
+    def _load_received(self, client: Client, phase: str) -> None:
         model = self.devices[client.id].model
-        if model is None:
+        if model is None and phase != "setup":
             raise ContractError(
                 "no_model", f"Client {client.id} takes part in a round without a model and has never received one."
             )
-        load_tensors(self.client_model, model)
+        load_tensors(self.client_model, model or self.no_model)
         self.client_model.train()
 
     def _send_up(self, update: Update, client: Client, ctx: ClientContext) -> Update:
         """Check, encode, count and decode one client's update."""
-        _expect(update, Update, "client_update")
-        _check_plain(client.state, "client.state")
+        expect(update, Update, "client_update")
+        check_plain(client.state, "client.state")
         if update.weights is not None:
             self._check_tensors(update.weights, f"client {client.id} in {ctx.phase} round {ctx.round}")
         packet = Packet(update.num_examples, None, update.weights, update.scalars, update.tensors)
@@ -277,27 +276,19 @@ class Federation:
         """Make a mask that `start` or `aggregate` returned the present one."""
         if mask is None:
             return
-        _expect(mask, Mask, "start and aggregate")
+        expect(mask, Mask, "start and aggregate")
         mask.check_fits(self.model)
         mask = mask.to(self.device)
         if mask.same_as(self.mask):
             return
-        if not self.method.grows and not mask.within(self.mask):
-            raise ContractError(
-                "revival", f"{self.method.__name__} revives pruned weights; a method that may do so sets grows = True."
-            )
+        check_revival(mask, self.mask, self.method)
         self.mask = mask
         self.mask_version += 1
         self.active = self.layout.active(mask)
         mask.apply_(model_tensors(self.model))
 
     def _check_tensors(self, tensors: Mapping[str, Tensor], who: str) -> None:
-        for name, shape in self.layout.shapes.items():
-            if name not in tensors or tensors[name].shape != shape:
-                raise ContractError("weights", f'The weights of {who} lack "{name}" of shape {tuple(shape)}.')
-        leak = self.mask.leak(tensors) if self.mask is not None else None
-        if leak is not None:
-            raise ContractError("mask_leak", f'The weights of {who} are not zero where the mask prunes "{leak}".')
+        check_tensors(tensors, self.layout, self.mask, who)
 
     def _check_server_model(self, phase: str, round: int) -> None:
         where = f"{phase} round {round}"
@@ -306,13 +297,7 @@ class Federation:
         self._check_tensors(model_tensors(self.model), f"the server after {where}")
 
     def _check_mask(self) -> None:
-        """Raise ContractError (`sparsity`) where the model is not as sparse as the cell asks."""
-        if "sparsity" in self.method.uses:
-            measured = measured_sparsity(self.model, self.mask)
-            if abs(measured - self.cell.sparsity) > SPARSITY_TOLERANCE:
-                raise ContractError(
-                    "sparsity", f"The cell asks for sparsity {self.cell.sparsity:g}, and {measured:.4f} was measured."
-                )
+        check_sparsity(self.cell, self.method, self.model, self.mask)
 
     # -- evaluation, budget, cost -------------------------------------------------------------------------------------
 
@@ -361,15 +346,14 @@ class Federation:
         if key not in self.costs:
             with self.clock.charge("meter"):
                 device = self.devices[client]
-                model = copy.deepcopy(self.client_model)
-                load_tensors(model, device.model or {})
+                self._load_received(device.clients[ctx.phase], ctx.phase)
                 state = copy.deepcopy(device.state)
                 setting = DeviceSetting(
                     self.method,
                     self.cell.params,
-                    model.train(),
+                    self.client_model,
                     ctx,
-                    lambda n: self._metered_client(n, state, ctx.phase),
+                    lambda n: self.fleet.metered_client(n, state, ctx.phase),
                 )
                 self.costs[key] = meter_device(setting)
         return self.costs[key]
@@ -383,27 +367,26 @@ class Federation:
             return
         with self.clock.charge("diagnose"):
             quality = self._estimate_quality(len(reached)) if zeroth_order_config(self.cell) else {}
-            energy = gradient_energy(self._copy_of_model(), self._batch(self.probe), self.mask) if self.mask else None
+            energy = gradient_energy(self._scratch(), self.fleet.batch(self.probe), self.mask) if self.mask else None
             diagnosis = Diagnosis(reached[-1], self.totals["train"].rounds, **quality, grad_energy=energy)
         self.diagnoses.append(diagnosis)
         self.on_diagnosis(diagnosis)
 
     def _estimate_quality(self, round: int) -> dict[str, float | None]:
         server = replace(self._server_context("probe", round, (0,)), state=copy.deepcopy(self.state))
-        message = self.server_side.broadcast(self._copy_of_model(), server)
+        message = self.server_side.broadcast(self._scratch(), server)
         if "seed" not in message.tensors:
             return {}
         size = self.cell.train.batch_size
-        indices = torch.from_numpy(self.probe[:size]).to(self.device)
-        client = self._make_client(0, indices, copy.deepcopy(self.devices[0].state), "probe")
+        client = self.fleet.client(0, self.probe[:size], copy.deepcopy(self.devices[0].state), "probe")
         ctx = ClientContext(**self._context("probe", round), received=message.tensors)
-        update = self.client_side.client_update(self._copy_of_model(), client, ctx)
-        batches = [self._batch(part[:size]) for part in self.parts]
+        update = self.client_side.client_update(self._scratch(), client, ctx)
+        batches = [self.fleet.batch(part[:size]) for part in self.parts]
         sizes = [len(part) for part in self.parts]
         return {
             **estimate_quality(
-                self._copy_of_model(),
-                self._batch(self.probe[:size]),
+                self._scratch(),
+                self.fleet.batch(self.probe[:size]),
                 update,
                 self.cell,
                 int(message.tensors["seed"]),
@@ -411,7 +394,7 @@ class Federation:
                 0,
                 self.mask,
             ),
-            "variance_ratio": variance_ratio(self._copy_of_model(), batches, sizes, self.mask),
+            "variance_ratio": variance_ratio(self._scratch(), batches, sizes, self.mask),
         }
 
     def _energy_at_start(self) -> float | None:
@@ -419,15 +402,12 @@ class Federation:
         if self.mask is None:
             return None
         with self.clock.charge("diagnose"):
-            return gradient_energy(self._initial_model(), self._batch(self.probe), self.mask)
+            return gradient_energy(self._initial_model(), self.fleet.batch(self.probe), self.mask)
 
-    def _copy_of_model(self) -> nn.Module:
-        model = copy.deepcopy(self.model)
-        flat_parameters(model)
-        return model.train()
-
-    def _batch(self, indices: np.ndarray) -> Batch:
-        return Batch(*self.train.batch(torch.from_numpy(indices).to(self.device)))
+    def _scratch(self) -> nn.Module:
+        """Return the clients' model with the server's weights: whatever happens to it, nobody will see."""
+        load_tensors(self.client_model, model_tensors(self.model))
+        return self.client_model.train()
 
     # -- making things ------------------------------------------------------------------------------------------------
 
@@ -436,6 +416,13 @@ class Federation:
         model = self.server_side.prepare(build(self.cell.model, spec.input_shape, spec.num_classes))
         initialise(model, torch_generator(stream_seed(self.cell.seed, "init")))
         return model.to(self.device)
+
+    def _partition(self) -> Sequence[np.ndarray]:
+        train = self.cell.train
+        if self.pooled is not None:
+            return [np.arange(len(self.train))] * (self.pooled + 1)
+        labels = self.train.labels.cpu().numpy()
+        return partition(labels, train.clients, self.cell.alpha, train.min_client_examples, self._numpy("partition"))
 
     def _split(self) -> tuple[Examples, Examples]:
         train, validation = split_validation(
@@ -447,6 +434,8 @@ class Federation:
         return numpy_generator(stream_seed(self.cell.seed, role, phase, round))
 
     def _cohort(self, phase: str, round: int) -> tuple[int, ...]:
+        if self.pooled is not None:
+            return (self.pooled,)
         clients = self.cell.train.clients
         size = max(1, int(self.cell.train.participation * clients + 0.5))
         chosen = self._numpy("cohort", phase, round).choice(clients, size=size, replace=False)
@@ -465,61 +454,3 @@ class Federation:
 
     def _server_context(self, phase: str, round: int, cohort: tuple[int, ...]) -> ServerContext:
         return ServerContext(**self._context(phase, round), state=self.state, cohort=cohort)
-
-    def _make_device(self, client: int) -> _Device:
-        state: dict[str, Any] = {}
-        indices = torch.from_numpy(self.parts[client]).to(self.device)
-        return _Device({phase: self._make_client(client, indices, state, phase) for phase in PHASES}, state)
-
-    def _make_client(self, client: int, indices: Tensor, state: dict[str, Any], phase: str) -> Client:
-        def batch(chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            x, y = self.train.batch(indices[chosen.to(indices.device)])
-            return (augment(x, generator) if self.cell.train.augment else x), y
-
-        def stream(epoch: int) -> int:
-            return stream_seed(self.cell.seed, "batches", phase, epoch, client)
-
-        return Client(client, len(indices), state, batch, self.cell.train.batch_size, stream)
-
-    def _metered_client(self, batches: int, state: dict[str, Any], phase: str) -> Client:
-        indices = torch.arange(batches * self.cell.train.batch_size, device=self.device) % len(self.train)
-        return self._make_client(0, indices, copy.deepcopy(state), phase)
-
-
-def measured_sparsity(model: nn.Module, mask: Mask | None) -> float:
-    """Return zeros / prunable weights: of the mask, or of the weights themselves where there is no mask."""
-    if mask is not None:
-        return mask.sparsity
-    weights = list(prunable_weights(model).values())
-    return 1.0 - sum(int(torch.count_nonzero(weight)) for weight in weights) / sum(weight.numel() for weight in weights)
-
-
-def _expect(value: object, kind: type, hook: str) -> None:
-    if not isinstance(value, kind):
-        raise ContractError(
-            "hook_type",
-            f"{hook} must return {kind.__name__}, got {type(value).__name__}; the harness does the measuring.",
-        )
-
-
-def _check_plain(state: object, where: str) -> None:
-    if isinstance(state, dict):
-        for value in state.values():
-            _check_plain(value, where)
-    elif isinstance(state, list | tuple):
-        for value in state:
-            _check_plain(value, where)
-    elif not (state is None or isinstance(state, Tensor | str | int | float)):
-        raise ContractError(
-            "state_type", f"{where} holds a {type(state).__name__}; it keeps tensors, numbers and strings only."
-        )
-
-
-def _global_rng() -> tuple[object, ...]:
-    numpy_state: Any = np.random.get_state()  # noqa: NPY002
-    return (
-        torch.get_rng_state().numpy().tobytes(),
-        numpy_state[1].tobytes(),
-        numpy_state[2:],
-        random.getstate(),
-    )

@@ -25,6 +25,8 @@ class Metric:
 
 
 FRACTION = (0.0, 1.0)
+CERTIFIED_SCALAR_ERROR = 0.05
+"""Above this `fd_scalar_error` a simulated estimator is uncertified."""
 
 _ROWS = (
     Metric("test_accuracy", "fraction", "higher", "Test accuracy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -16,37 +17,68 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("methods", "baselines")
 PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "fvcore")
-# What a cell's numbers depend on, beside its method's file; reading matrices, storing, plotting and printing is not.
-COMPUTING = (
-    "api",
-    "bp_free",
-    "cell",
-    "contract",
-    "data",
-    "diagnostics",
-    "evaluation",
-    "federated",
-    "masks",
-    "meters",
-    "models",
-    "partition",
-    "record",
-    "streams",
-    "wire",
-)
+HARNESS = ("bench.federated", "bench.record")
+"""Where a cell's numbers come from, beside its method's file: these modules and all that they import."""
+FACADE = "bench.api"
+WORDLESS = frozenset({"bench", FACADE, "bench.errors", "bench.metrics", "bench.primitives", "bench.torchvision_compat"})
+"""Modules that change no number: packages, labels, the sentences of errors, and the facade, which is looked through."""
+
+
+def module_file(module: str) -> Path | None:
+    """Return the file of a module of the suite, or None for a module of somebody else's."""
+    place = ROOT.joinpath(*module.split("."))
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
 @cache
-def _computing_files() -> tuple[Path, ...]:
-    bench = ROOT / "bench"
-    named = [bench / f"{name}.py" for name in COMPUTING]
-    return tuple(path for path in [*named, *sorted((bench / "primitives").glob("*.py"))] if path.exists())
+def project_imports(file: Path) -> frozenset[str]:
+    """Return the suite's modules that `file` imports, at the top or inside a function; imports are absolute."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                found.add(inside if module_file(inside) else _defining(node.module, alias.name))
+    return frozenset(module for module in found if module_file(module))
 
 
+def _defining(module: str, name: str) -> str:
+    """Return the module that the facade takes `name` from, or `module` itself where it is not the facade."""
+    for node in ast.walk(_facade()) if module == FACADE else ():
+        if isinstance(node, ast.ImportFrom) and node.module and name in (alias.name for alias in node.names):
+            return node.module
+    return module
+
+
+@cache
+def _facade() -> ast.Module:
+    file = module_file(FACADE)
+    assert file is not None
+    return ast.parse(file.read_text())
+
+
+@cache
+def computing_modules(method_file: Path) -> tuple[str, ...]:
+    """Return the modules that the cells of a method compute with, beside the method's own file, sorted."""
+    seen: set[str] = set()
+    todo = [*HARNESS, *project_imports(method_file)]
+    while todo:
+        module = todo.pop()
+        file = module_file(module)
+        if module not in seen and file is not None:
+            seen.add(module)
+            todo += project_imports(file)
+    return tuple(sorted(seen - WORDLESS))
+
+
+@cache
 def code_sha256(method_file: Path) -> str:
-    """Return the hash of a method's file and of everything in the harness that it computes with."""
+    """Return the hash of a method's file and of everything in the suite that its cells compute with."""
+    files = (module_file(module) for module in computing_modules(method_file))
     digest = hashlib.sha256()
-    for path in (method_file, *_computing_files()):
+    for path in (method_file, *(file for file in files if file is not None)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

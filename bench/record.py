@@ -10,10 +10,11 @@ import numpy as np
 from bench.cell import Cell
 from bench.diagnostics import Diagnosis, summary
 from bench.evaluation import client_accuracies
-from bench.federated import Point, Result, measured_sparsity
+from bench.federated import Point, Result
 from bench.masks import prunable_weights
 from bench.meters import ACCOUNTS, CLOCKS, DeviceCost, forward_macs, sparse_saving
 from bench.partition import label_skew_tv
+from bench.rules import measured_sparsity
 
 HEADLINE_EVALUATIONS = 5
 
@@ -34,6 +35,20 @@ def round_line(point: Point) -> dict[str, Any]:
 def diagnosis_line(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return one line of diagnostics.jsonl."""
     return asdict(diagnosis)
+
+
+def layer_lines(result: Result, input_shape: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """Return one line of layers.jsonl a prunable layer: its size, kept weights and dense forward MACs an example."""
+    macs = forward_macs(result.model, input_shape).layers
+    return [
+        {
+            "layer": name,
+            "size": weight.numel(),
+            "kept": result.mask.layer_kept[name] if result.mask else weight.numel(),
+            "forward_macs_dense": macs[name],
+        }
+        for name, weight in prunable_weights(result.model).items()
+    ]
 
 
 def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:

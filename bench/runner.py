@@ -26,7 +26,7 @@ from bench.federated import Federation
 from bench.matrix import PlannedCell
 from bench.metrics import METRICS
 from bench.provenance import code_sha256, environment, git_commit
-from bench.record import diagnosis_line, measured_fields, round_line
+from bench.record import diagnosis_line, layer_lines, measured_fields, round_line
 from bench.registry import MethodEntry, discover, lookup
 
 Rerun = Literal["missing", "failed", "stale", "all"]
@@ -235,6 +235,11 @@ def _measure(job: Job, entry: MethodEntry) -> dict[str, Any]:
             on_point=lambda point: rounds(round_line(point)),
             on_diagnosis=lambda diagnosis: diagnostics(diagnosis_line(diagnosis)),
         ).run()
+    with store.lines_writer(job.run, cell.id, store.LAYERS) as layers:
+        for line in layer_lines(result, dataset.spec.input_shape):
+            layers(line)
+    if result.notes:
+        store.write_notes(job.run, cell.id, result.notes)
     return measured_fields(cell, result, dataset.spec.input_shape)
 
 

@@ -30,6 +30,7 @@ from bench.provenance import code_sha256, environment_hash, shipped_method_file
 SCHEMA_VERSION = 1
 ROUNDS = "rounds.jsonl"
 DIAGNOSTICS = "diagnostics.jsonl"
+LAYERS = "layers.jsonl"
 STATUSES = ("ok", "skipped", "failed", "diverged", "timeout", "out_of_memory")
 DONE = ("ok", "skipped")
 VOLATILE = ("seconds", "utc", "attempt", "environment", "git")
@@ -160,6 +161,17 @@ def read_record(run: Path, cell_id: str) -> dict[str, Any] | None:
     return _read_json(path, "no record") if path.exists() else None
 
 
+def write_notes(run: Path, cell_id: str, notes: Mapping[str, Any]) -> None:
+    """Write what a method noted of itself in the cell (`notes.json`)."""
+    write_atomically(cell_dir(run, cell_id) / "notes.json", _dump(notes))
+
+
+def read_notes(run: Path, cell_id: str) -> dict[str, Any]:
+    """Return what a method noted of itself in the cell, maybe nothing."""
+    path = cell_dir(run, cell_id) / "notes.json"
+    return _read_json(path, "no notes") if path.exists() else {}
+
+
 def write_environment(run: Path, values: Mapping[str, object]) -> str:
     """Store an environment and return its hash."""
     name = environment_hash(values)
@@ -225,7 +237,7 @@ def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
     """Return the lines of a cell's file `name` as a table, maybe empty.
 
     `ROUNDS` has one row an evaluation (round, data_passes, uplink_bytes, test_accuracy and more), `DIAGNOSTICS` one row
-    a diagnosed moment.
+    a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense).
     """
     path = cell_dir(run, cell_id) / name
     lines = path.read_text().splitlines() if path.exists() else []

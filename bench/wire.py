@@ -8,7 +8,7 @@ its active float32 values alone.
     [mask]   one bit a prunable weight, in the model's order
     [model]  float32 active parameters, then float32 buffers
     [scalars] u32 K, then K float32
-    u8       number of tensors, each: u8 length + UTF-8 name, u8 dtype, u8 ndim, u32 sizes, raw values
+    u8       number of tensors, each: u8 length + UTF-8 name, u8 dtype, u8 ndim, u32 sizes, values (booleans as bits)
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from bench.errors import ContractError, FedForeError
 from bench.masks import Mask, prunable_shapes
-from bench.primitives.flat import model_tensors
+from bench.primitives.flat import kept_entries, model_tensors
 
 MAGIC = b"FF"
-VERSION = 1
+VERSION = 2
 MAX_DIMENSIONS = 64
 _HEADER = struct.Struct("<2sBBI")
 _HAS_MODEL, _HAS_MASK, _HAS_SCALARS = 1, 2, 4
@@ -57,11 +57,7 @@ class Layout:
         """Return the indices of the values that travel under `mask`, in the concatenation of all tensors."""
         if mask is None:
             return None
-        parts = [
-            mask[name].reshape(-1).cpu() if name in mask else torch.ones(shape.numel(), dtype=torch.bool)
-            for name, shape in self.shapes.items()
-        ]
-        return torch.cat(parts).nonzero().squeeze(1)
+        return kept_entries(self.shapes, mask, torch.device("cpu")).nonzero().squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,8 @@ class Packet:
 
 
 def _raw(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().numpy().tobytes()
+    values = tensor.detach().cpu().contiguous().numpy()
+    return (np.packbits(values) if tensor.dtype == torch.bool else values).tobytes()
 
 
 def encode(packet: Packet, layout: Layout, active: Tensor | None) -> bytes:
@@ -94,8 +91,7 @@ def encode(packet: Packet, layout: Layout, active: Tensor | None) -> bytes:
     body = []
     if packet.mask is not None:
         flags |= _HAS_MASK
-        bits = torch.cat([packet.mask[name].reshape(-1) for name in layout.prunable])
-        body.append(np.packbits(bits.cpu().numpy()).tobytes())
+        body.append(_raw(torch.cat([packet.mask[name].reshape(-1) for name in layout.prunable])))
     if packet.model is not None:
         flags |= _HAS_MODEL
         values = torch.cat([packet.model[name].reshape(-1).to(torch.float32) for name in layout.shapes])
@@ -135,6 +131,9 @@ class _Reader:
         return struct.unpack(form, self.take(struct.calcsize(form)))
 
     def tensor(self, dtype: torch.dtype, count: int) -> Tensor:
+        if dtype == torch.bool:
+            packed = np.frombuffer(self.take(-(-count // 8)), dtype=np.uint8)
+            return torch.from_numpy(np.unpackbits(packed, count=count).astype(bool))
         raw = self.take(count * dtype.itemsize)
         return torch.frombuffer(bytearray(raw), dtype=dtype) if count else torch.empty(0, dtype=dtype)
 
@@ -172,9 +171,7 @@ def decode(data: bytes, layout: Layout, active: Tensor | None, device: torch.dev
 
 def _read_mask(reader: _Reader, layout: Layout, device: torch.device) -> Mask:
     sizes = [shape.numel() for shape in layout.prunable.values()]
-    packed = np.frombuffer(reader.take(-(-sum(sizes) // 8)), dtype=np.uint8)
-    bits = torch.from_numpy(np.unpackbits(packed, count=sum(sizes)).astype(bool)).to(device)
-    parts = bits.split(sizes)
+    parts = reader.tensor(torch.bool, sum(sizes)).to(device).split(sizes)
     return Mask({name: part.reshape(shape) for (name, shape), part in zip(layout.prunable.items(), parts, strict=True)})
 
 

@@ -12,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from bench.metrics import CERTIFIED_SCALAR_ERROR
 from bench.store import DIAGNOSTICS, load_lines
 from plots.layout import frame, label_edges, panels
 from plots.series import twins
 from plots.style import CONTROL_STYLE, LINE_STYLES, look, value_label
 from plots.view import Drawn, View, notes, percent_axis
 
-CERTIFIED_SCALAR_ERROR = 0.05
-"""Above this relative error of the scalars a simulated estimator is uncertified."""
 TWIN_POINTS = 1.5
 """Accuracy points within which a simulated cell and its finite-difference twin agree."""
 _PANEL_HEIGHT = 2.1
@@ -108,20 +107,19 @@ def _plain_log_ticks(panel: Axes) -> None:
 
 
 def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
-    """Draw the finite-difference scalars' error against sigma, a panel a moment, a line a sparsity and form."""
+    """Draw the finite-difference scalars' error against sigma: a panel a moment, a line a sparsity and kind of pass."""
     moments = [moment for moment in _SHOWN_MOMENTS if moment in set(diagnoses["moment"])]
     levels = sorted(diagnoses["sparsity"].unique())
-    forms = sorted(diagnoses["params.form"].unique(), reverse=True)
+    diagnoses = diagnoses.assign(kind=_kinds_of_pass(diagnoses))
+    kinds = sorted(diagnoses["kind"].unique(), key=lambda kind: ("float" in kind, kind != "forward", kind))
     colours = sns.color_palette("viridis", len(levels) + 1).as_hex()
     figure, axes = panels(len(moments), view.width, _PANEL_HEIGHT)
     for panel, moment in zip(axes, moments, strict=True):
         panel.axhline(CERTIFIED_SCALAR_ERROR, color="#444444", linewidth=0.8, linestyle=LINE_STYLES[1])
         for colour, level in zip(colours, levels, strict=False):
-            for dashes, form in enumerate(forms):
+            for dashes, kind in enumerate(kinds):
                 own = diagnoses[
-                    (diagnoses["moment"] == moment)
-                    & (diagnoses["sparsity"] == level)
-                    & (diagnoses["params.form"] == form)
+                    (diagnoses["moment"] == moment) & (diagnoses["sparsity"] == level) & (diagnoses["kind"] == kind)
                 ]
                 sigmas = sorted(own["params.sigma"].unique())
                 if sigmas:
@@ -135,22 +133,28 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
     legend = [
         Line2D(
             [], [], color=colour, linestyle=LINE_STYLES[dashes], marker="o",
-            label=f"sparsity {value_label(level)}, {form}",
+            label=f"sparsity {value_label(level)}, {kind}",
         )
         for colour, level in zip(colours, levels, strict=False)
-        for dashes, form in enumerate(forms)
+        for dashes, kind in enumerate(kinds)
     ]  # fmt: skip
     frame(figure, view.title, legend, notes(view.cells))
     return Drawn(
         f"scalar-error-{view.slug}",
         f"Finite differences against their limit: {view.title}",
-        "Relative difference between real finite-difference scalars in float32 and their limit sigma -> 0, on the same "
+        "Relative difference between real finite-difference scalars and their limit sigma -> 0, on the same "
         "40 directions and one mini-batch, at three moments of training. Left of the minimum rounding dominates, right "
         f"of it curvature; above the dotted line ({CERTIFIED_SCALAR_ERROR:.0%}) a simulated estimator counts as "
         f"uncertified. {_DOTS}",
         "Chart of the relative error of finite-difference scalars against the perturbation size.",
         figure,
     )
+
+
+def _kinds_of_pass(diagnoses: pd.DataFrame) -> pd.Series[str]:
+    """Return each row's form of difference, with the precision of its passes where that is not float32."""
+    low = diagnoses["params.precision"].where(diagnoses["params.precision"] != "float32")
+    return diagnoses["params.form"].str.cat(", " + low, na_rep="")
 
 
 def _twins(view: View, pairs: pd.DataFrame) -> Drawn:

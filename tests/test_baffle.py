@@ -90,3 +90,11 @@ def test_the_presets_differ_as_the_released_code_does() -> None:
         0.99,
         5e-4,
     )
+
+
+def test_the_initial_scale_acts_on_prunable_weights_alone_and_before_training(federation: Make) -> None:
+    one, half = (federation(Baffle, given={"init_scale": scale}, estimator="exact") for scale in (1.0, 0.5))
+    for made in (one, half):
+        made.setup()
+    for (name, whole), scaled in zip(one.model.named_parameters(), half.model.parameters(), strict=True):
+        assert torch.equal(scaled, whole * (0.5 if name.endswith("weight") else 1.0))

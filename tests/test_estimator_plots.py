@@ -24,13 +24,18 @@ def renamed(cell: Cell, **changes: Any) -> Cell:
     return replace(changed, id=cell_id(changed, {}))
 
 
-def planned(*estimators: str, sigmas: tuple[float, ...] = (1e-4,)) -> list[Cell]:
+def planned(
+    *estimators: str, sigmas: tuple[float, ...] = (1e-4,), precisions: tuple[str, ...] = ("float32",)
+) -> list[Cell]:
     base = cells(["baffle"], alphas=["iid", 0.1], seeds=(0, 1))
     return [
-        renamed(cell, estimator=estimator, params={**cell.params, "sigma": sigma, "form": "forward"})
+        renamed(
+            cell, estimator=estimator, params={**cell.params, "sigma": sigma, "form": "forward", "precision": precision}
+        )
         for cell in base
         for estimator in estimators
         for sigma in sigmas
+        for precision in precisions
     ]
 
 
@@ -87,6 +92,15 @@ def test_every_figure_draws_the_recorded_values(study_of: Callable[..., Study]) 
     error = drawn["scalar-error"].figure.axes[2].lines[1]
     np.testing.assert_allclose(np.asarray(error.get_xdata(), dtype=float), [1e-4, 1e-3])
     np.testing.assert_allclose(np.asarray(error.get_ydata(), dtype=float), [0.02, 0.2])
+
+
+def test_precisions_are_lines_of_their_own(study_of: Callable[..., Study]) -> None:
+    study = study_of(planned("directional", sigmas=(1e-4, 1e-3), precisions=("bfloat16", "float32")))
+    (legend,) = figures(study)["scalar-error"].figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == [
+        "sparsity 0, forward",
+        "sparsity 0, forward, bfloat16",
+    ]
 
 
 def test_a_run_of_many_series_has_no_panel_for_each(study_of: Callable[..., Study]) -> None:

@@ -1,6 +1,6 @@
 """The loop: degenerate equalities, what is counted, and that methods meet the same splits, weights and batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from baselines.baffle import Baffle
 from baselines.fedavg import FedAvg
 from baselines.fedavg_erk import FedAvgERK
-from bench.api import Method, ServerContext, Update
+from bench.api import Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Update
 from bench.cell import Protocol
 from bench.errors import Diverged
 from bench.federated import Federation, Result
@@ -165,3 +165,38 @@ def test_a_client_keeps_what_it_last_received_when_no_model_is_sent(federation: 
     totals = federation(Once).run().totals["train"]
     assert len(set(seen)) == 1
     assert totals.downlink_bytes == 4 * (4 * 61_706 + 9) + 4 * 9
+
+
+class AsksBeforeSending(Method):
+    """Two setup rounds in which no model goes down; devices answer with what they hold."""
+
+    def setup_rounds(self, cell: Cell) -> int:
+        return 2
+
+    def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
+        return Message(model=ctx.phase != "setup")
+
+    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+        if ctx.phase == "setup":
+            held = next(model.parameters()).detach().reshape(-1)[:1]
+            return Update(client.num_examples, tensors={"held": held.clone(), "examples": torch.tensor([1])})
+        return super().client_update(model, client, ctx)
+
+    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+        if ctx.phase == "setup":
+            ctx.state["notes"] = {"clients": list(ctx.cohort), "held": [float(u.tensors["held"]) for u in updates]}
+            return None
+        return super().aggregate(model, updates, ctx)
+
+
+def test_in_setup_a_device_that_received_no_model_holds_nan(federation: Make) -> None:
+    notes = federation(AsksBeforeSending).run().notes
+    assert notes["clients"] == [0, 1, 2, 3]
+    assert np.isnan(notes["held"]).all()
+
+
+def test_pooled_data_make_one_client_of_that_id_and_of_all_examples(federation: Make) -> None:
+    made = federation(AsksBeforeSending, alpha=0.5, options={"pooled": 6}, train=replace(TINY, min_client_examples=5))
+    assert made.setup() is None
+    assert made.state["notes"]["clients"] == [6]
+    assert made.devices[6].clients["setup"].num_examples == len(made.train)

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench.primitives.perturbations import _ROUNDS, GAUSSIAN_TABLE, Directions, _mix_, _mix_int, _signed, _words
+from bench.primitives.perturbations import (
+    _LAST_SHIFT,
+    _ROUNDS,
+    GAUSSIAN_TABLE,
+    Directions,
+    _mix_,
+    _mix_int,
+    _signed,
+    _words,
+)
 
 CPU = torch.device("cpu")
 SIZE = 4_099
@@ -87,6 +96,7 @@ def test_numpy_and_torch_mix_alike() -> None:
     for bits, factor in _ROUNDS:
         by_torch ^= (by_torch >> bits) & ((1 << (64 - bits)) - 1)
         by_torch *= _signed(factor)
+    by_torch ^= (by_torch >> _LAST_SHIFT) & ((1 << (64 - _LAST_SHIFT)) - 1)
     assert torch.equal(by_torch, expected)
 
 

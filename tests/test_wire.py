@@ -131,7 +131,8 @@ def test_a_mask_costs_one_bit_a_prunable_weight(size: int) -> None:
 
 @given(tensor=tensors(), name=st.text("aé", max_size=20))
 def test_a_tensor_costs_its_values_its_name_and_its_shape(tensor: Tensor, name: str) -> None:
-    cost = 1 + len(name.encode()) + 1 + 1 + 4 * tensor.ndim + tensor.numel() * tensor.element_size()
+    bits = tensor.numel() * (1 if tensor.dtype == torch.bool else 8 * tensor.element_size())
+    cost = 1 + len(name.encode()) + 1 + 1 + 4 * tensor.ndim + math.ceil(bits / 8)
     assert len(encode(Packet(tensors={name: tensor}), LAYOUT, None)) == cost + HEADER + COUNT
 
 
@@ -152,7 +153,7 @@ def test_the_bytes_of_a_message_are_those_written_in_the_format() -> None:
     mask = Mask({"w": torch.tensor([True, False, True])})
     packet = Packet(258, mask, {"w": torch.tensor([1.0, 0.0, -2.0])}, torch.tensor([0.5]), {"s": torch.tensor(-1)})
     expected = (
-        b"FF\x01\x07\x02\x01\x00\x00"
+        b"FF\x02\x07\x02\x01\x00\x00"
         b"\xa0"  # 1 0 1, then padding
         + struct.pack("<2f", 1.0, -2.0)
         + struct.pack("<If", 1, 0.5)
@@ -235,8 +236,8 @@ def test_a_changed_message_decodes_or_is_an_error_but_nothing_worse(changes: lis
 @settings(max_examples=200, deadline=1000)
 @given(body=st.binary(max_size=60), flags=st.integers(0, 255), count=st.integers(0, 3))
 def test_made_up_bytes_decode_or_are_an_error_but_nothing_worse(body: bytes, flags: int, count: int) -> None:
-    harmless(b"FF\x01" + bytes([flags]) + body)
-    harmless(b"FF\x01\x00\0\0\0\0" + bytes([count]) + body)
+    harmless(b"FF\x02" + bytes([flags]) + body)
+    harmless(b"FF\x02\x00\0\0\0\0" + bytes([count]) + body)
     harmless(body)
 
 
@@ -245,7 +246,7 @@ def harmless(data: bytes) -> None:
         packet = decode(data, LAYOUT, ACTIVE, CPU)
     except WireError:
         return
-    assert sum(t.numel() * t.element_size() for t in packet.tensors.values()) <= len(data)
+    assert sum(t.numel() * t.element_size() for t in packet.tensors.values()) <= 8 * len(data)
 
 
 HUGE = 2**32 - 1
@@ -261,18 +262,18 @@ def test_hostile_sizes_are_an_error_at_once_and_allocate_nothing(dims: tuple[int
     tensor = b"\x01x" + struct.pack(f"<BB{len(dims)}I", 0, len(dims), *dims)
     started = time.perf_counter()
     with pytest.raises(WireError):
-        decode(b"FF\x01\x00\0\0\0\0\x01" + tensor, LAYOUT, None, CPU)
+        decode(b"FF\x02\x00\0\0\0\0\x01" + tensor, LAYOUT, None, CPU)
     assert time.perf_counter() - started < 1.0
 
 
 def test_a_hostile_number_of_scalars_is_an_error() -> None:
     with pytest.raises(WireError, match="are needed"):
-        decode(b"FF\x01\x04\0\0\0\0" + struct.pack("<I", HUGE), LAYOUT, None, CPU)
+        decode(b"FF\x02\x04\0\0\0\0" + struct.pack("<I", HUGE), LAYOUT, None, CPU)
 
 
 @pytest.mark.parametrize(
     ("place", "value", "sentence"),
-    [(0, ord("G"), "header"), (2, 2, "header of wire version 1"), (3, 8, "header"), (-26 - 8, 99, "unknown type 99")],
+    [(0, ord("G"), "header"), (2, 1, "header of wire version 2"), (3, 8, "header"), (-26 - 8, 99, "unknown type 99")],
 )
 def test_a_wrong_magic_version_flag_or_type_is_named(place: int, value: int, sentence: str) -> None:
     damaged = bytearray(encode(Packet(tensors={"m": torch.ones(2, 3)}), LAYOUT, None))
@@ -283,4 +284,4 @@ def test_a_wrong_magic_version_flag_or_type_is_named(place: int, value: int, sen
 
 def test_a_name_that_is_no_text_is_an_error() -> None:
     with pytest.raises(WireError, match="UTF-8"):
-        decode(b"FF\x01\x00\0\0\0\0\x01\x01\xff\0\0" + b"\0" * 4, LAYOUT, None, CPU)
+        decode(b"FF\x02\x00\0\0\0\0\x01\x01\xff\0\0" + b"\0" * 4, LAYOUT, None, CPU)

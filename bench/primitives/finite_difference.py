@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from bench.masks import Mask
 from bench.primitives.accounting import account
-from bench.primitives.flat import flat_parameters
+from bench.primitives.flat import flat_parameters, kept_parameters
 from bench.primitives.gradients import Batch
 from bench.primitives.perturbations import Directions
 
 Form = Literal["forward", "central"]
 Restore = Literal["seed", "copy"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 BLOCK = 8192
 """Coordinates that a device perturbs at a time under `restore = "seed"`: the size of its perturbation buffer."""
@@ -31,17 +32,18 @@ def finite_differences(
     form: Form,
     restore: Restore,
     mask: Mask | None,
+    precision: Precision = "float32",
 ) -> Tensor:
     """Return `count` loss differences [K] along the directions, at unmasked weights and all other parameters.
 
     `forward` differences are L(w + sigma e) - L(w), K + 1 passes; `central` ones (L(w + sigma e) - L(w - sigma e)) / 2,
     2K passes. `seed` regenerates a perturbation block by block to take it back, `copy` keeps a second copy of the
-    weights.
+    weights. Weights are perturbed in float32; `precision` is that of the forward passes, the loss being float32 again.
     """
     vector = flat_parameters(model)
     with account("perturbation"):
         saved = vector.clone() if restore == "copy" else None
-        kept = _kept_entries(model, mask) if saved is not None and mask is not None else None
+        kept = kept_parameters(model, mask) if saved is not None and mask is not None else None
     blocks = list(_blocks(model, mask)) if saved is None else []
 
     def add_blocks(k: int, scale: float) -> None:
@@ -57,28 +59,27 @@ def finite_differences(
                 e = directions.generate(k, 1, (0, len(vector)), None, vector.device)[0]
                 torch.add(saved, e if kept is None else e.mul_(kept), alpha=scale, out=vector)
 
+    def loss() -> Tensor:
+        if precision == "float32":
+            return batch.loss(model)
+        with torch.autocast(vector.device.type, getattr(torch, precision), cache_enabled=False):
+            return batch.loss(model)
+
     def loss_at(k: int, scale: float) -> Tensor:
         perturb(k, scale)
-        loss = batch.loss(model)
+        found = loss()
         if saved is None:
             perturb(k, -scale)
-        return loss
+        return found
 
     if form == "forward":
-        base = batch.loss(model)
+        base = loss()
         differences = [loss_at(k, sigma) - base for k in range(count)]
     else:
         differences = [(loss_at(k, sigma) - loss_at(k, -sigma)) / 2 for k in range(count)]
     if saved is not None:
         vector.copy_(saved)
     return torch.stack(differences)
-
-
-def _kept_entries(model: nn.Module, mask: Mask) -> Tensor:
-    return torch.cat([
-        mask[name].reshape(-1) if name in mask else torch.ones(p.numel(), dtype=torch.bool, device=p.device)
-        for name, p in model.named_parameters()
-    ])  # fmt: skip
 
 
 def _blocks(model: nn.Module, mask: Mask | None) -> Iterator[tuple[int, int, Tensor | None]]:

@@ -41,20 +41,28 @@ def _flatten(parameters: list[nn.Parameter]) -> Tensor:
     return vector
 
 
-def active_coordinates(model: nn.Module, mask: Mask | None) -> Tensor | None:
-    """Return the sorted dense indices [P] of the parameters that may change: unmasked weights and all others.
+def kept_entries(shapes: Mapping[str, torch.Size], mask: Mask, device: torch.device) -> Tensor:
+    """Return for every entry of tensors of these shapes, one after the other, whether it may change: boolean [n].
 
-    None means all of them.
+    Entries that the mask prunes may not; all others may.
     """
-    if mask is None:
-        return None
-    kept = [
-        mask[name].reshape(-1).to(p.device)
+    return torch.cat([
+        mask[name].reshape(-1).to(device)
         if name in mask
-        else torch.ones(p.numel(), dtype=torch.bool, device=p.device)
-        for name, p in model.named_parameters()
-    ]
-    return torch.cat(kept).nonzero().squeeze(1)
+        else torch.ones(shape.numel(), dtype=torch.bool, device=device)
+        for name, shape in shapes.items()
+    ])  # fmt: skip
+
+
+def kept_parameters(model: nn.Module, mask: Mask) -> Tensor:
+    """Return `kept_entries` [n] of the flat parameter vector of `model`."""
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    return kept_entries(shapes, mask, next(model.parameters()).device)
+
+
+def active_coordinates(model: nn.Module, mask: Mask | None) -> Tensor | None:
+    """Return the sorted dense indices [P] of the parameters that may change; None means all of them."""
+    return None if mask is None else kept_parameters(model, mask).nonzero().squeeze(1)
 
 
 def select(vector: Tensor, active: Tensor | None) -> Tensor:

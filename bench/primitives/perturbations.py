@@ -26,7 +26,8 @@ TABLE_BITS = 16
 TABLE_STEP = 2.0**-12
 _WORD = 1 << 64
 _GAMMA = 0x9E3779B97F4A7C15
-_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_LAST_SHIFT = 31
 
 
 def _gaussian_table() -> Tensor:
@@ -59,7 +60,7 @@ def _signed(value: int) -> int:
 def _mix_int(z: int) -> int:
     for bits, factor in _ROUNDS:
         z = ((z ^ (z >> bits)) * factor) % _WORD
-    return z
+    return z ^ (z >> _LAST_SHIFT)
 
 
 def _mix_(words: Tensor) -> Tensor:
@@ -70,11 +71,16 @@ def _mix_(words: Tensor) -> Tensor:
         for bits, factor in _ROUNDS:
             np.bitwise_xor(z, np.right_shift(z, np.uint64(bits), out=t), out=z)
             np.multiply(z, np.uint64(factor), out=z)
-    else:
-        for bits, factor in _ROUNDS:
-            torch.bitwise_right_shift(words, bits, out=spare).bitwise_and_((1 << (64 - bits)) - 1)
-            words.bitwise_xor_(spare).mul_(_signed(factor))
-    return words
+        np.bitwise_xor(z, np.right_shift(z, np.uint64(_LAST_SHIFT), out=t), out=z)
+        return words
+    for bits, factor in _ROUNDS:
+        words.bitwise_xor_(_shifted(words, bits, spare)).mul_(_signed(factor))
+    return words.bitwise_xor_(_shifted(words, _LAST_SHIFT, spare))
+
+
+def _shifted(words: Tensor, bits: int, out: Tensor) -> Tensor:
+    """Shift unsigned 64-bit words right by `bits`; torch's own shift of int64 carries the sign."""
+    return torch.bitwise_right_shift(words, bits, out=out).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from bench.cell import Estimator
-from bench.errors import Skip
+from bench.errors import ConfigError, Skip
 from bench.masks import Mask
 from bench.primitives import moment
-from bench.primitives.finite_difference import Form, Restore, finite_differences
+from bench.primitives.finite_difference import Form, Precision, Restore, finite_differences
 from bench.primitives.flat import active_coordinates, flat_parameters, select
 from bench.primitives.gradients import Batch, flat_gradient
 from bench.primitives.perturbations import Directions, Distribution
@@ -41,6 +41,8 @@ class ZerothOrderConfig:
     """The keys of a zeroth-order estimate.
 
     num_perturbations: the papers' K. sigma: the perturbation's size. form, restore: see `finite_differences`.
+    precision: of a device's forward passes; below float32 the differences drown in rounding, so that only a simulated
+    estimator may ask for it, whose `fd_scalar_error` then shows how much is lost.
     perturbations: `shared` by all clients of a round, or `independent`. clip: whether, and where, a client's estimate
     is scaled down to an infinity norm of at most `clip_norm`; a `client` rebuilds its own estimate to do so, and a
     `server` can because it has every client's scalars and the seed, which secure aggregation would forbid.
@@ -51,6 +53,7 @@ class ZerothOrderConfig:
     form: Form = "forward"
     distribution: Distribution = "gaussian"
     restore: Restore = "seed"
+    precision: Precision = "float32"
     perturbations: Literal["shared", "independent"] = "shared"
     clip: Literal["none", "client", "server"] = "none"
     clip_norm: PositiveFloat = 0.3
@@ -89,7 +92,15 @@ def unpack(scalars: Tensor | None, tensors: Mapping[str, Tensor], bypass: Any, n
 
 
 def check_estimator(estimator: str | None, config: ZerothOrderConfig) -> None:
-    """Raise Skip where an estimator does not stand for what the configuration asks."""
+    """Raise Skip where an estimator does not stand for what the configuration asks.
+
+    Raises ConfigError for training by finite differences in a precision that cannot resolve them.
+    """
+    if estimator == "finite_difference" and config.precision != "float32":
+        raise ConfigError(
+            f"finite differences of {config.precision} losses are rounding noise; train in float32, or see how much is "
+            'lost with estimator = "directional"'
+        )
     if estimator != "moment":
         return
     if config.distribution != "gaussian":
@@ -186,7 +197,9 @@ class Step:
         for client, batch in zip(clients, batches, strict=True):
             own, count = self.directions(client), config.num_perturbations
             scalars.append(
-                finite_differences(model, batch, own, count, config.sigma, config.form, config.restore, mask)
+                finite_differences(
+                    model, batch, own, count, config.sigma, config.form, config.restore, mask, config.precision
+                )
             )
             if received is not None:
                 vector.copy_(received)

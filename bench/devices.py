@@ -1,0 +1,70 @@
+"""The devices of a federation: shares of the data, one `Client` a phase, and what each last received."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.cell import Cell
+from bench.contract import Client
+from bench.data import Examples, augment
+from bench.primitives.gradients import Batch
+from bench.streams import stream_seed
+
+PHASES = ("setup", "train")
+
+
+@dataclass
+class Device:
+    """What the harness keeps of one client; its `state` is the client's own memory between rounds."""
+
+    clients: dict[str, Client]
+    state: dict[str, Any]
+    model: Mapping[str, Tensor] | None = None
+    mask_version: int = 0
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The training examples and each device's indices into them."""
+
+    cell: Cell
+    train: Examples
+    parts: Sequence[np.ndarray]
+    device: torch.device
+
+    def make(self) -> list[Device]:
+        """Return every device, fresh."""
+        return [self._device(client) for client in range(len(self.parts))]
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Return these training examples as one batch, as they are."""
+        return Batch(*self.train.batch(torch.from_numpy(indices).to(self.device)))
+
+    def client(self, client: int, indices: np.ndarray, state: dict[str, Any], phase: str) -> Client:
+        """Return a client that draws from the examples `indices` by the streams of `phase`."""
+        own = torch.from_numpy(indices).to(self.device)
+
+        def batch(chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            x, y = self.train.batch(own[chosen.to(own.device)])
+            return (augment(x, generator) if self.cell.train.augment else x), y
+
+        def stream(epoch: int) -> int:
+            return stream_seed(self.cell.seed, "batches", phase, epoch, client)
+
+        return Client(client, len(own), state, batch, self.cell.train.batch_size, stream)
+
+    def metered_client(self, batches: int, state: dict[str, Any], phase: str) -> Client:
+        """Return a client whose epoch is this many full batches, for the meters."""
+        indices = np.arange(batches * self.cell.train.batch_size) % len(self.train)
+        return self.client(0, indices, copy.deepcopy(state), phase)
+
+    def _device(self, client: int) -> Device:
+        state: dict[str, Any] = {}
+        return Device({phase: self.client(client, self.parts[client], state, phase) for phase in PHASES}, state)
