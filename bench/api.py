@@ -4,6 +4,7 @@ from bench.bp_free import BPFreeConfig, BPFreeMethod
 from bench.cell import Cell, Fraction
 from bench.contract import Client, ClientContext, Context, Message, Method, ServerContext, Update, shares
 from bench.errors import Skip
+from bench.foresight import ForesightConfig, ForesightPruning
 from bench.masks import Mask, erk_densities, erk_mask, prunable_shapes, random_mask, uniform_densities
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "Client",
     "ClientContext",
     "Context",
+    "ForesightConfig",
+    "ForesightPruning",
     "Fraction",
     "Mask",
     "Message",

@@ -23,7 +23,8 @@ class Protocol:
 
     Exactly one of `data_passes` (passes over the union of the clients' data, counted in examples really drawn) and
     `rounds` is the budget; a cell ends after the round in which the budget is reached. `eval_every` is in the unit of
-    the budget and defaults to a twentieth of it.
+    the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see; `compare_masks` runs the setup of a foresight-pruned cell four times
+    more, on pooled data, to see how far its mask is from the centralised one.
     """
 
     clients: PositiveInt = 10
@@ -35,6 +36,8 @@ class Protocol:
     eval_every: PositiveFloat | None = None
     validation_fraction: OpenFraction = 0.0
     augment: bool = False
+    ntk: bool = True
+    compare_masks: bool = False
 
     @property
     def budget(self) -> float:

@@ -22,7 +22,7 @@ from bench.primitives.flat import model_tensors
 from bench.registry import MethodEntry
 
 Outcome = Literal["ok", "skip", "broken"]
-TINY = Protocol(clients=4, participation=0.5, batch_size=16, rounds=2)
+TINY = Protocol(clients=4, participation=0.5, batch_size=16, rounds=2, ntk=False)
 SPARSITY = 0.8
 NUM_PERTURBATIONS = 4
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.approximation import kernel_fields, mask_fields
 from bench.cell import SIMULATED, Cell
 from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
 from bench.data import Dataset, Examples, split_validation
@@ -28,7 +29,7 @@ from bench.diagnostics import (
 from bench.errors import ContractError, Diverged
 from bench.evaluation import Evaluation, evaluate
 from bench.masks import Mask
-from bench.meters import Clock, DeviceCost, DeviceSetting, meter_device
+from bench.meters import NO_COST, Clock, DeviceCost, DeviceSetting, forward_macs, meter_device
 from bench.models import build, initialise
 from bench.partition import partition
 from bench.primitives.flat import flat_parameters, load_tensors, model_tensors
@@ -82,6 +83,7 @@ class Result:
     diagnoses: Sequence[Diagnosis]
     energy_at_start: float | None
     evaluates_other_weights: bool
+    approximation: Mapping[str, float | str | None]
     notes: Mapping[str, Any]
     totals: Mapping[str, Totals]
     costs: Mapping[str, Sequence[DeviceCost]]
@@ -141,6 +143,7 @@ class Federation:
         globals_before = global_rng()
         self.setup()
         energy_at_start = self._energy_at_start()
+        approximation = self._approximation()
         self._evaluate()
         self._diagnose()
         due = cell.train.evaluation_interval
@@ -167,6 +170,7 @@ class Federation:
             self.diagnoses,
             energy_at_start,
             self.evaluates_other_weights,
+            approximation,
             self.state.get("notes", {}),
             self.totals,
             costs,
@@ -191,7 +195,7 @@ class Federation:
             server = self._server_context(phase, round, cohort)
             tensors = self._broadcast(server)
             ctx = ClientContext(**self._context(phase, round), received=tensors)
-        cost = self._cost(ctx, cohort[0])
+        cost = self._cost(ctx, cohort[0]) if self.pooled is None else NO_COST
         with self.clock.charge(phase):
             clients = [self.devices[client].clients[phase] for client in cohort]
             drawn_before = sum(client.examples_drawn for client in clients)
@@ -408,6 +412,27 @@ class Federation:
         """Return the clients' model with the server's weights: whatever happens to it, nobody will see."""
         load_tensors(self.client_model, model_tensors(self.model))
         return self.client_model.train()
+
+    def _approximation(self) -> dict[str, float | str | None]:
+        """Return the fields of the record on the federated kernel and, where the protocol asks for it, the mask."""
+        fields: dict[str, float | str | None] = {"ntk_reason": "The protocol says train.ntk = false."}
+        with self.clock.charge("ntk"):
+            if self.cell.train.ntk:
+                spec = self.dataset.spec
+                macs = forward_macs(self.model, spec.input_shape).dense
+                fields = kernel_fields(self.model, self.mask, self.fleet, spec.num_classes, macs)
+            if self.cell.train.compare_masks and self.mask is not None and "draws" in self.cell.params:
+                fields |= mask_fields(self.mask, self._reference_mask, self._initial_model(), self.fleet)
+        return fields
+
+    def _reference_mask(self, number: int, params: Mapping[str, str]) -> Mask:
+        """Return the mask that the setup makes of all data on one client, at all clients' draws together."""
+        draws = self.cell.params["draws"] * len(self._cohort("setup", 0))
+        cell = replace(self.cell, params={**self.cell.params, "where": "devices", "draws": draws, **params})
+        central = Federation(cell, self.method, self.dataset, self.device, pooled=cell.train.clients + number)
+        mask = central.setup()
+        assert mask is not None, "a cell with a mask has one when its data are pooled"
+        return mask
 
     # -- making things ------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int
         **_memory(result),
         **_communication(result),
         **_sparsity(result),
+        **result.approximation,
         **summary(result.diagnoses, result.energy_at_start, cell),
         "label_skew_tv": label_skew_tv(result.train.labels.cpu().numpy(), list(result.parts), _classes(result)),
         "evaluates_other_weights": result.evaluates_other_weights,

@@ -24,7 +24,7 @@ def tiny_digits() -> Dataset:
 
 
 def make_cell(
-    method: type[Method], train: Protocol = TINY, *, given: dict[str, Any] | None = None, **fields: Any
+    method: type[Method], train: Protocol = TINY, *, given: dict[str, Any] | None = None, ntk: bool = False, **fields: Any
 ) -> Cell:
     fields = {
         "dataset": "digits",
@@ -33,7 +33,7 @@ def make_cell(
         "params": asdict(method.Config(**(given or {}))),
         **fields,
     }
-    return Cell(method=method.__name__, train=train, **fields)
+    return Cell(method=method.__name__, train=replace(train, ntk=ntk), **fields)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Labels for what a device allocates, so that the memory meter can split a peak.
+"""Labels for what a device does, so that the meters can split its memory and price its arithmetic.
 
-Primitives open an account around the tensors they make; the meter reads it. Outside any account a tensor is an
+Primitives open an account around the tensors they make; the memory meter reads it. Outside any account a tensor is an
 activation. Without a meter the labels cost nothing and change nothing.
 """
 
@@ -14,6 +14,7 @@ from typing import Literal
 Account = Literal["parameters", "gradients", "activations", "perturbation", "optimizer", "messages"]
 
 _current: ContextVar[Account] = ContextVar("account", default="activations")
+_dense_gradients: ContextVar[bool] = ContextVar("dense_gradients", default=False)
 
 
 @contextmanager
@@ -29,3 +30,21 @@ def account(name: Account) -> Iterator[None]:
 def current_account() -> Account:
     """Return the account that a tensor made now is booked on."""
     return _current.get()
+
+
+@contextmanager
+def dense_gradients() -> Iterator[None]:
+    """Charge the weight gradients made inside whole, not times the layer's density: pruned entries are read as well.
+
+    Growing weights by their gradient needs it; training under a mask does not.
+    """
+    token = _dense_gradients.set(True)
+    try:
+        yield
+    finally:
+        _dense_gradients.reset(token)
+
+
+def gradients_are_dense() -> bool:
+    """Return whether weight gradients made now are charged whole."""
+    return _dense_gradients.get()

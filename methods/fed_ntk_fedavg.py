@@ -1,0 +1,24 @@
+"""Federated NTK foresight pruning and local training by backpropagation."""
+
+from dataclasses import dataclass
+
+from bench.api import ForesightConfig, ForesightPruning
+from bench.primitives.local_sgd import LocalSGDConfig
+
+
+@dataclass(frozen=True)
+class Config(ForesightConfig, LocalSGDConfig):
+    """Setup: `ForesightConfig`. Training: `LocalSGDConfig`."""
+
+    def __post_init__(self) -> None:
+        ForesightConfig.__post_init__(self)
+        LocalSGDConfig.__post_init__(self)
+
+
+class FedNTKFedAvg(ForesightPruning):
+    """FedAvg under the mask of `fed_ntk_zo`: the same setup, then local SGD.
+
+    What that mask is worth where training is by backpropagation. No published method.
+    """
+
+    Config = Config
