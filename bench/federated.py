@@ -29,7 +29,7 @@ from bench.diagnostics import (
 from bench.errors import ContractError, Diverged
 from bench.evaluation import Evaluation, evaluate
 from bench.masks import Mask
-from bench.meters import NO_COST, Clock, DeviceCost, DeviceSetting, forward_macs, meter_device
+from bench.meters import Clock, DeviceCost, DeviceSetting, forward_macs, meter_device
 from bench.models import build, initialise
 from bench.partition import partition
 from bench.primitives.flat import flat_parameters, load_tensors, model_tensors
@@ -195,7 +195,7 @@ class Federation:
             server = self._server_context(phase, round, cohort)
             tensors = self._broadcast(server)
             ctx = ClientContext(**self._context(phase, round), received=tensors)
-        cost = self._cost(ctx, cohort[0]) if self.pooled is None else NO_COST
+        cost = self._cost(ctx, cohort[0]) if self.pooled is None else None
         with self.clock.charge(phase):
             clients = [self.devices[client].clients[phase] for client in cohort]
             drawn_before = sum(client.examples_drawn for client in clients)
@@ -205,7 +205,8 @@ class Federation:
             totals.rounds += 1
             totals.client_rounds += len(cohort)
             totals.examples += drawn
-            totals.flops += cost.flops(len(cohort), drawn / self.cell.train.batch_size)
+            if cost is not None:
+                totals.flops += cost.flops(len(cohort), drawn / self.cell.train.batch_size)
             self._adopt(self.server_side.aggregate(self.model, updates, server))
             check_plain(self.state, "ctx.state")
             self._check_server_model(phase, round)

@@ -25,17 +25,25 @@ from bench.primitives.accounting import gradients_are_dense
 aten = torch.ops.aten
 
 NO_PRODUCTS = (
-    "batch_norm group_norm layer_norm instance_norm adaptive_avg_pool2d upsample_nearest2d upsample_bilinear2d "
-    "grid_sampler".split()
-)  # fmt: skip
+    "batch_norm",
+    "group_norm",
+    "layer_norm",
+    "instance_norm",
+    "adaptive_avg_pool2d",
+    "upsample_nearest2d",
+    "upsample_bilinear2d",
+    "grid_sampler",
+)
 """What fvcore counts although it is no product."""
 
-LIGHT_WORDS = frozenset(
-    "copy fill zero zeros ones full empty like lift resize set equal scalar arange eye cat stack pad repeat flip roll "
-    "index gather scatter select slice unfold take masked embedding nonzero unique max min median topk sort tril triu "
-    "rand randn randint randperm normal uniform bernoulli exponential dropout norm softmax loss pool pool1d pool2d "
-    "pool3d bilinear2d nearest2d prelu hardswish cumsum cumprod foreach sgd adam adamw".split()
-)  # fmt: skip
+LIGHT_WORDS = frozenset({
+    "copy", "fill", "zero", "zeros", "ones", "full", "empty", "like", "lift", "resize", "set",
+    "equal", "scalar", "arange", "eye", "cat", "stack", "pad", "repeat", "flip", "roll", "index",
+    "gather", "scatter", "select", "slice", "unfold", "take", "masked", "embedding", "nonzero", "unique", "max",
+    "min", "median", "topk", "sort", "tril", "triu", "rand", "randn", "randint", "randperm", "normal",
+    "uniform", "bernoulli", "exponential", "dropout", "norm", "softmax", "loss", "pool", "pool1d", "pool2d", "pool3d",
+    "bilinear2d", "nearest2d", "prelu", "hardswish", "cumsum", "cumprod", "foreach", "sgd", "adam", "adamw",
+})  # fmt: skip
 """Words in the names of operators that do a few operations an element, or none, where no tag of theirs says so."""
 LIGHT_TAGS = frozenset({torch.Tag.pointwise, torch.Tag.reduction})
 
@@ -133,7 +141,7 @@ class FlopCounter:
 
     def _convolution_backward(self, args: Any, out: Any) -> list[Tensor]:
         """Each gradient takes the products of the forward pass; torch's own formula forgets the groups."""
-        gradient, x, weight, transposed = *args[:3], args[7]
+        gradient, x, weight, *_, transposed = args[:8]
         for made, of_weight in ((out[0], False), (out[1], True)):
             if made is not None:
                 self._charge(conv_flop_count(x.shape, weight.shape, gradient.shape, transposed), of_weight)

@@ -83,7 +83,7 @@ def _index_bits(count: int) -> int:
 
 
 def sparse_saving(model: nn.Module, mask: Mask | None) -> int:
-    """Return the bytes that the cheapest storage of the masked weights saves on a device, their mask becoming part of it.
+    """Return the bytes that the cheapest storage of the masked weights saves on a device; it holds their mask as well.
 
     A weight is a matrix of as many rows as it has outputs. Gradients, momentum and perturbations are taken as dense.
     """

@@ -8,8 +8,8 @@ kept is decided from `importance`. Norm layers are frozen meanwhile (`frozen_nor
   |f(x; theta.m) - f(x; (theta + dtheta).m)|^2, dtheta ~ N(0, noise^2) on prunable weights. It needs no label.
 * `snip` (Lee et al. 2019, arXiv 1810.02340, equation 4): dL/dm of the cross-entropy.
 * `grasp` (Wang et al. 2020, arXiv 2002.07376, equation 8): theta.(Hg), g and H of the cross-entropy over kept prunable
-  weights. The paper removes the largest -theta.(Hg); this sign keeps the largest. Temperature 1 (the released code
-  divides the logits by 200).
+  weights, the logits divided by 200 as in the released code. The paper removes the largest -theta.(Hg); this sign
+  keeps the largest.
 * `synflow` (Tanaka et al. 2020, arXiv 2006.05467, section 5): dR/dm of R, the sum of outputs for one all-ones input and
   absolute parameters, in float64, norms as identities; divided by R, which the paper does not do, since R overflows the
   float32 in which scores travel. It runs on a copy, which a FLOPs meter counts as dense.
@@ -39,6 +39,8 @@ Inputs = tuple[Tensor, Tensor | None]
 
 MASK_STEP = 1e-2
 """Step of the central differences in the mask."""
+
+GRASP_TEMPERATURE = 200.0
 
 NEEDS_LABELS = frozenset({"snip", "grasp"})
 
@@ -93,12 +95,12 @@ class _Draw:
             self.mask.apply_(noisy)
         return noisy
 
-    def losses(self) -> Iterator[Tensor]:
+    def losses(self, temperature: float = 1.0) -> Iterator[Tensor]:
         """Yield every micro-batch's part of the mean cross-entropy, with its graph."""
         for x, y in self.parts:
             assert y is not None, "a saliency with a loss is given labels"
             with frozen_norms(self.model, x):
-                yield cross_entropy(self.model(x), y, reduction="sum") / self.size
+                yield cross_entropy(self.model(x) / temperature, y, reduction="sum") / self.size
 
     def add(self, outputs: Tensor, cotangent: Tensor | None = None) -> None:
         """Add (gradient of <outputs, cotangent>).weight to the sums; a pruned weight is 0 and adds nothing."""
@@ -222,12 +224,12 @@ def _grasp(draw: _Draw) -> None:
     """Add the GraSP score: one pass for the whole gradient g over kept weights, one for its Hessian products."""
     weights = list(draw.weights.values())
     gradient = [torch.zeros_like(weight, requires_grad=False) for weight in weights]
-    for loss in draw.losses():
+    for loss in draw.losses(GRASP_TEMPERATURE):
         for total, part in zip(gradient, torch.autograd.grad(loss, weights), strict=True):
             total.add_(part)
     if draw.mask is not None:
         draw.mask.apply_(dict(zip(draw.weights, gradient, strict=True)))
-    for loss in draw.losses():
+    for loss in draw.losses(GRASP_TEMPERATURE):
         parts = torch.autograd.grad(loss, weights, create_graph=True)
         draw.add(sum(((part * g).sum() for part, g in zip(parts, gradient, strict=True)), torch.zeros_like(loss)))
 
