@@ -144,7 +144,8 @@ class Federation:
         self.setup()
         energy_at_start = self._energy_at_start()
         approximation = self._approximation()
-        self._evaluate()
+        if not cell.train.setup_only:
+            self._evaluate()
         self._diagnose()
         due = cell.train.evaluation_interval
         while not self._finished():
@@ -308,7 +309,11 @@ class Federation:
 
     def _spent(self) -> float:
         train = self.totals["train"]
-        return train.rounds if self.cell.train.rounds is not None else train.examples / len(self.train)
+        return train.examples / len(self.train) if self.cell.train.data_passes is not None else train.rounds
+
+    def _progress(self) -> float:
+        budget = self.cell.train.budget
+        return min(self._spent() / budget, 1.0) if budget else 0.0
 
     def _finished(self) -> bool:
         return self._spent() >= self.cell.train.budget - 1e-9
@@ -367,7 +372,7 @@ class Federation:
 
     def _diagnose(self) -> None:
         """Diagnose once for the latest moment of the budget that has been reached and not been diagnosed."""
-        reached = [moment for moment in MOMENTS if self._spent() / self.cell.train.budget >= moment - 1e-9]
+        reached = [moment for moment in MOMENTS if self._progress() >= moment - 1e-9]
         if self.diagnoses and self.diagnoses[-1].moment == reached[-1]:
             return
         with self.clock.charge("diagnose"):
@@ -473,7 +478,7 @@ class Federation:
             "phase": phase,
             "round": round,
             "mask": self.mask,
-            "progress": min(self._spent() / self.cell.train.budget, 1.0),
+            "progress": self._progress(),
             "device": self.device,
             "initialise": initialise,
         }

@@ -231,7 +231,10 @@ def _seed(value: Any) -> int:
 
 def _protocol(train: Mapping[str, Any], dataset: str) -> Protocol:
     protocol: Protocol = validated(Protocol, train, "train")
-    if (protocol.data_passes is None) == (protocol.rounds is None):
+    budgets = (protocol.data_passes is not None) + (protocol.rounds is not None)
+    if protocol.setup_only and budgets:
+        raise ConfigError("[train] setup_only = true trains nothing; leave data_passes and rounds out.")
+    if not protocol.setup_only and budgets != 1:
         raise ConfigError("[train] needs exactly one of data_passes and rounds: the budget of every cell.")
     if protocol.augment and not data.spec(dataset).augmentable:
         raise ConfigError(f"train.augment = true does not apply to {dataset}; it is for CIFAR images.")

@@ -53,6 +53,7 @@ def layer_lines(result: Result, input_shape: tuple[int, int, int]) -> list[dict[
 
 def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Return every measured field of a cell's record."""
+    labels = result.train.labels.cpu().numpy()
     return {
         **_accuracy(result),
         **_compute(result, input_shape),
@@ -61,19 +62,17 @@ def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int
         **_sparsity(result),
         **result.approximation,
         **summary(result.diagnoses, result.energy_at_start, cell),
-        "label_skew_tv": label_skew_tv(result.train.labels.cpu().numpy(), list(result.parts), _classes(result)),
+        "label_skew_tv": label_skew_tv(labels, list(result.parts), int(labels.max()) + 1),
         "evaluates_other_weights": result.evaluates_other_weights,
         "min_client_examples": min(len(part) for part in result.parts),
         **{f"{name}_seconds": result.clock.seconds[name] for name in CLOCKS},
     }
 
 
-def _classes(result: Result) -> int:
-    return len(result.points[-1].test.class_accuracy)
-
-
 def _accuracy(result: Result) -> dict[str, Any]:
     trained = result.points[1:]
+    if not trained:
+        return {"data_passes": 0.0, "server_updates": 0, "setup_rounds": result.totals["setup"].rounds}
     tests = [point.test.accuracy for point in trained]
     validations = [point.validation.accuracy for point in trained if point.validation is not None]
     clients = client_accuracies(trained[-1].test, result.train.labels.cpu(), result.parts)
@@ -114,7 +113,9 @@ def _memory(result: Result) -> dict[str, Any]:
     fields: dict[str, Any] = {
         f"peak_device_bytes_{phase}": cost.peak_bytes if cost else 0 for phase, cost in peaks.items()
     }
-    highest = max((cost for cost in peaks.values() if cost), key=lambda cost: cost.peak_bytes)
+    highest = max((cost for cost in peaks.values() if cost), key=lambda cost: cost.peak_bytes, default=None)
+    if highest is None:
+        return {}
     return {
         **fields,
         "peak_device_bytes": highest.peak_bytes,
@@ -129,7 +130,9 @@ def _communication(result: Result) -> dict[str, Any]:
         by_phase = {phase: getattr(totals, f"{direction}_bytes") for phase, totals in result.totals.items()}
         fields[f"{direction}_bytes"] = sum(by_phase.values())
         fields |= {f"{direction}_bytes_{phase}": value for phase, value in by_phase.items()}
-        fields[f"{direction}_bytes_per_client_round"] = by_phase["train"] / result.totals["train"].client_rounds
+        fields[f"{direction}_bytes_per_client_round"] = (
+            by_phase["train"] / result.totals["train"].client_rounds if result.totals["train"].client_rounds else None
+        )
     return fields
 
 

@@ -18,6 +18,7 @@ from bench.errors import Diverged
 from bench.federated import Federation, Result
 from bench.masks import erk_densities, exact_counts, prunable_shapes
 from bench.primitives.flat import flat_parameters, model_tensors
+from bench.record import measured_fields
 from tests.conftest import TINY
 from tests.plugins.fedprox import FedProx
 
@@ -25,7 +26,7 @@ Make = Callable[..., Federation]
 ONE_STEP = {"local_steps": 1}
 
 
-def weights(result: Result) -> torch.Tensor:
+def weights(result: Result | Federation) -> torch.Tensor:
     return flat_parameters(result.model)
 
 
@@ -200,3 +201,14 @@ def test_pooled_data_make_one_client_of_that_id_and_of_all_examples(federation: 
     assert made.setup() is None
     assert made.state["notes"]["clients"] == [6]
     assert made.devices[6].clients["setup"].num_examples == len(made.train)
+
+
+def test_a_setup_only_cell_ends_before_training_unevaluated(federation: Make) -> None:
+    made = federation(AsksBeforeSending, Protocol(clients=4, batch_size=16, setup_only=True))
+    start = weights(made)
+    result = made.run()
+    assert (result.points, result.totals["setup"].rounds, result.totals["train"].rounds) == ([], 2, 0)
+    assert torch.equal(weights(result), start)
+    fields = measured_fields(made.cell, result, made.dataset.spec.input_shape)
+    assert fields["setup_rounds"] == 2
+    assert "test_accuracy" not in fields

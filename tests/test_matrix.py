@@ -108,19 +108,20 @@ def test_defaults_are_filled_in() -> None:
     assert (cell.sparsity, cell.alpha, cell.seed, cell.estimator) == (0.0, "iid", 0, None)
     assert cell.params == {
         "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0, "local_epochs": None, "local_steps": None,
-        "lr_schedule": "constant", "lr_decay": 0.99,
+        "lr_schedule": "constant", "lr_decay": 0.99, "memory": "none", "micro_batch": None,
     }  # fmt: skip
     assert asdict(cell.train) == {
         "clients": 10, "participation": 1.0, "batch_size": 32, "min_client_examples": 10, "data_passes": None,
-        "rounds": 2, "eval_every": None, "validation_fraction": 0.0, "augment": False,
+        "rounds": 2, "eval_every": None, "validation_fraction": 0.0, "setup_only": False, "augment": False, "ntk": True,
+        "compare_masks": False,
     }  # fmt: skip
 
 
-def test_the_quick_matrix_has_thirty_cells_and_none_is_skipped() -> None:
+def test_the_quick_matrix_has_48_cells_and_none_is_skipped() -> None:
     found = resolve(read_matrix(find_matrix("quick")), methods())
-    assert len(found) == 30 and all(item.skip is None for item in found)
+    assert len(found) == 48 and all(item.skip is None for item in found)
     counts = {name: sum(item.cell.method == name for item in found) for name in methods()}
-    assert (counts["fedavg"], counts["fedavg_erk"], counts["baffle"]) == (6, 18, 6)
+    assert [counts[name] for name in ("fedavg", "fedavg_erk", "baffle", "fed_ntk_zo")] == [6, 18, 6, 18]
 
 
 @pytest.mark.parametrize("name", sorted(named_matrices()))
