@@ -37,12 +37,12 @@ NO_PRODUCTS = (
 """What fvcore counts although it is no product."""
 
 LIGHT_WORDS = frozenset({
-    "copy", "fill", "zero", "zeros", "ones", "full", "empty", "like", "lift", "resize", "set",
-    "equal", "scalar", "arange", "eye", "cat", "stack", "pad", "repeat", "flip", "roll", "index",
-    "gather", "scatter", "select", "slice", "unfold", "take", "masked", "embedding", "nonzero", "unique", "max",
-    "min", "median", "topk", "sort", "tril", "triu", "rand", "randn", "randint", "randperm", "normal",
-    "uniform", "bernoulli", "exponential", "dropout", "norm", "softmax", "loss", "pool", "pool1d", "pool2d", "pool3d",
-    "bilinear2d", "nearest2d", "prelu", "hardswish", "cumsum", "cumprod", "foreach", "sgd", "adam", "adamw",
+    "adam", "adamw", "arange", "bernoulli", "bilinear2d", "cat", "copy", "cumprod", "cumsum", "dropout",
+    "embedding", "empty", "equal", "exponential", "eye", "fill", "flip", "foreach", "full", "gather", "hardswish",
+    "hardtanh", "index", "lift", "like", "loss", "masked", "median", "nearest2d", "nonzero", "norm", "normal",
+    "ones", "pad", "pool", "pool1d", "pool2d", "pool3d", "prelu", "rand", "randint", "randn", "randperm", "repeat",
+    "resize", "roll", "scalar", "scatter", "select", "set", "sgd", "slice", "softmax", "sort", "stack", "strided",
+    "take", "topk", "tril", "triu", "unfold", "uniform", "unique", "view", "zero", "zeros",
 })  # fmt: skip
 """Words in the names of operators that do a few operations an element, or none, where no tag of theirs says so."""
 LIGHT_TAGS = frozenset({torch.Tag.pointwise, torch.Tag.reduction})
@@ -79,30 +79,36 @@ def forward_macs(model: nn.Module, input_shape: tuple[int, int, int]) -> Forward
     was_training = model.training
     counts = FlopCountAnalysis(model.eval(), torch.zeros(1, *input_shape, device=device))
     counts.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    counts.set_op_handle(**{f"aten::{name}": None for name in NO_PRODUCTS})
     by_module = counts.by_module()
     model.train(was_training)
     layers = {name: int(by_module[_layer_name(name)]) for name in prunable_weights(model)}
     unknown = {name.removeprefix("aten::") for name in counts.unsupported_ops()}
     uncounted = tuple(sorted(name for name in unknown if not _is_light(getattr(aten, name, None))))
-    return ForwardMacs(layers, int(by_module[""]) - sum(layers.values()), uncounted)
+    products = sum(count for operator, count in counts.by_operator().items() if operator not in NO_PRODUCTS)
+    return ForwardMacs(layers, int(products) - sum(layers.values()), uncounted)
 
 
 @dataclass
 class _Call:
-    """One call of a layer: its density, and the storage of the weight in its matrix product."""
+    """One call of a layer: its density, and the storage of the weight in its product."""
 
     density: float
     forward: bool = True
-    weight: weakref.ref[Any] | None = None
+    storage: Callable[[], Any] = lambda: None
+
+    def read(self, weight: Tensor) -> None:
+        """Note the weight that the layer's product reads."""
+        self.storage = weakref.ref(weight.untyped_storage())
+        if self.density < 1.0:
+            self.density = max(self.density, int(torch.count_nonzero(weight)) / weight.numel())
 
 
 class FlopCounter:
     """Count the FLOPs of every operation that it is shown, and name in `uncounted` those that it cannot count.
 
     A product inside a layer with a prunable weight, in its forward pass or in the backward pass of what that made,
-    counts times the layer's density. A weight's gradient under `dense_gradients` counts whole, and so does a product
-    outside all such layers.
+    counts times the layer's density: the mask's, or the share of entries that are not zero where that is larger. A
+    weight's gradient under `dense_gradients` counts whole, and so does a product outside all such layers.
     """
 
     def __init__(self, model: nn.Module, mask: Mask | None) -> None:
@@ -131,7 +137,7 @@ class FlopCounter:
             if not _is_light(packet) and any(map(_is_floating, tree_leaves((args, out)))):
                 self.uncounted.add(packet._qualified_op_name.removeprefix("aten::"))
             return []
-        gradients = self._weight_gradients(args, out)
+        gradients = self._weight_gradients(packet, args, out)
         self._charge(formula(*args, **kwargs, out_val=out), of_weight=bool(gradients))
         return gradients
 
@@ -147,16 +153,15 @@ class FlopCounter:
                 self._charge(conv_flop_count(x.shape, weight.shape, gradient.shape, transposed), of_weight)
         return [made for made in out[1:] if made is not None]
 
-    def _weight_gradients(self, args: Any, out: Tensor) -> list[Tensor]:
+    def _weight_gradients(self, packet: Any, args: Any, out: Tensor) -> list[Tensor]:
         """Return [out] if this product of a layer's backward pass does not read the layer's weight."""
         if not self._calls:
             return []
-        call = self._calls[-1]
-        storages = [arg.untyped_storage() for arg in args if isinstance(arg, Tensor)]
+        call, operands = self._calls[-1], [arg for arg in args if isinstance(arg, Tensor)]
         if call.forward:
-            call.weight = weakref.ref(storages[-1])
+            call.read(operands[1] if "conv" in packet.__name__ else operands[-1])
             return []
-        reads_weight = call.weight is not None and any(storage is call.weight() for storage in storages)
+        reads_weight = any(operand.untyped_storage() is call.storage() for operand in operands)
         return [] if reads_weight else [out]
 
     def _watch(self, layer: nn.Module, density: float) -> Iterator[RemovableHandle]:
@@ -219,10 +224,15 @@ def _formula(packet: Any) -> Callable[..., float] | None:
 
 @cache
 def _is_light(packet: Any) -> bool:
-    """Return whether an operator of torch is known to do at most a few operations an element."""
+    """Return whether an operator of torch is known to do at most a few operations an element.
+
+    An in-place form and a backward pass are as light as the operator itself.
+    """
     namespace, _, name = packet._qualified_op_name.partition("::") if packet is not None else ("", "", "")
     if namespace != "aten":
         return False
-    overloads = [getattr(packet, overload) for overload in packet.overloads()]
+    plain = name.removesuffix("_").removesuffix("_backward")
+    kin = (packet, getattr(aten, plain, packet))
+    overloads = [getattr(one, overload) for one in kin for overload in one.overloads()]
     tagged = any(op.is_view or not LIGHT_TAGS.isdisjoint(op.tags) for op in overloads)
-    return tagged or not LIGHT_WORDS.isdisjoint(name.split("_"))
+    return tagged or not LIGHT_WORDS.isdisjoint(plain.split("_"))

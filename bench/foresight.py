@@ -139,7 +139,8 @@ class ForesightPruning(Method):
     def _server_mask(self, model: nn.Module, ctx: ServerContext, generator: torch.Generator) -> Mask:
         config, shapes = self.config, prunable_shapes(model)
         if config.saliency in ALLOCATIONS:
-            return random_mask(shapes, ALLOCATIONS[config.saliency](shapes, 1 - ctx.cell.sparsity), generator)
+            densities = ALLOCATIONS[config.saliency](shapes, 1 - ctx.cell.sparsity)
+            return random_mask(shapes, densities, generator).to(ctx.device)
         if config.saliency not in NEEDS_PASSES:
             scores = score_without_passes(model, config.saliency, generator)
             return self._pruned(scores, ctx, None, config.iterations, generator)

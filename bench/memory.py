@@ -33,18 +33,21 @@ class LiveBytes:
         """Book the storage of `tensor` on account `name`, unless it is booked already."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
-        if key not in self._storages and size > 0:
+        if key not in self._storages:
             self._storages[key] = (weakref.ref(storage, lambda _: self._release(key)), size, name)
             self._add(name, size)
 
-    def move(self, tensor: Tensor, name: Account) -> None:
-        """Book the storage of `tensor` on account `name` from now on."""
-        key = tensor.untyped_storage()._cdata
+    def see_again(self, tensor: Tensor, name: Account | None = None) -> None:
+        """If the storage of `tensor` is booked, book it with its present size, and on account `name` if given."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
         if key in self._storages:
-            reference, size, before = self._storages[key]
-            self._storages[key] = (reference, size, name)
-            self._live[before] -= size
-            self._live[name] += size
+            reference, booked, before = self._storages[key]
+            if (size, name or before) != (booked, before):
+                self._storages[key] = (reference, size, name or before)
+                self._live[before] -= booked
+                self._total -= booked
+                self._add(name or before, size)
 
     def close(self) -> None:
         """Stop following the storages that are still alive."""

@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.autograd.grad_mode import set_multithreading_enabled
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -48,7 +50,7 @@ ON_DEVICE = ("finite_difference", "directional", "moment")
 """Estimators that stand for the on-device algorithm `finite_difference`, which is what gets metered."""
 
 PERTURBATIONS = (CHUNK + 1, CHUNK + 2)
-"""Numbers of perturbations whose costs are extended to more: a device that rebuilds an estimate holds a whole chunk."""
+"""Numbers of perturbations that stand for larger ones: a device that rebuilds its estimate holds a chunk at a time."""
 
 CLOCKS = ("train", "setup", "evaluate", "diagnose", "ntk", "meter", "data")
 
@@ -148,16 +150,26 @@ class StepMeter(TorchDispatchMode):
         for gradient in self._products.count(func, args, kwargs, out):
             self._bytes.see(gradient, "gradients")
         perturbing = current_account() == "perturbation" and not func.is_view and "empty" not in func.__name__
+        makes = _makes_its_results(func)
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 if perturbing and leaf.is_floating_point():
                     self._perturbation_ops += leaf.numel()
-                self._bytes.see(leaf, current_account())
+                if makes:
+                    self._bytes.see(leaf, current_account())
+                else:
+                    self._bytes.see_again(leaf)
         return out
 
     def _book_gradient(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        self._bytes.move(parameter.grad, "gradients")
+        self._bytes.see_again(parameter.grad, "gradients")
+
+
+@cache
+def _makes_its_results(func: Any) -> bool:
+    """Return whether an operator's results are new: no views and no arguments, which may be the data set's."""
+    return func is torch.ops.aten.lift_fresh.default or all(made.alias_info is None for made in func._schema.returns)
 
 
 @dataclass(frozen=True)

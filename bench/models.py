@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -243,20 +244,16 @@ class _BasicBlock(nn.Module):
         return y
 
 
-@_model
-def resnet20(
-    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch", width: float = 1.0
+def _cifar_resnet(
+    input_shape: Shape, num_classes: int, activation: str, norm: str, width: float, blocks: int
 ) -> nn.Module:
-    """ResNet-20 for CIFAR (He et al. 2016, section 4.2), option-B shortcuts: 272,474 parameters on CIFAR-10.
-
-    Convolutions have no biases, also where `norm` is none; `width` scales the channels.
-    """
+    """Return the ResNet of 6 `blocks` + 2 layers of He et al. 2016, section 4.2: three stages of `blocks` blocks."""
     widths = _scaled(width, 16, 32, 64)
 
     def stage(before: int, after: int, stride: int) -> nn.Module:
-        first = _BasicBlock(before, after, stride, activation, norm)
         return _sequential(
-            block1=first, **{f"block{i}": _BasicBlock(after, after, 1, activation, norm) for i in (2, 3)}
+            block1=_BasicBlock(before, after, stride, activation, norm),
+            **{f"block{i}": _BasicBlock(after, after, 1, activation, norm) for i in range(2, blocks + 1)},
         )
 
     return _sequential(
@@ -270,3 +267,80 @@ def resnet20(
         flatten=nn.Flatten(),
         fc=nn.Linear(widths[2], num_classes),
     )
+
+
+@_model
+def resnet14(
+    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch", width: float = 1.0
+) -> nn.Module:
+    """ResNet-20 with two blocks a stage instead of three: 175,258 parameters on CIFAR-10.
+
+    Some papers call it ResNet-18, which it is not.
+    """
+    return _cifar_resnet(input_shape, num_classes, activation, norm, width, blocks=2)
+
+
+@_model
+def resnet20(
+    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch", width: float = 1.0
+) -> nn.Module:
+    """ResNet-20 for CIFAR (He et al. 2016, section 4.2), option-B shortcuts: 272,474 parameters on CIFAR-10.
+
+    Convolutions have no biases, also where `norm` is none; `width` scales the channels.
+    """
+    return _cifar_resnet(input_shape, num_classes, activation, norm, width, blocks=3)
+
+
+def _swap(model: nn.Module, kind: type[nn.Module], made: Callable[[Any], nn.Module | None]) -> nn.Module:
+    """Replace every module of class `kind` by what `made` returns for it, None being the identity."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, kind):
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, made(module) or nn.Identity())
+    return model
+
+
+def _torchvision_resnet(name: str, input_shape: Shape, num_classes: int, activation: str, norm: str) -> nn.Module:
+    """Return torchvision's ResNet under its own parameter names, with a 3x3 first convolution and no first pooling."""
+    from bench.torchvision_compat import models
+
+    net = getattr(models, name)(num_classes=num_classes)
+    net.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
+    parts = {part: module for part, module in net.named_children() if part != "maxpool"}
+    fc = parts.pop("fc")
+    net = _sequential(**parts, flatten=nn.Flatten(), fc=fc)
+    net = _swap(net, nn.BatchNorm2d, lambda module: _norm(norm, module.num_features))
+    return _swap(net, nn.ReLU, lambda module: ACTIVATIONS[activation]())
+
+
+@_model
+def resnet18(input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch") -> nn.Module:
+    """torchvision's ResNet-18 with a CIFAR stem: 11,173,962 parameters on CIFAR-10.
+
+    The stem is a 3x3 convolution of stride 1 without pooling. Convolutions have no biases, also where `norm` is none.
+    """
+    return _torchvision_resnet("resnet18", input_shape, num_classes, activation, norm)
+
+
+@_model
+def resnet50(input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch") -> nn.Module:
+    """torchvision's ResNet-50 with a CIFAR stem (see resnet18): 23,520,842 parameters on CIFAR-10."""
+    return _torchvision_resnet("resnet50", input_shape, num_classes, activation, norm)
+
+
+@_model
+def mobilenet_v2(input_shape: Shape, num_classes: int, *, norm: str = "batch", width: float = 1.0) -> nn.Module:
+    """torchvision's MobileNetV2 with a first stride of 1 and no dropout: 2,236,682 parameters on CIFAR-10.
+
+    ReLU6 throughout. `width` is torchvision's width_mult, which rounds channels to multiples of 8. Convolutions have no
+    biases, also where `norm` is none.
+    """
+    from bench.torchvision_compat import models
+
+    net = models.mobilenet_v2(num_classes=num_classes, width_mult=width)
+    first = net.features[0][0]
+    net.features[0][0] = nn.Conv2d(input_shape[0], first.out_channels, 3, padding=1, bias=False)
+    net = _sequential(
+        features=net.features, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), classifier=net.classifier[1]
+    )
+    return _swap(net, nn.BatchNorm2d, lambda module: _norm(norm, module.num_features))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from bench.masks import Mask
 from bench.primitives.accounting import account
+from bench.primitives.checkpointing import checkpointed
 from bench.primitives.flat import model_tensors
 
 
@@ -22,7 +24,10 @@ class LocalSGDConfig:
     """The keys of local SGD.
 
     Give `local_epochs` or `local_steps`, not both; neither means one epoch. `lr_schedule` acts over rounds: `constant`,
-    `cosine` (to 0 at the end of the budget) or `exponential` (x `lr_decay` each round).
+    `cosine` (to 0 at the end of the budget) or `exponential` (x `lr_decay` each round). `memory` saves memory without
+    changing the result: `checkpoint` keeps the inputs of the model's segments only and runs all but the last again;
+    `accumulate` adds up the gradients of micro-batches of `micro_batch` examples, over which batch norm then takes its
+    statistics; `optimizer_in_backward` updates each parameter as soon as it has a gradient, and frees that.
     """
 
     lr: PositiveFloat = 0.05
@@ -32,10 +37,14 @@ class LocalSGDConfig:
     local_steps: PositiveInt | None = None
     lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
     lr_decay: PositiveFloat = 0.99
+    memory: Literal["none", "checkpoint", "accumulate", "optimizer_in_backward"] = "none"
+    micro_batch: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if self.local_epochs is not None and self.local_steps is not None:
             raise ValueError("give local_epochs or local_steps, not both")
+        if (self.memory == "accumulate") != (self.micro_batch is not None):
+            raise ValueError('give micro_batch with memory = "accumulate", and only with it')
 
     def lr_at(self, round: int, progress: float) -> float:
         """Return the learning rate of a round, `progress` being the fraction of the budget already spent."""
@@ -48,22 +57,60 @@ def local_sgd(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     config: LocalSGDConfig,
-    lr: float,
+    lr: float | Tensor,
     mask: Mask | None,
 ) -> None:
-    """Train `model` in place on `batches` by SGD with momentum and weight decay; pruned weights stay exactly zero."""
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-    )
-    masked = [] if mask is None else [(p, mask[name]) for name, p in model.named_parameters() if name in mask]
+    """Train `model` in place on `batches` by SGD with momentum and weight decay; pruned weights stay exactly zero.
+
+    A scalar tensor as `lr` is read anew at every step.
+    """
+    forward = checkpointed(model) if config.memory == "checkpoint" else model
+    parameters: list[Tensor] = list(model.parameters())
+    masks: dict[Tensor, Tensor] = {}
+    if mask is not None:
+        masks = {parameter: mask[name] for name, parameter in model.named_parameters() if name in mask}
+    if config.memory == "optimizer_in_backward":
+        with _updates_in_backward(parameters, masks, config, lr):
+            for x, y in batches:
+                cross_entropy(forward(x), y).backward()
+        return
+    optimizer = _optimizer(parameters, config, lr)
     for x, y in batches:
-        cross_entropy(model(x), y).backward()
-        for parameter, kept in masked:
-            if parameter.grad is not None:
-                parameter.grad.mul_(kept)
-        with account("optimizer"):
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        size = config.micro_batch or len(y)
+        for part_x, part_y in zip(x.split(size), y.split(size), strict=True):
+            (cross_entropy(forward(part_x), part_y) * (len(part_y) / len(y))).backward()
+        _update(optimizer, parameters, masks)
+
+
+def _optimizer(parameters: list[Tensor], config: LocalSGDConfig, lr: float | Tensor) -> torch.optim.SGD:
+    return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+
+
+def _update(optimizer: torch.optim.SGD, parameters: list[Tensor], masks: Mapping[Tensor, Tensor]) -> None:
+    """Take a step along the masked gradients of `parameters`, and free them."""
+    for parameter in parameters:
+        if parameter in masks and parameter.grad is not None:
+            parameter.grad.mul_(masks[parameter])
+    with account("optimizer"):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _updates_in_backward(
+    parameters: list[Tensor], masks: Mapping[Tensor, Tensor], config: LocalSGDConfig, lr: float | Tensor
+) -> Iterator[None]:
+    optimizers = {parameter: _optimizer([parameter], config, lr) for parameter in parameters}
+
+    def update(parameter: Tensor) -> None:
+        _update(optimizers[parameter], [parameter], masks)
+
+    hooks = [parameter.register_post_accumulate_grad_hook(update) for parameter in parameters]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.no_grad()

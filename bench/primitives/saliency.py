@@ -1,7 +1,7 @@
 """Saliencies: how much a weight matters, as the derivative of some objective with respect to its mask entry.
 
-A device and a server score alike. Scores are signed sums over draws, so that clients' scores can be averaged; what is
-kept is decided from `importance`. Norm layers are frozen meanwhile (`frozen_norm`), for every saliency.
+A device and a server score alike. Scores are signed means over draws, so that clients' scores can be averaged; what is
+kept is decided from their `importance`. Norm layers are frozen meanwhile (`frozen_norm`), for every saliency.
 
 * `ntk`: the weight-noise form of NTK-SAP (Wang et al. 2023, arXiv 2304.02840, section 4), whose expectation over noise
   approximates the derivative of the NTK's trace |J|_F^2: d/dm of the mean over draws and inputs of
@@ -50,16 +50,17 @@ class SaliencyConfig:
     """The keys of a saliency.
 
     inputs: `gaussian` ones of the data's shape, or a device's `real` data. draws: how often theta, dtheta and inputs
-    are drawn anew (the papers' R); inputs_per_draw: the inputs of a draw. micro_batch: inputs of a pass, and of batch
-    norm's statistics; None is all of a draw. noise: the deviation of dtheta. weights: theta drawn anew from the
-    initialiser for each draw (`reinit`), or the common initial weights (`fixed`), as SNIP, GraSP and SynFlow publish.
+    are drawn anew (NTK-SAP's R); inputs_per_draw: the inputs of a draw. scoring_micro_batch: the inputs of a pass, and
+    of batch norm's statistics; None is all of a draw. noise: the deviation of dtheta. weights: theta drawn anew from
+    the initialiser for each draw (`reinit`), or the common initial weights (`fixed`), as SNIP, GraSP and SynFlow
+    publish.
     """
 
     saliency: Literal["ntk", "snip", "grasp", "synflow", "magnitude", "random", "erk", "uniform"] = "ntk"
     inputs: Literal["gaussian", "real"] = "gaussian"
     draws: PositiveInt = 5
     inputs_per_draw: PositiveInt = 100
-    micro_batch: PositiveInt | None = None
+    scoring_micro_batch: PositiveInt | None = None
     noise: PositiveFloat = 0.01
     weights: Literal["reinit", "fixed"] = "reinit"
 
@@ -106,7 +107,7 @@ class _Draw:
         """Add (gradient of <outputs, cotangent>).weight to the sums; a pruned weight is 0 and adds nothing."""
         torch.autograd.backward(outputs, cotangent, inputs=list(self.weights.values()))
         for name, weight in self.weights.items():
-            assert weight.grad is not None
+            assert weight.grad is not None, f"{name} takes no part in a forward pass"
             self.sums[name].addcmul_(weight.grad, weight.detach())
             weight.grad = None
 
@@ -135,7 +136,7 @@ def score(
             initialise(model, generator)
         if mask is not None:
             mask.apply_(weights)
-        size = config.micro_batch or len(x)
+        size = config.scoring_micro_batch or len(x)
         parts = [(x[i : i + size], None if y is None else y[i : i + size]) for i in range(0, len(x), size)]
         draw = _Draw(model, weights, parts, sums, mask, config, generator)
         if forward_directions is None:
