@@ -36,6 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.evaluation": ("bench.data",),
     "bench.wire": PRIMITIVE,
     "bench.flops": PRIMITIVE,
+    "bench.step_formulas": (*PRIMITIVE, "bench.flops"),
     "bench.memory": PRIMITIVE,
     "bench.meters": (*PRIMITIVE, "bench.contract", "bench.flops", "bench.memory", "bench.metrics"),
     "bench.diagnostics": (*PRIMITIVE, "bench.contract", "bench.metrics"),

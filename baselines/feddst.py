@@ -1,0 +1,111 @@
+"""FedDST: every client adjusts its own mask, the server averages and prunes again (Bibikar et al. 2022, AAAI)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from bench.api import Client, ClientContext, Context, Mask, Message, Method, ServerContext, Update, erk_mask, shares
+from bench.primitives.flat import model_tensors
+from bench.primitives.local_sgd import LocalSGDConfig, local_sgd
+from bench.primitives.prune_grow import (
+    AdjustmentConfig,
+    announce,
+    announced,
+    exchange,
+    lowest_active,
+    pack_mask,
+    prune_and_grow,
+    unpack_mask,
+    weight_gradients,
+)
+
+
+@dataclass(frozen=True)
+class FedDSTConfig(LocalSGDConfig, AdjustmentConfig):
+    """Local SGD and adjustments."""
+
+
+class FedDST(Method):
+    """Federated dynamic sparse training (arXiv 2112.09824): masks adjusted on the devices.
+
+    FedAvg under a random ERK mask. In an adjustment round a client trains half of its steps, exchanges the a_l smallest
+    weights of every layer for the a_l pruned ones of largest gradient, trains the other half under its own mask, and
+    sends weights and mask. The server averages every weight over the clients that keep it, and prunes each layer's
+    smallest averages back to the layer's density.
+
+    A client's own mask travels as one bit a weight and its grown weights as a list beside the model, in which the
+    weights that it pruned are zeros that are sent for nothing. Decisions of this suite: half of the steps (the released
+    code adjusts after the last epoch, so that grown weights arrive as zeros and the server prunes most of them again);
+    the share of FedTiny (the released commands start at 1% of the weights); one fresh mini-batch for the gradient;
+    momentum starts anew after an adjustment.
+    """
+
+    Config = FedDSTConfig
+    uses: ClassVar = frozenset({"sparsity"})
+    grows: ClassVar = True
+
+    def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
+        return erk_mask(model, ctx.cell.sparsity, ctx.rng("method"))
+
+    def round_kind(self, ctx: Context) -> str:
+        return "adjust" if isinstance(ctx, ClientContext) and self._quotas(ctx, ctx.received) else "train"
+
+    def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
+        return Message({} if ctx.mask is None else announce(self.config, ctx.round, ctx.progress, ctx.state))
+
+    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+        config, mask, quotas = self.config, ctx.mask, self._quotas(ctx, ctx.received)
+        if mask is None or not quotas:
+            return super().client_update(model, client, ctx)
+        lr = config.lr_at(ctx.round, ctx.progress)
+        epoch = -(-client.num_examples // ctx.cell.train.batch_size)
+        steps = config.local_steps or (config.local_epochs or 1) * epoch
+        batches = client.batches(steps=steps)
+        local_sgd(model, islice(batches, steps // 2), config, lr, mask)
+
+        weights = model_tensors(model)
+        gradients = weight_gradients(model, client.batches(steps=config.gradient_batches), quotas)
+        own = prune_and_grow(mask, weights, gradients, quotas)
+        del gradients
+        own.apply_(weights)
+        local_sgd(model, batches, config, lr, own)
+
+        bits = pack_mask(own)
+        grown = torch.cat([weights[name].reshape(-1) for name in mask])[bits & ~pack_mask(mask)]
+        mask.apply_(weights)
+        return Update(client.num_examples, weights, tensors={"mask": bits, "grown": grown})
+
+    @torch.no_grad()
+    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+        super().aggregate(model, updates, ctx)
+        mask = ctx.mask
+        if mask is None or not self._quotas(ctx, ctx.state):
+            return None
+        before = pack_mask(mask)
+        total, votes = torch.zeros(mask.size, device=ctx.device), torch.zeros(mask.size, device=ctx.device)
+        for update, share in zip(updates, shares(updates), strict=True):
+            assert update.weights is not None
+            own, sent = update.tensors["mask"], torch.cat([update.weights[name].reshape(-1) for name in mask])
+            sent.masked_scatter_(own & ~before, update.tensors["grown"])
+            total.add_(sent, alpha=share)
+            votes.add_(own, alpha=share)
+        weights = dict(model.named_parameters())
+        averages = torch.where(votes > 0, total / votes, 0.0).split([layer.numel() for layer in mask.values()])
+        for name, average in zip(mask, averages, strict=True):
+            weights[name].copy_(average.view_as(mask[name]))
+        union = unpack_mask(votes > 0, {name: layer.shape for name, layer in mask.items()})
+        surplus = {name: union.layer_kept[name] - mask.layer_kept[name] for name in mask}
+        return exchange(union, {name: lowest_active(weights[name], union[name], n) for name, n in surplus.items()}, {})
+
+    def _quotas(self, ctx: Context, announcement: Mapping[str, Any]) -> dict[str, int]:
+        """Return how many weights every layer exchanges in this round; nothing where it only trains."""
+        adjustment = announced(announcement)
+        if adjustment is None or ctx.mask is None:
+            return {}
+        return adjustment.quotas(self.config.adjust_rate, ctx.mask, ctx.mask)
