@@ -11,30 +11,23 @@ from torch.utils.checkpoint import checkpoint
 
 from bench.errors import Skip
 from bench.masks import prunable_weights
+from bench.primitives.sequences import is_sequence, units
 
 
 def segments(model: nn.Module) -> list[nn.Sequential]:
     """Cut a model into segments: each layer or block with prunable weights, and the norm, activation, pool behind it.
 
     A segment so never starts with an operation in place, which would change what the segment is run again on. Raises
-    Skip unless `model` is a plain `nn.Sequential`.
+    Skip unless `model` is one sequence.
     """
-    if type(model) is not nn.Sequential:
+    if not (isinstance(model, nn.Sequential) and is_sequence(model)):
         raise Skip("checkpointing needs a model that is one nn.Sequential of layers and blocks")
     found: list[list[nn.Module]] = [[]]
-    for unit in _units(model):
+    for unit in units(model):
         if prunable_weights(unit) and any(prunable_weights(earlier) for earlier in found[-1]):
             found.append([])
         found[-1].append(unit)
     return [nn.Sequential(*units) for units in found]
-
-
-def _units(model: nn.Sequential) -> Iterator[nn.Module]:
-    for child in model:
-        if type(child) is nn.Sequential:
-            yield from _units(child)
-        else:
-            yield child
 
 
 def checkpointed(model: nn.Module) -> Callable[[Tensor], Tensor]:

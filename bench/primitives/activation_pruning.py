@@ -1,0 +1,178 @@
+"""Activation pruning: what backpropagation keeps of the activations, cut down to what a small device can hold.
+
+FedMef's scaled activation pruning (arXiv 2403.14737). The forward pass is dense. Of the input of every convolution
+and linear layer only the largest entries are kept for the weight's gradient, as a bitmap and values; the input's
+gradient needs the weight alone and stays exact.
+
+A layer's input is also what the ReLU before it keeps for its own backward pass, so pruning the layer's copy alone frees
+next to nothing. Inside this context a ReLU therefore keeps the sign of its output, one bit an entry, and max pooling
+the places of its maxima; both give exactly the gradients that they give otherwise. Normalisation layers and all other
+activation functions need their values for an exact input gradient and keep them whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from bench.primitives.sparse_normalisation import normalised_conv2d
+
+BLOCK, BINS = 65536, 2048
+"""Entries whose magnitudes are looked at together, and the bins of their histogram."""
+
+LAYERS = (torch.conv1d, torch.conv2d, torch.conv3d, F.linear, normalised_conv2d)
+
+
+def pruned_activations(rate: float) -> AbstractContextManager[object]:
+    """Return a context in which backpropagation keeps the top 1 - `rate` of every layer's input; rate 0 is dense.
+
+    The share is taken over the whole input of a layer, all examples of the mini-batch together; at least one entry is
+    kept. An input that needs no gradient is the data itself, which a device holds anyway, and is not pruned.
+    """
+    return _ActivationPruning(rate) if rate > 0 else nullcontext()
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The entries of largest magnitude of a tensor of `shape`: one bit an entry, and the values kept, in order."""
+
+    bits: Tensor
+    values: Tensor
+    shape: torch.Size
+
+    @classmethod
+    def of(cls, x: Tensor, rate: float) -> Pruned:
+        """Keep the top 1 - `rate` of the entries of `x`, at least one, and all that tie with the last; never a zero."""
+        flat = x.reshape(-1)
+        least = kth_magnitude(flat, max(1, flat.numel() - round(rate * flat.numel())))
+        kept = (flat >= least).logical_or_(flat <= -least) if least > 0 else flat != 0
+        return cls(pack_bits(kept), flat[kept], x.shape)
+
+    def dense(self) -> Tensor:
+        """Return the tensor with zeros for what was not kept."""
+        kept = unpack_bits(self.bits, self.shape)
+        return self.values.new_zeros(self.shape).masked_scatter_(kept, self.values)
+
+
+def kth_magnitude(flat: Tensor, k: int) -> Tensor:
+    """Return the `k`-th largest magnitude in `flat` [n], exactly.
+
+    A histogram over the leading bits of the magnitudes, block by block, finds the one bin that has to be sorted: a
+    quarter of the time of sorting them all, and without n further values in memory.
+    """
+    blocks = flat.split(BLOCK)
+    counts = torch.stack([torch.bincount(_bins(block), minlength=BINS) for block in blocks]).sum(0)
+    at_least = counts.flip(0).cumsum(0)
+    place = int(torch.searchsorted(at_least, k))
+    above = int(at_least[place - 1]) if place else 0
+    candidates = torch.cat([block[_bins(block) == BINS - 1 - place] for block in blocks])
+    return candidates.abs().topk(k - above, sorted=False).values.min()
+
+
+def _bins(block: Tensor) -> Tensor:
+    """Return the leading 11 bits of the magnitudes as float32: the exponent and three bits of the fraction."""
+    return block.abs().float().view(torch.int32) >> 20
+
+
+def pack_bits(flags: Tensor) -> Tensor:
+    """Return boolean `flags` of any shape, eight to a byte: uint8 [ceil(n / 8)]."""
+    octets = F.pad(flags.reshape(-1).view(torch.uint8), (0, -flags.numel() % 8)).view(-1, 8)
+    return octets.bitwise_left_shift_(torch.arange(8, dtype=torch.uint8, device=flags.device)).sum(1, dtype=torch.uint8)
+
+
+def unpack_bits(bits: Tensor, shape: torch.Size) -> Tensor:
+    """Return the flags of `shape` that `pack_bits` packed."""
+    octets = bits[:, None] >> torch.arange(8, dtype=torch.uint8, device=bits.device) & 1
+    return octets.view(-1)[: shape.numel()].view(torch.bool).view(shape)
+
+
+class _ActivationPruning(TorchFunctionMode):
+    """Change what layers save, wherever a model calls them; see `pruned_activations`."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self._rate = rate
+        self._shared = WeakTensorKeyDictionary()
+        self._handlers: dict[Any, Callable[..., Any]] = {f: partial(self._layer, f) for f in LAYERS}
+        self._handlers |= {F.relu: _relu, F.max_pool2d: _max_pool2d}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self._handlers.get(func, func)(*args, **(kwargs or {}))
+
+    def _layer(self, func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not input.requires_grad:
+            return func(input, weight, *args, **kwargs)
+        pruned, address = self._prune(input), weight.untyped_storage().data_ptr()
+
+        def pack(saved: Tensor) -> Tensor | Pruned:
+            if saved.untyped_storage().data_ptr() == address:
+                return saved
+            return pruned if saved.shape == pruned.shape else Pruned.of(saved, self._rate)
+
+        with saved_tensors_hooks(pack, lambda packed: packed.dense() if isinstance(packed, Pruned) else packed):
+            return func(input, weight, *args, **kwargs)
+
+    def _prune(self, input: Tensor) -> Pruned:
+        """Return what is kept of a layer's input: one copy for all the layers that read the same tensor."""
+        version, pruned = self._shared.get(input, (None, None))
+        if version != input._version:
+            pruned = Pruned.of(input.detach(), self._rate)
+            self._shared[input] = (input._version, pruned)
+        return pruned
+
+
+class _ReLU(Function):
+    """ReLU whose backward pass keeps one bit an entry."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, inplace: bool) -> Tensor:
+        if inplace:
+            ctx.mark_dirty(input)
+        output = input.relu_() if inplace else input.relu()
+        ctx.save_for_backward(pack_bits(output > 0))
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (bits,) = ctx.saved_tensors
+        return gradient * unpack_bits(bits, gradient.shape), None
+
+
+class _MaxPool2d(Function):
+    """Max pooling whose backward pass keeps the places of the maxima and no values."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, kernel_size: Any, options: Mapping[str, Any]) -> Tensor:
+        output, places = F.max_pool2d(input, kernel_size, **{**options, "return_indices": True})
+        narrow = torch.int16 if input.shape[-2:].numel() <= torch.iinfo(torch.int16).max else torch.int32
+        ctx.save_for_backward(places.to(narrow))
+        ctx.shape = input.shape
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (places,) = ctx.saved_tensors
+        planes = gradient.new_zeros(ctx.shape).flatten(-2)
+        planes.scatter_add_(-1, places.flatten(-2).long(), gradient.flatten(-2))
+        return planes.view(ctx.shape), None, None
+
+
+def _relu(input: Tensor, inplace: bool = False) -> Tensor:
+    return _ReLU.apply(input, inplace)
+
+
+def _max_pool2d(input: Tensor, kernel_size: Any, **options: Any) -> Tensor:
+    return _MaxPool2d.apply(input, kernel_size, options)
