@@ -24,7 +24,12 @@ def tiny_digits() -> Dataset:
 
 
 def make_cell(
-    method: type[Method], train: Protocol = TINY, *, given: dict[str, Any] | None = None, ntk: bool = False, **fields: Any
+    method: type[Method],
+    train: Protocol = TINY,
+    *,
+    given: dict[str, Any] | None = None,
+    ntk: bool = False,
+    **fields: Any,
 ) -> Cell:
     fields = {
         "dataset": "digits",
