@@ -31,6 +31,9 @@ from bench.primitives.foresight import (
 )
 from bench.primitives.saliency import NEEDS_PASSES, Inputs, SaliencyConfig, importance, score, score_without_passes
 
+SENT = {"scores": "scores", "masks": "mask"}
+"""The name of the tensor [kept] that a client sends, by `upload`: float32, or boolean."""
+
 
 @dataclass(frozen=True)
 class ForesightConfig(SaliencyConfig):
@@ -110,18 +113,17 @@ class ForesightPruning(Method):
         else:
             inputs = self._gaussian_inputs(config.draws, ctx, generator)
         directions = config.forward_directions if config.where == "devices_forward" else None
-        scores = score(model, ctx.mask, config, inputs, generator, ctx.initialise, directions)
+        sent: Mapping[str, Tensor] = score(model, ctx.mask, config, inputs, generator, ctx.initialise, directions)
+        if config.upload == "masks":
+            sent = self._pruned(sent, ctx, ctx.mask, ctx.round + 1, generator)
         with account("messages"):
-            if config.upload == "scores":
-                sent = {"scores": to_entries(scores, ctx.mask)}
-            else:
-                sent = {"mask": to_entries(self._pruned(scores, ctx, ctx.mask, ctx.round + 1, generator), ctx.mask)}
-        return Update(client.num_examples, tensors=sent)
+            entries = to_entries(sent, ctx.mask)
+        return Update(client.num_examples, tensors={SENT[config.upload]: entries})
 
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
         if ctx.phase != "setup":
             return super().aggregate(model, updates, ctx)
-        name = "scores" if self.config.upload == "scores" else "mask"
+        name = SENT[self.config.upload]
         weights = [update.num_examples if self.config.inputs == "real" else 1 for update in updates]
         total = torch.zeros_like(updates[0].tensors[name], dtype=torch.float64)
         for update, weight in zip(updates, weights, strict=True):

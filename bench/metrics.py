@@ -59,8 +59,8 @@ _ROWS = (
            "Device FLOPs summed over clients and training rounds: metered cost of the round's kind x batches drawn."),
     Metric("setup_flops_total", "FLOPs", "lower", "Setup FLOPs", "The same over the setup rounds."),
     Metric("perturbation_ops", "operations", "lower", "Perturbation operations",
-           "Elements written while a device generates, adds and removes perturbations in one update on one batch, a "
-           "random word counted once; not in the FLOPs."),
+           "Floating-point numbers written while a device draws, scales, adds and removes perturbations in one update "
+           "on one batch; the generator's integers and the FLOPs are apart."),
     Metric("peak_device_bytes", "bytes", "lower", "Peak device bytes",
            "Peak of live tensor bytes of a device, maximum over setup and training."),
     Metric("peak_device_bytes_setup", "bytes", "lower", "Peak device bytes, setup", "The peak of the setup rounds."),
@@ -77,7 +77,7 @@ _ROWS = (
     Metric("peak_device_bytes_messages", "bytes", "lower", "messages",
            "Share of the peak: received tensors and the mask."),
     Metric("peak_device_bytes_sparse", "bytes", "lower", "Peak device bytes, sparse storage",
-           "The peak with each masked parameter in its cheapest storage (dense, bitmap + values, COO)."),
+           "The peak with each masked parameter in its cheapest storage (dense, bitmap + values, COO, CSR)."),
     Metric("uplink_bytes", "bytes", "lower", "Uplink bytes", "Encoded bytes from clients to server, all rounds."),
     Metric("downlink_bytes", "bytes", "lower", "Downlink bytes",
            "Encoded bytes from server to clients, all rounds, counted once per receiver."),

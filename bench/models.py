@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import ConfigError, suggestion
+from bench.primitives.sequences import Chain
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an input."""
@@ -88,6 +89,9 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     name, options = _parse(model)
     with torch.random.fork_rng(devices=[]):  # torch's own initialisers draw from the global generator
         module = MODELS[name].function(input_shape, num_classes, **options)
+    for part in module.modules():
+        if type(part) is nn.Sequential:
+            part.__class__ = Chain
     initialise(module, torch.Generator().manual_seed(0))
     return module
 
@@ -301,7 +305,10 @@ def _swap(model: nn.Module, kind: type[nn.Module], made: Callable[[Any], nn.Modu
 
 
 def _torchvision_resnet(name: str, input_shape: Shape, num_classes: int, activation: str, norm: str) -> nn.Module:
-    """Return torchvision's ResNet under its own parameter names, with a 3x3 first convolution and no first pooling."""
+    """Return torchvision's ResNet under its own parameter names, with a 3x3 first convolution and no first pooling.
+
+    A block of torchvision's uses one activation module at several places.
+    """
     from bench.torchvision_compat import models
 
     net = getattr(models, name)(num_classes=num_classes)

@@ -12,7 +12,7 @@ from bench.diagnostics import Diagnosis, summary
 from bench.evaluation import client_accuracies
 from bench.federated import Point, Result
 from bench.masks import prunable_weights
-from bench.meters import ACCOUNTS, CLOCKS, DeviceCost, forward_macs, sparse_saving
+from bench.meters import ACCOUNTS, CLOCKS, DeviceCost, forward_macs
 from bench.partition import label_skew_tv
 from bench.rules import measured_sparsity
 
@@ -93,10 +93,11 @@ def _accuracy(result: Result) -> dict[str, Any]:
 def _compute(result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
     macs = forward_macs(result.model, input_shape)
     step = _heaviest(result, "train")
+    uncounted = set(macs.uncounted).union(*(cost.uncounted for costs in result.costs.values() for cost in costs))
     return {
         "forward_macs_dense": macs.dense,
         "forward_macs_masked": macs.masked(result.mask),
-        "uncounted_ops": ",".join(macs.uncounted),
+        "uncounted_ops": ",".join(sorted(uncounted)),
         "device_step_flops": step.step_flops if step else None,
         "perturbation_ops": step.perturbation_ops if step else None,
         "train_flops_total": result.totals["train"].flops,
@@ -120,7 +121,7 @@ def _memory(result: Result) -> dict[str, Any]:
         **fields,
         "peak_device_bytes": highest.peak_bytes,
         **{f"peak_device_bytes_{name}": highest.peak[name] for name in ACCOUNTS},
-        "peak_device_bytes_sparse": highest.peak_bytes - sparse_saving(result.model, result.mask),
+        "peak_device_bytes_sparse": max(cost.peak_bytes_sparse for costs in result.costs.values() for cost in costs),
     }
 
 

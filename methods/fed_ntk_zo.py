@@ -34,13 +34,14 @@ class FedNTKZO(ForesightPruning, BPFreeMethod):
     """Federated NTK foresight pruning, then zeroth-order training of the surviving weights (arXiv 2405.04765).
 
     Setup: T rounds of NTK-SAP's weight-noise score (arXiv 2304.02840), by backpropagation on Gaussian inputs, so that
-    no data is used; the defaults T = 20, R = 5 draws of 100 inputs, noise 0.01, exponential schedule and redrawn
-    weights are its released code's for ResNet-20. Training: BAFFLE's step under the mask (see `BPFreeMethod`).
+    no data is used. The defaults are those of NTK-SAP's released code for ResNet-20: T = 20, R = 5 draws of 100 inputs,
+    noise 0.01, an exponential schedule, redrawn weights. Training: BAFFLE's step under the mask (see `BPFreeMethod`).
 
     Deviations: the paper's text was not at hand, and what its abstract leaves open is this suite's choice: devices
     upload scores, which the server averages; the mask has exact counts and empties no layer; the statistics of every
     kind of norm layer are frozen while scoring. With redrawn weights the mask is a rule for layer densities, its
-    positions being nearly random (`shuffle` is the control). A score takes more memory than a training step.
+    positions being nearly random (`shuffle` is the control). A device's memory peaks while it scores, on all inputs of
+    a draw at once by default; `scoring_micro_batch` lowers that.
     """
 
     Config = Config

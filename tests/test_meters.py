@@ -155,6 +155,13 @@ def test_masked_macs_are_each_layers_macs_times_its_density() -> None:
     assert macs.masked(None) == 651_720
 
 
+def test_a_product_before_a_layer_counts_whole_on_the_way_back_too() -> None:
+    model, before, x = nn.Linear(4, 4), torch.eye(4, requires_grad=True), torch.randn(3, 4)
+    mask = mask_of(model, 4)
+    step = metered(model, mask, lambda: model((x @ before).relu()).sum().backward())
+    assert step.flops == 2 * (2 * 3 * 16 + 3 * 3 * 4)
+
+
 # -- whatever runs -----------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +295,7 @@ def test_the_hooks_are_gone_afterwards_and_a_layer_that_fails_is_closed() -> Non
     def work() -> None:
         with pytest.raises(RuntimeError):
             model(torch.ones(2, 5))
-        linear(torch.ones(2, 6), torch.ones(6, 6))
+        linear(torch.ones(2, 6), torch.eye(6))
 
     assert metered(model, mask, work).flops == 2 * 2 * 36
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
@@ -336,10 +343,13 @@ def test_a_zeroth_order_cell_meters_the_on_device_algorithm_whatever_it_simulate
     assert costs[0] == costs[1]
 
 
-def test_every_measured_number_has_a_row_in_the_metric_table_and_none_is_missing(federation: Make) -> None:
+def test_every_measured_number_has_a_row_in_the_metric_table_and_every_cost_is_measured(federation: Make) -> None:
     measured = run_fields(federation(FedAvg))
-    assert set(measured) - {"uncounted_ops", "estimator_uncertified", "evaluates_other_weights"} == set(METRICS)
-    for name, (low, high) in ((name, METRICS[name].limits) for name in METRICS):
+    texts = {"uncounted_ops", "estimator_uncertified", "evaluates_other_weights", "ntk_reason"}
+    costs = {name for name, metric in METRICS.items() if metric.unit in ("MACs", "FLOPs", "operations", "bytes")}
+    assert costs <= set(measured) - texts <= set(METRICS)
+    for name in set(measured) - texts:
+        low, high = METRICS[name].limits
         if measured[name] is not None:
             assert (low is None or measured[name] >= low) and (high is None or measured[name] <= high), name
 
@@ -398,6 +408,17 @@ def test_peak_bytes_of_a_backpropagation_step_by_hand() -> None:
     assert peak["gradients"] == 4 * (100 * 50 + 50 * 10)
     assert peak["activations"] == 4 * (8 * 50 + 2)
     assert peak["perturbation"] == peak["optimizer"] == 0
+
+
+def test_gradients_of_biases_and_norms_are_booked_as_such() -> None:
+    model = nn.Sequential(nn.Linear(2, 50), nn.LayerNorm(50))
+
+    def work() -> Tensor:
+        model(torch.ones(1, 2)).sum().backward()
+        return torch.empty(10_000)
+
+    peak = metered(model, None, work).peak
+    assert (peak["gradients"], peak["activations"]) == (4 * (2 * 50 + 50 + 50 + 50), 40_000)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
 from torch import nn
 
+from bench import torchvision_compat
 from bench.errors import ConfigError
 from bench.models import ACTIVATIONS, CHOICES, MODELS, build, canonical, initialise
 
 CIFAR, MNIST = (3, 32, 32), (1, 32, 32)
+TORCHVISION = ("resnet18", "resnet50", "mobilenet_v2")
+OWN = [name for name in MODELS if name not in TORCHVISION]
 
 
+@cache
 def count(model: str, input_shape=CIFAR, num_classes=10) -> int:
     return sum(p.numel() for p in build(model, input_shape, num_classes).parameters())
 
@@ -27,6 +32,10 @@ def test_published_parameter_counts():
     assert count("lenet5", MNIST) == 61_706
     assert count("baffle_lenet") == 27_530
     assert count("baffle_lenet", MNIST) == 26_730
+    assert count("resnet14") == 175_258
+    assert count("resnet18") == 11_173_962
+    assert count("resnet50") == 23_520_842
+    assert count("mobilenet_v2") == 2_236_682
 
 
 def test_resnet20_parameters_by_hand():
@@ -41,6 +50,42 @@ def test_resnet20_parameters_by_hand():
     assert count("resnet20") == convolutions + norms + classifier == 272_474
     assert count("resnet20:norm=group") == count("resnet20:norm=none") == convolutions + classifier
     assert count("resnet20", CIFAR, 100) == convolutions + norms + 64 * 100 + 100
+    last_blocks = 2 * 9 * (16**2 + 32**2 + 64**2) + 4 * (16 + 32 + 64)
+    assert count("resnet14") == count("resnet20") - last_blocks
+
+
+def bottleneck(before: int, width: int, projected: bool) -> int:
+    convolutions = before * width + 9 * width**2 + width * 4 * width + before * 4 * width * projected
+    return convolutions + 2 * (width + width + 4 * width + 4 * width * projected)
+
+
+def test_torchvision_parameters_by_hand():
+    """Every convolution has a batch norm of two parameters a channel; the stem is 3x3."""
+    stem = 3 * 64 * 9 + 2 * 64
+    stages18 = [9 * (before * width + 3 * width**2) + 8 * width + (before != width) * (before * width + 2 * width)
+                for before, width in ((64, 64), (64, 128), (128, 256), (256, 512))]  # fmt: skip
+    assert count("resnet18") == stem + sum(stages18) + 512 * 10 + 10
+    assert count("resnet18:norm=none") == count("resnet18") - 2 * (64 + 4 * 64 + 5 * (128 + 256 + 512))
+    stages50 = [
+        bottleneck(before, width, True) + (blocks - 1) * bottleneck(4 * width, width, False)
+        for before, width, blocks in ((64, 64, 3), (256, 128, 4), (512, 256, 6), (1024, 512, 3))
+    ]
+    assert count("resnet50") == stem + sum(stages50) + 2048 * 10 + 10
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_a_torchvision_model_is_torchvisions_but_for_its_stem(name):
+    """The same weights in the same blocks give the same outputs behind the first convolution."""
+    own = build(name, CIFAR, 10).eval()
+    published = getattr(torchvision_compat.models, name)(num_classes=10).eval()
+    if name == "mobilenet_v2":
+        published.features[0][0].stride = (1, 1)
+        published.load_state_dict({k.replace("classifier.", "classifier.1."): v for k, v in own.state_dict().items()})
+    else:
+        published.conv1, published.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+        published.load_state_dict(own.state_dict())
+    x = torch.randn(2, *CIFAR, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(own(x), published(x))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +94,7 @@ def test_resnet20_parameters_by_hand():
         ("lenet5", 28 * 28 * 6 * 75 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10),
         ("baffle_lenet", 32 * 32 * 16 * 75 + 16 * 16 * 64 * 400 + 64 * 10),
         ("resnet20", 32**2 * (432 + 13_824) + 16**2 * (50_688 + 16 * 32) + 8**2 * (202_752 + 32 * 64) + 64 * 10),
+        ("resnet14", 32**2 * (432 + 9_216) + 16**2 * (32_256 + 16 * 32) + 8**2 * (129_024 + 32 * 64) + 64 * 10),
     ],
 )
 def test_multiplications_by_hand(name, macs):
@@ -68,17 +114,29 @@ def test_convolutions_are_biased_where_published():
         assert all((m.bias is not None) is biased for m in convolutions)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("norm", CHOICES["norm"])
 def test_every_option_trains(name, activation, norm):
-    model = build(f"{name}:norm={norm},activation={activation},width=0.5", MNIST, 7)
+    trains(f"{name}:norm={norm},activation={activation},width=0.5", norm, activation)
+
+
+@pytest.mark.parametrize("norm", CHOICES["norm"])
+def test_every_option_of_torchvisions_models_trains(norm):
+    trains(f"resnet18:norm={norm},activation=hardswish", norm, "hardswish")
+    trains(f"mobilenet_v2:norm={norm},width=0.25", norm)
+
+
+def trains(written, norm, activation=None):
+    model = build(written, MNIST, 7)
     logits = model(torch.randn(2, *MNIST, generator=torch.Generator().manual_seed(0)))
     logits.square().mean().backward()
     assert logits.shape == (2, 7)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     kinds = {type(m) for m in model.modules()}
-    assert type(ACTIVATIONS[activation]()) in kinds
+    assert kinds.isdisjoint({nn.Dropout}) and {k for k in kinds if k.__module__ == nn.ReLU.__module__} == {
+        type(ACTIVATIONS[activation]()) if activation else nn.ReLU6
+    }
     assert (nn.BatchNorm2d in kinds) is (norm == "batch")
     assert (nn.GroupNorm in kinds) is (norm == "group")
 
@@ -115,10 +173,11 @@ def test_width_scales_hidden_units():
     twice = build("lenet5:width=2", CIFAR, 10)
     assert [p.shape[0] for p in twice.parameters() if p.dim() > 1] == [12, 32, 240, 168, 10]
     assert count("resnet20:width=0.01") > 0
+    assert [build(f"mobilenet_v2:width={w}", CIFAR, 10).features[0][0].out_channels for w in (0.5, 2)] == [16, 64]
 
 
 def test_modules_are_not_shared():
-    for name in MODELS:
+    for name in OWN:
         model = build(name, CIFAR, 10)
         assert len(list(model.named_modules())) == len(list(model.named_modules(remove_duplicate=False)))
 
@@ -133,6 +192,8 @@ def test_modules_are_not_shared():
         ("resnet20: norm = group , activation=hardswish", "resnet20:activation=hardswish,norm=group"),
         ("resnet20:norm=batch,activation=relu", "resnet20"),
         ("baffle_lenet:width=0.10", "baffle_lenet:width=0.1"),
+        ("resnet18:norm=batch", "resnet18"),
+        ("mobilenet_v2:width=1,norm=group", "mobilenet_v2:norm=group"),
     ],
 )
 def test_one_spelling_for_each_model(written, expected):
@@ -152,6 +213,7 @@ def test_one_spelling_for_each_model(written, expected):
         ("lenet5:width=wide", r"width=wide .* positive number"),
         ("lenet5:width=inf", r"width=inf .* positive number"),
         ("lenet5:width=nan", r"width=nan .* positive number"),
+        ("resnet18:width=0.5", r'Model "resnet18" has no option "width"'),
     ],
 )
 def test_unusable_names_are_explained(written, sentence):
@@ -160,13 +222,18 @@ def test_unusable_names_are_explained(written, sentence):
             function(written)
 
 
+def test_no_sequence_keeps_the_input_of_another():
+    for name in MODELS:
+        assert not any(type(module) is nn.Sequential for module in build(name, CIFAR, 10).modules())
+
+
 def test_small_images_are_refused():
     build("lenet5", (1, 16, 16), 10)(torch.zeros(1, 1, 16, 16))
     with pytest.raises(ConfigError, match="at least 16x16 pixels, not 15x32"):
         build("lenet5", (1, 15, 32), 10)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*OWN, "mobilenet_v2:width=0.25", "resnet18"])
 def test_weights_come_from_the_generator_alone(name):
     state = torch.get_rng_state()
     model = build(name, CIFAR, 10)
