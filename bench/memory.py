@@ -1,9 +1,9 @@
 """Live tensor bytes by account, their peak, and what sparse storage would save.
 
-Counted: the storage of every tensor made on the way, once, however many views it has, until it is freed; no allocator's
-rounding, so that all machines agree. Not counted: work space inside a kernel (im2col, cuDNN, oneDNN), the program, the
-data set. `torch.distributed._tools.mem_tracker` has no accounts beyond a module's and knows no perturbations, and
-`torch.profiler` reads one machine's allocator, which is why this is neither; the tests hold it against the latter.
+Counted: the storage of every tensor made on the way, the mini-batch included, once however many views it has, from its
+making to its end, without any allocator's rounding. Not counted: work space inside a kernel (im2col, cuDNN, oneDNN),
+what lives on without a tensor, the program, the data set. `torch.distributed._tools.mem_tracker` knows no perturbations
+and no messages, and `torch.profiler` reads one machine's allocator: hence this; the tests hold it against the latter.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class StepFormulas:
         return (num_perturbations + 1 if form == "forward" else 2 * num_perturbations) * self.forward_pass
 
     def gradients_whole(self, names: Iterable[str]) -> float:
-        """What weight gradients of some layers take more if pruned entries are read as well: sum of MACs (1 - density)."""
+        """What weight gradients of some layers take more if pruned entries are read too: the sum of MACs (1 - d)."""
         grown = list(names)
         return sum(self.forward.layers[name] for name in grown) - self.layers(grown)
 
