@@ -52,6 +52,11 @@ class Protocol:
         return float(value)
 
     @property
+    def cohort_size(self) -> int:
+        """The number of clients that take part in a round."""
+        return max(1, int(self.participation * self.clients + 0.5))
+
+    @property
     def evaluation_interval(self) -> float:
         """The distance between two evaluations, in the unit of the budget."""
         return self.budget / 20 if self.eval_every is None else self.eval_every

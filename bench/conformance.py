@@ -24,7 +24,8 @@ from bench.registry import MethodEntry
 Outcome = Literal["ok", "skip", "broken"]
 TINY = Protocol(clients=4, participation=0.5, batch_size=16, rounds=2, ntk=False)
 SPARSITY = 0.8
-NUM_PERTURBATIONS = 4
+SMALL = {"num_perturbations": 4, "iterations": 2, "draws": 1, "inputs_per_draw": 8}
+"""Values of parameters that cost time, for methods that have them."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def _checks(method: type[Method]) -> Iterator[tuple[str, Callable[[], None]]]:
 
 def _cell(method: type[Method]) -> Cell:
     params = dataclasses.asdict(method.Config())
-    if "num_perturbations" in params:
-        params["num_perturbations"] = NUM_PERTURBATIONS
+    params |= {name: value for name, value in SMALL.items() if name in params}
     return Cell(
         method=method.__module__.rpartition(".")[2],
         dataset="digits",

@@ -151,7 +151,7 @@ class Method:
     Class attributes:
         Config: a frozen dataclass of the method's keys; defaults everywhere, types validated.
         uses: which of the axes `sparsity`, `estimator` mean something to the method.
-        grows: whether a pruned weight may come back.
+        grows: whether a pruned weight may come back in training.
     `self` is read-only after construction: the server's memory is `ctx.state`, a device's is `client.state`.
     """
 

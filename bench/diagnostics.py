@@ -97,13 +97,16 @@ def variance_ratio(model: nn.Module, batches: Sequence[Batch], sizes: Sequence[i
     return float(together / apart)
 
 
-def gradient_energy(model: nn.Module, batch: Batch, mask: Mask) -> float:
-    """Return |m.g|^2 / |g|^2 over prunable weights, at the weights of `model` (pruned ones may be zero)."""
+def gradient_energy(model: nn.Module, batch: Batch, mask: Mask) -> float | None:
+    """Return |m.g|^2 / |g|^2 over prunable weights, at the weights of `model` (pruned ones may be zero).
+
+    None where there is no gradient at all, because the mask cuts the network.
+    """
     weights: Mapping[str, Tensor] = prunable_weights(model)
     gradients = torch.autograd.grad(batch.loss(model), list(weights.values()))
     kept = sum(float((g * mask[name]).double().square().sum()) for name, g in zip(weights, gradients, strict=True))
     whole = sum(float(g.double().square().sum()) for g in gradients)
-    return kept / whole
+    return kept / whole if whole else None
 
 
 def summary(diagnoses: Sequence[Diagnosis], energy_at_start: float | None, cell: Cell) -> dict[str, Any]:

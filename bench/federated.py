@@ -181,7 +181,7 @@ class Federation:
     def setup(self) -> Mask | None:
         """Run `start` and the setup rounds alone; return the mask that training begins with."""
         with self.clock.charge("setup"):
-            self._adopt(self.server_side.start(self.model, self._server_context("setup", 0, ())))
+            self._adopt(self.server_side.start(self.model, self._server_context("setup", 0, ())), "setup")
         skips_setup = self.cell.sparsity == 0 and "sparsity" in self.method.uses
         for round in range(0 if skips_setup else self.server_side.setup_rounds(self.cell)):
             self._round("setup", round)
@@ -208,7 +208,7 @@ class Federation:
             totals.examples += drawn
             if cost is not None:
                 totals.flops += cost.flops(len(cohort), drawn / self.cell.train.batch_size)
-            self._adopt(self.server_side.aggregate(self.model, updates, server))
+            self._adopt(self.server_side.aggregate(self.model, updates, server), phase)
             check_plain(self.state, "ctx.state")
             self._check_server_model(phase, round)
 
@@ -278,7 +278,7 @@ class Federation:
 
     # -- rules --------------------------------------------------------------------------------------------------------
 
-    def _adopt(self, mask: Mask | None) -> None:
+    def _adopt(self, mask: Mask | None, phase: str) -> None:
         """Make a mask that `start` or `aggregate` returned the present one."""
         if mask is None:
             return
@@ -287,7 +287,8 @@ class Federation:
         mask = mask.to(self.device)
         if mask.same_as(self.mask):
             return
-        check_revival(mask, self.mask, self.method)
+        if phase == "train":
+            check_revival(mask, self.mask, self.method)
         self.mask = mask
         self.mask_version += 1
         self.active = self.layout.active(mask)
@@ -433,8 +434,9 @@ class Federation:
 
     def _reference_mask(self, number: int, params: Mapping[str, str]) -> Mask:
         """Return the mask that the setup makes of all data on one client, at all clients' draws together."""
-        draws = self.cell.params["draws"] * len(self._cohort("setup", 0))
-        cell = replace(self.cell, params={**self.cell.params, "where": "devices", "draws": draws, **params})
+        draws = self.cell.params["draws"] * self.cell.train.cohort_size
+        own = {"where": "devices", "shuffle": False, "draws": draws}
+        cell = replace(self.cell, params={**self.cell.params, **own, **params})
         central = Federation(cell, self.method, self.dataset, self.device, pooled=cell.train.clients + number)
         mask = central.setup()
         assert mask is not None, "a cell with a mask has one when its data are pooled"
@@ -467,9 +469,8 @@ class Federation:
     def _cohort(self, phase: str, round: int) -> tuple[int, ...]:
         if self.pooled is not None:
             return (self.pooled,)
-        clients = self.cell.train.clients
-        size = max(1, int(self.cell.train.participation * clients + 0.5))
-        chosen = self._numpy("cohort", phase, round).choice(clients, size=size, replace=False)
+        train = self.cell.train
+        chosen = self._numpy("cohort", phase, round).choice(train.clients, size=train.cohort_size, replace=False)
         return tuple(sorted(int(client) for client in chosen))
 
     def _context(self, phase: str, round: int) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class ForesightPruning(Method):
 
     def setup_rounds(self, cell: Cell) -> int:
         by_devices = self.config.saliency in NEEDS_PASSES and self.config.where != "server"
-        return self.config.iterations if by_devices and cell.sparsity > 0 else 0
+        return self.config.iterations if by_devices else 0
 
     def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
         dense = super().start(model, ctx)
@@ -148,7 +148,7 @@ class ForesightPruning(Method):
             return self._pruned(scores, ctx, None, config.iterations, generator)
         mask: Mask | None = None
         for iteration in range(1, config.iterations + 1):
-            inputs = self._gaussian_inputs(config.draws * _cohort_size(ctx.cell), ctx, generator)
+            inputs = self._gaussian_inputs(config.draws * ctx.cell.train.cohort_size, ctx, generator)
             scores = score(model, mask, config, inputs, generator, ctx.initialise)
             mask = self._pruned(scores, ctx, mask, iteration, generator)
         assert mask is not None, "there is at least one iteration"
@@ -175,8 +175,3 @@ class ForesightPruning(Method):
         for _ in range(self.config.draws):
             x, y = zip(*client.batches(steps=-(-size // batch_size)), strict=True)
             yield torch.cat(x)[:size], torch.cat(y)[:size]
-
-
-def _cohort_size(cell: Cell) -> int:
-    """Return the number of clients of a round, as the harness draws them."""
-    return max(1, int(cell.train.participation * cell.train.clients + 0.5))

@@ -44,8 +44,8 @@ _WITH_OFFSET = {nn.Conv1d: OffsetConv1d, nn.Conv2d: OffsetConv2d, nn.Conv3d: Off
 def add_offsets(model: nn.Module) -> nn.Module:
     """Give every prunable layer of `model` a float buffer `offset`, 0 and shaped like its weight; return the model.
 
-    Names and shapes of weights stay. The buffers travel with the model; a meter counts such a layer's FLOPs as dense,
-    which they are. Raises Skip for a layer whose class is derived from PyTorch's.
+    Names and shapes of weights stay. The buffers travel with the model; filled, they make the layer dense, and a meter
+    of FLOPs counts it so. Raises Skip for a layer whose class is derived from PyTorch's.
     """
     for name, module in model.named_modules():
         if isinstance(module, PRUNABLE_LAYERS):

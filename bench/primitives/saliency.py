@@ -11,8 +11,8 @@ kept is decided from their `importance`. Norm layers are frozen meanwhile (`froz
   weights, the logits divided by 200 as in the released code. The paper removes the largest -theta.(Hg); this sign
   keeps the largest.
 * `synflow` (Tanaka et al. 2020, arXiv 2006.05467, section 5): dR/dm of R, the sum of outputs for one all-ones input and
-  absolute parameters, in float64, norms as identities; divided by R, which the paper does not do, since R overflows the
-  float32 in which scores travel. It runs on a copy, which a FLOPs meter counts as dense.
+  absolute parameters, on a float64 copy, norms as identities; divided by R, which the paper does not do, since R
+  overflows the float32 in which scores travel.
 * `magnitude`, `random`: |theta|, and uniform noise, without any pass.
 """
 
