@@ -132,3 +132,11 @@ def test_training_by_finite_differences_in_low_precision_is_refused(precision: s
     with pytest.raises(ConfigError, match=f"finite differences of {precision} losses are rounding noise"):
         check_estimator("finite_difference", config)
     check_estimator("directional", config)
+
+
+def test_a_network_without_a_gradient_has_no_energy_to_keep(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    everything = Mask({name: torch.ones(shape, dtype=torch.bool) for name, shape in prunable_shapes(model).items()})
+    assert gradient_energy(model, batch_of(1), everything) is None
