@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import StoreError
 from plots.accuracy import accuracy_along, accuracy_by_series, accuracy_by_sparsity
 from plots.costs import device_costs
 from plots.estimators import estimator_figures
+from plots.masks import mask_figures
+from plots.ntk import ntk_figures
 from plots.series import Study, load_study
 from plots.style import FULL_WIDTH, themed
 from plots.view import Drawn, View
@@ -31,16 +33,23 @@ def draw_figures(study: Study, width: float = FULL_WIDTH) -> Iterator[Drawn]:
         if not cells["ok"].any():
             continue
         view = View(study, dataset, model, cells, width)
-        sparse = any(one.has_sparsity for one in view.series)
+        trained = replace(view, cells=cells[cells["trained"]])
         with themed():
             figures = [
-                accuracy_by_sparsity(view) if sparse else accuracy_by_series(view),
-                accuracy_along(view, "data_passes"),
-                accuracy_along(view, "uplink_bytes"),
-                device_costs(view),
-                *estimator_figures(view),
+                *(_training_figures(trained) if trained.series else ()),
+                *mask_figures(view),
+                *ntk_figures(view),
             ]
         yield from figures
+
+
+def _training_figures(view: View) -> Iterator[Drawn]:
+    sparse = any(one.has_sparsity for one in view.series)
+    yield accuracy_by_sparsity(view) if sparse else accuracy_by_series(view)
+    yield accuracy_along(view, "data_passes")
+    yield accuracy_along(view, "uplink_bytes")
+    yield device_costs(view)
+    yield from estimator_figures(view)
 
 
 def write_figures(run: Path, width: float = FULL_WIDTH) -> list[WrittenFigure]:

@@ -1,4 +1,4 @@
-"""Sentences that a run's numbers support: best methods, paired differences over shared seeds, ratios of costs.
+"""Sentences that a run's numbers support: best methods, paired differences over shared seeds, costs, masks, kernels.
 
 No sentence compares methods on fewer than two seeds, and one whose interval includes 0 says so.
 """
@@ -13,8 +13,10 @@ import pandas as pd
 
 from bench.metrics import METRICS
 from plots.estimators import TWIN_POINTS
-from plots.series import POINT, Estimate, Study, paired_difference, points, records, shown_sparsity, twins
-from plots.style import MINUS, UNKNOWN, human_bytes, human_count, look, value_label
+from plots.masks import mask_sentences
+from plots.ntk import ntk_sentences
+from plots.series import POINT, Estimate, Study, paired_difference, points, records, shown_sparsity, twins, verdict
+from plots.style import human_bytes, human_count, look, value_label
 
 REFERENCE = "fedavg"
 """The dense method that others are compared with."""
@@ -36,13 +38,6 @@ class Findings:
     sentences: tuple[str, ...]
 
 
-def difference_text(difference: Estimate) -> str:
-    """Return a difference of two accuracies, given as fractions, in points: "-1.2 ± 0.4"."""
-    if difference.n < 2:
-        return UNKNOWN
-    return f"{100 * difference.mean:+.1f} ± {100 * difference.half_width:.1f}".replace("-", MINUS)
-
-
 def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None:
     """Return a point's paired accuracy difference to dense FedAvg (a fraction), or None without one such series."""
     labels = [one.label for one in study.series if one.method == REFERENCE]
@@ -56,14 +51,6 @@ def _name(study: Study, point: Mapping[str, Any]) -> str:
     has_sparsity = {one.label for one in study.series if one.has_sparsity}
     sparsity = f" at sparsity {value_label(point['sparsity'])}" if point["series"] in has_sparsity else ""
     return f"{point['series']}{sparsity}"
-
-
-def _verdict(difference: Estimate) -> str:
-    """Return a paired difference in words, with an honest note where it does not settle the order."""
-    if difference.n < 2:
-        return "not compared (fewer than two shared seeds)"
-    zero = ", interval includes 0" if difference.includes_zero else ""
-    return f"{difference_text(difference)} points (paired over {difference.n} seeds{zero})"
 
 
 def _best(table: pd.DataFrame) -> dict[str, Any] | None:
@@ -89,7 +76,7 @@ def _best_of_each_alpha(study: Study, summary: pd.DataFrame) -> Iterator[str]:
         second = _best(here[here["series"] != best["series"]])
         if second is not None:
             difference = paired_difference(study.cells, _key(best), _key(second), _METRIC)
-            sentence += f"; against the next method, {_name(study, second)}, {_verdict(difference)}"
+            sentence += f"; against the next method, {_name(study, second)}, {verdict(difference)}"
         yield sentence + "."
 
 
@@ -99,7 +86,7 @@ def _sparse_against_dense(study: Study, summary: pd.DataFrame) -> Iterator[str]:
         best = _best(here)
         difference = against_reference(study, _key(best)) if best else None
         if best and difference:
-            parts.append(f"{alpha}: {_name(study, best)}, {_verdict(difference)}")
+            parts.append(f"{alpha}: {_name(study, best)}, {verdict(difference)}")
     if parts:
         yield f"Most accurate sparse model against {look(REFERENCE).label}: {'; '.join(parts)}."
 
@@ -120,7 +107,7 @@ def _flagship_against_baffle(study: Study, cells: pd.DataFrame) -> Iterator[str]
     for alpha in cells["alpha"].cat.remove_unused_categories().cat.categories:
         first = {**place, "alpha": alpha, "series": flagship, "sparsity": level}
         difference = paired_difference(cells, first, {**first, "series": baffle, "sparsity": 0.0}, _METRIC)
-        parts.append(f"{alpha}: {_verdict(difference)}")
+        parts.append(f"{alpha}: {verdict(difference)}")
     yield f"{flagship} at sparsity {value_label(level)} against {baffle}: {'; '.join(parts)}."
 
 
@@ -195,13 +182,33 @@ def findings(study: Study) -> list[Findings]:
     found = []
     for ((dataset, model), cells), (_, trusted) in zip(study.by_setting(), certified.by_setting(), strict=True):
         if cells["ok"].any():
-            summary = points(trusted, [_METRIC])
+            trained = cells[cells["trained"]]
             sentences = (
-                *_best_of_each_alpha(certified, summary),
-                *_sparse_against_dense(certified, summary),
-                *_flagship_against_baffle(certified, trusted),
-                *_costs(study, cells),
-                *_origin(cells, int(cells["ok"].sum() - trusted["ok"].sum())),
+                *_of_training(study, trained, certified, trusted[trusted["trained"]]),
+                *_untrained(cells),
+                *mask_sentences(study, cells),
+                *ntk_sentences(cells),
             )
             found.append(Findings(f"{dataset}, {model}", sentences))
     return found
+
+
+def _of_training(study: Study, cells: pd.DataFrame, certified: Study, trusted: pd.DataFrame) -> Iterator[str]:
+    """Yield what trained cells say, in accuracy those of `trusted` alone."""
+    if not cells["ok"].any():
+        return
+    summary = points(trusted, [_METRIC])
+    yield from _best_of_each_alpha(certified, summary)
+    yield from _sparse_against_dense(certified, summary)
+    yield from _flagship_against_baffle(certified, trusted)
+    yield from _costs(study, cells)
+    yield from _origin(cells, int(cells["ok"].sum() - trusted["ok"].sum()))
+
+
+def _untrained(cells: pd.DataFrame) -> Iterator[str]:
+    count = int((cells["ok"] & ~cells["trained"]).sum())
+    if count:
+        yield (
+            f"{count} of {int(cells['ok'].sum())} finished cells end before training: they say what masks and kernels "
+            "are, and nothing of accuracy."
+        )

@@ -23,9 +23,12 @@ _NARROWEST_PANEL = 2.1
 _WIDEST_PANEL = 4.5
 
 
-def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure of up to that width with `count` panels, as many side by side as stay readable, `height` high."""
-    columns = min(count, max(1, int(width / _NARROWEST_PANEL)))
+def panels(count: int, width: float, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
+    """Return a figure of up to that width with `count` panels, `height` high, as many side by side as stay readable.
+
+    `columns` is how many that is, if not the usual.
+    """
+    columns = min(count, columns or max(1, int(width / _NARROWEST_PANEL)))
     rows = -(-count // columns)
     figure = Figure(figsize=(min(width, columns * _WIDEST_PANEL), rows * height), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
@@ -50,6 +53,13 @@ def side_by_side(width: float, height: float) -> tuple[Figure, Axes, Axes]:
     return figure, left, right
 
 
+def has_below(axes: Sequence[Axes], panel: Axes) -> bool:
+    """Return whether another of a grid's panels stands under this one."""
+    place = panel.get_subplotspec()
+    assert place is not None, "every panel comes from a grid"
+    return axes.index(panel) + place.get_gridspec().ncols < len(axes)
+
+
 def label_edges(axes: Sequence[Axes], x: str, y: str) -> None:
     """Label the y axis of the first column's panels and the x axis of those with nothing below."""
     for panel in axes:
@@ -57,8 +67,7 @@ def label_edges(axes: Sequence[Axes], x: str, y: str) -> None:
         assert place is not None, "every panel comes from a grid"
         if place.is_first_col():
             panel.set_ylabel(y)
-        columns = place.get_gridspec().ncols
-        if axes.index(panel) + columns >= len(axes):
+        if not has_below(axes, panel):
             panel.set_xlabel(x)
 
 

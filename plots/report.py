@@ -14,10 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bench.metrics import METRICS
 from bench.store import read_command, read_environments, write_atomically
 from plots.figures import draw_figures
-from plots.findings import REFERENCE, against_reference, difference_text, findings
-from plots.series import POINT, Study, load_study, records
+from plots.findings import REFERENCE, against_reference, findings
+from plots.series import POINT, Study, difference_text, load_study, records
 from plots.style import DAGGER, UNKNOWN, look, themed, value_label
-from plots.tables import presentable, summary
+from plots.tables import mask_tables, presentable, summary
 from plots.view import Drawn
 
 
@@ -59,6 +59,14 @@ def _results(study: Study) -> Iterator[_Table]:
                 difference_text(difference) if difference else UNKNOWN for difference in differences
             ])  # fmt: skip
         yield _Table(f"{dataset}, {model}", tuple(shown.columns), tuple(shown.itertuples(index=False, name=None)))
+
+
+def _masks(study: Study) -> Iterator[_Table]:
+    """Yield what is known of the masks of each (dataset, model)."""
+    for shown in mask_tables(study):
+        title = f"Masks: {shown['Dataset'].iloc[0]}, {shown['Model'].iloc[0]}"
+        shown = shown.drop(columns=["Dataset", "Model"])
+        yield _Table(title, tuple(shown.columns), tuple(shown.itertuples(index=False, name=None)))
 
 
 def _not_ok(study: Study) -> _Table:
@@ -154,8 +162,10 @@ def write_report(run: Path) -> Path:
         seeds=study.cells["seed"].nunique(),
         started=" to ".join(dict.fromkeys([started[0], started[-1]])) if started else "",
         findings=findings(study),
-        tuned=study.tuned,
+        tuned=(*study.tuned, *study.left_out),
         results=list(_results(study)),
+        masks=list(_masks(study)),
+        trained=bool(study.ok["trained"].any()),
         images=[_embedded(drawn) for drawn in draw_figures(study)],
         protocol=_protocol(study),
         not_ok=_not_ok(study),

@@ -1,7 +1,8 @@
 """The statistics of figures and tables: cells grouped into series, means and intervals over seeds.
 
-A series is a method and whatever parameters tell its cells apart. Intervals are 95% Student-t half-widths over seeds,
-NaN at fewer than two. Only cells with status `ok` enter a mean; the others stay in the count of planned cells.
+A series is a method, or a saliency in a run of one method, and whatever parameters tell its cells apart. Intervals are
+95% Student-t half-widths over seeds, NaN at fewer than two. Only cells with status `ok` enter a mean; the others stay
+in the count of planned cells.
 """
 
 from __future__ import annotations
@@ -19,21 +20,26 @@ from scipy import stats
 
 from bench.errors import StoreError
 from bench.store import ROUNDS, load_lines, load_table
-from plots.style import ALPHA, SHIPPED, field_label, look, value_label
+from plots.style import ALPHA, MINUS, SALIENCIES, SHIPPED, UNKNOWN, Look, field_label, look, value_label
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
+_SALIENCY = "params.saliency"
+_SWITCHES = ("train.ntk", "train.compare_masks")
+"""Settings that choose what is measured: they name a series only where nothing else tells its cells apart."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a figure. `variant` counts the series of its method; `label` names method and varying parameters.
+    """One line of a figure. `variant` counts the series of its look; `label` names method and varying parameters.
 
-    `control`: all its cells replace the estimate by the exact gradient.
+    `look` is the method's, or in a run of one method what tells its series apart; `control`: all its cells replace the
+    estimate by the exact gradient.
     """
 
     method: str
     label: str
+    look: Look
     variant: int
     has_sparsity: bool
     control: bool = False
@@ -44,14 +50,16 @@ class Study:
     """A run as figures and tables see it.
 
     `cells` has one row a planned cell: the columns of `bench.store.load_table`, with `alpha` and `series` as ordered
-    categories of labels, `sparsity` as asked, and `ok`. `tuned` says which parameters take one value a point, such as
-    a learning rate chosen for each sparsity, and so do not split a series.
+    categories of labels, `sparsity` as asked, `ok`, and `trained`: whether the cell is to go on to training and be
+    evaluated. `tuned` says which parameters take one value a point, such as a learning rate chosen for each sparsity,
+    and so do not split a series; `left_out` what else differs between series than their labels say.
     """
 
     run: Path
     cells: pd.DataFrame
     series: tuple[Series, ...]
     tuned: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     @property
     def ok(self) -> pd.DataFrame:
@@ -99,6 +107,21 @@ def estimate(values: ArrayLike) -> Estimate:
     return Estimate(float(array.mean()), float(half_width(deviation, array.size)), array.size)
 
 
+def difference_text(difference: Estimate) -> str:
+    """Return a difference of two accuracies, given as fractions, in points: "-1.2 ± 0.4"."""
+    if difference.n < 2:
+        return UNKNOWN
+    return f"{100 * difference.mean:+.1f} ± {100 * difference.half_width:.1f}".replace("-", MINUS)
+
+
+def verdict(difference: Estimate) -> str:
+    """Return a paired difference in words, with an honest note where it does not settle the order."""
+    if difference.n < 2:
+        return "not compared (fewer than two shared seeds)"
+    zero = ", interval includes 0" if difference.includes_zero else ""
+    return f"{difference_text(difference)} points (paired over {difference.n} seeds{zero})"
+
+
 def alpha_label(alpha: object) -> str:
     """Return heterogeneity as a label: "iid", "shards: 2", or Dirichlet's alpha and its value."""
     if isinstance(alpha, str):
@@ -113,18 +136,25 @@ def _alpha_order(alpha: Any) -> tuple[int, float, str]:
     return (1, -float(alpha), "")
 
 
-def _telling_apart(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return a method's varying columns: those that name its series, and those that its points and series determine."""
+def _varying(cells: pd.DataFrame) -> list[str]:
+    """Return the columns of settings in which a method's cells differ."""
     columns = [name for name in map(str, cells) if name.startswith(("params.", "train."))] + ["estimator"]
-    varying = [name for name in columns if cells[name].nunique(dropna=False) > 1]
+    return [name for name in columns if cells[name].nunique(dropna=False) > 1]
+
+
+def _naming(cells: pd.DataFrame) -> list[str]:
+    """Return the varying columns that name a method's series; their points and series determine the others."""
+    varying = _varying(cells)
     point = [name for name in POINT if name != "series"]
-    naming = sorted(varying, key=lambda name: (name != "params.num_perturbations", name == "params.lr"))
+    naming = sorted(
+        varying, key=lambda name: (name != "params.num_perturbations", name in _SWITCHES, name == "params.lr")
+    )
     for name in reversed(list(naming)):
         fewer = [other for other in naming if other != name]
         values = cells.groupby([*point, *fewer], dropna=False, observed=True)[varying].nunique(dropna=False)
         if bool((values <= 1).to_numpy().all()):
             naming = fewer
-    return naming, [name for name in varying if name not in naming]
+    return naming
 
 
 def _value_order(value: Any) -> tuple[float, str]:
@@ -132,45 +162,143 @@ def _value_order(value: Any) -> tuple[float, str]:
     return (float(value), "") if is_number else (float("inf"), value_label(value))
 
 
-def _method_series(cells: pd.DataFrame, method: str) -> tuple[list[Series], pd.Series[str], list[str]]:
-    """Return a method's series, the series of each of its cells, and sentences on its tuned parameters."""
-    naming, tuned = _telling_apart(cells)
+def _labels(cells: pd.DataFrame, naming: Sequence[str], base: str, method: str) -> pd.Series[str]:
+    """Return an ordered category of labels, `base` and the named values or else the method, in the values' order."""
+    levels = {name: list(cells[name].cat.categories) for name in naming if cells[name].dtype == "category"}
+    values = pd.Series(list(cells[list(naming)].itertuples(index=False, name=None)), index=cells.index, dtype=object)
+
+    def rank(name: str, value: Any) -> tuple[float, str]:
+        return (levels[name].index(value), "") if name in levels else _value_order(value)
+
+    def text(name: str, value: Any) -> str:
+        return str(value) if name in levels else field_label(name, value)
+
+    names = {
+        own: ", ".join(part for part in (base, *map(text, naming, own)) if part) or look(method).label
+        for own in sorted(set(values), key=lambda own: [*map(rank, naming, own)])
+    }
+    return pd.Series(pd.Categorical(values.map(names), list(dict.fromkeys(names.values())), ordered=True), cells.index)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Cells of a method whose series are named among themselves, after `label`, and drawn alike or by turns."""
+
+    label: str
+    looks: tuple[Look, ...]
+    cells: pd.DataFrame
+
+
+def _families(cells: pd.DataFrame, method: str, *, alone: bool) -> Iterator[_Family]:
+    """Yield a method's families, one a saliency if all are known.
+
+    The only method of a run leaves name and look to its saliencies; where it has but one and trains nothing, to its
+    settings.
+    """
+    own = look(method)
+    used = set(cells[_SALIENCY]) if _SALIENCY in cells else set()
+    if len(used) > 1 and used <= SALIENCIES.keys():
+        for saliency, one in SALIENCIES.items():
+            if saliency in used:
+                label, drawn = (one.label, one) if alone else (f"{own.label}, {one.label}", own)
+                yield _Family(label, (drawn,), cells[cells[_SALIENCY] == saliency])
+    elif alone and not cells["trained"].any():
+        yield _Family("", tuple(SALIENCIES.values()), cells)
+    else:
+        yield _Family(own.label, (own,), cells)
+
+
+def _method_series(
+    cells: pd.DataFrame, method: str, *, alone: bool
+) -> tuple[list[Series], pd.Series[str], list[str], list[str]]:
+    """Return a method's series, the series of each of its cells, and the sentences of `Study.tuned` and `left_out`."""
     uses = cells["uses"] if "uses" in cells else pd.Series([], dtype=object)
     has_sparsity = any(isinstance(axes, list) and "sparsity" in axes for axes in uses)
-    names = {
-        values: ", ".join([look(method).label, *map(field_label, naming, values)])
-        for values in sorted(
-            set(cells[naming].itertuples(index=False, name=None)), key=lambda values: [*map(_value_order, values)]
-        )
-    }
-    rows = [names[values] for values in cells[naming].itertuples(index=False, name=None)]
-    labels = list(dict.fromkeys(names.values()))
-    notes = [
-        f"{look(method).label}: {name.split('.', 1)[-1]} differs between points (dataset, model, alpha, sparsity) of a "
-        f"series: {', '.join(map(value_label, sorted(set(cells[name]), key=_value_order)))}."
-        for name in tuned
-    ]
-    own = pd.Series(rows, index=cells.index)
-    controls = {label for label in labels if cells.loc[own == label, "estimator"].eq("exact").all()}
-    series = [Series(method, label, variant, has_sparsity, label in controls) for variant, label in enumerate(labels)]
-    return series, own, notes
+    series: list[Series] = []
+    rows: list[pd.Series[str]] = []
+    named: dict[str, list[str]] = {}
+    for family in _families(cells, method, alone=alone):
+        naming = _naming(family.cells)
+        labels = _labels(family.cells, naming, family.label, method)
+        for place, label in enumerate(labels.cat.categories):
+            own_look = family.looks[place % len(family.looks)]
+            variant = sum(one.look == own_look for one in series)
+            control = bool(family.cells.loc[labels == label, "estimator"].eq("exact").all())
+            series.append(Series(method, label, own_look, variant, has_sparsity, control))
+            named[label] = [*naming, _SALIENCY, *_SWITCHES]
+        rows.append(labels.astype(str))
+    own = pd.concat(rows).reindex(cells.index)
+    return series, own, list(_tuned(cells, own, method)), list(_left_out(cells, own, named, method))
+
+
+def _tuned(cells: pd.DataFrame, own: pd.Series[str], method: str) -> Iterator[str]:
+    """Yield a sentence on each setting that takes several values within a series."""
+    for name in _varying(cells):
+        several = cells.groupby(own)[name].transform("nunique", dropna=False) > 1
+        if name not in _SWITCHES and several.any():
+            values = sorted(set(cells.loc[several, name]), key=_value_order)
+            yield (
+                f"{look(method).label}: {name.split('.', 1)[-1]} differs between points (dataset, model, alpha, "
+                f"sparsity) of a series: {', '.join(map(value_label, values))}."
+            )
+
+
+def _left_out(
+    cells: pd.DataFrame, own: pd.Series[str], named: Mapping[str, Sequence[str]], method: str
+) -> Iterator[str]:
+    """Yield a sentence on the settings that take one value in a series, and another elsewhere, and are not `named`."""
+    alike: dict[str, list[str]] = {}
+    for label, names in named.items():
+        shown = cells[own == label]
+        fields = [
+            field_label(name, shown[name].iloc[0])
+            for name in _varying(cells)
+            if name not in names and shown[name].nunique(dropna=False) == 1
+        ]
+        alike.setdefault(", ".join(filter(None, fields)), []).append(label)
+    said = [f"{' / '.join(labels)} ({fields})" for fields, labels in alike.items() if fields]
+    if said:
+        yield f"How series of {look(method).label} are configured, beside what their names say: {'; '.join(said)}."
+
+
+def settings(cells: pd.DataFrame, leave_out: Sequence[str] = (), also: Sequence[str] = ()) -> pd.Series[str]:
+    """Return an ordered category that names what varies among these cells; the method alone where nothing does.
+
+    `leave_out` are settings not to name, `also` the columns of points (sparsity, alpha) to name where they vary.
+    """
+    methods = cells["method"].unique()
+    beside = [name for name in also if cells[name].nunique() > 1]
+    parts = []
+    for method in methods:
+        own = cells[cells["method"] == method]
+        naming = [name for name in _naming(own) if name not in leave_out] + beside
+        parts.append(_labels(own, naming, look(method).label if len(methods) > 1 else "", method))
+    order = [label for part in parts for label in part.cat.categories]
+    labels = pd.concat([part.astype(str) for part in parts]).reindex(cells.index)
+    return pd.Series(pd.Categorical(labels, order, ordered=True), cells.index)
 
 
 def load_study(run: Path) -> Study:
     """Read a run and group its cells into series. Raises StoreError for a run that cannot be read or plans nothing."""
-    cells = load_table(run)
+    cells = load_table(run).copy()  # one block of memory a type, where that table has one a column
     if cells.empty:
         raise StoreError(f"The plan of {run} holds no cell; run a matrix into it.")
     alphas = {alpha_label(alpha): None for alpha in sorted(cells["alpha"].unique(), key=_alpha_order)}
-    cells["alpha"] = pd.Categorical(cells["alpha"].map(alpha_label), list(alphas), ordered=True)
-    cells["sparsity"] = cells["sparsity_asked"].astype(float)
-    cells["ok"] = cells["status"] == "ok"
+    cells = cells.assign(
+        alpha=pd.Categorical(cells["alpha"].map(alpha_label), list(alphas), ordered=True),
+        sparsity=cells["sparsity_asked"].astype(float),
+        ok=cells["status"] == "ok",
+        trained=~cells["train.setup_only"].eq(True) if "train.setup_only" in cells else True,
+    )
     order = [*SHIPPED, *sorted(set(cells["method"]) - SHIPPED.keys())]
-    found = [_method_series(cells[cells["method"] == name], name) for name in order if name in set(cells["method"])]
-    series = tuple(one for group, _, _ in found for one in group)
-    names = pd.concat([labels for _, labels, _ in found])
-    cells["series"] = pd.Categorical(names.reindex(cells.index), [one.label for one in series], ordered=True)
-    return Study(run, cells, series, tuple(note for _, _, notes in found for note in notes))
+    present = [name for name in order if name in set(cells["method"])]
+    found = [_method_series(cells[cells["method"] == name], name, alone=len(present) == 1) for name in present]
+    series = tuple(one for own, *_ in found for one in own)
+    names = pd.concat([labels for _, labels, *_ in found]).reindex(cells.index)
+    cells = cells.assign(series=pd.Categorical(names, [one.label for one in series], ordered=True))
+    tuned = tuple(note for *_, notes, _ in found for note in notes)
+    left_out = tuple(note for *_, notes in found for note in notes)
+    return Study(run, cells, series, tuned, left_out)
 
 
 def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:
@@ -184,11 +312,12 @@ def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POIN
         n_ok=("ok", "sum"), n_planned=("ok", "size"), stale=("stale", "any")
     )
     groups = cells[cells["ok"]].groupby(keys, observed=True)
+    columns = {}
     for metric in metrics:
         values = groups[metric]
-        frame[metric] = values.mean()
-        frame[f"{metric}_half_width"] = pd.Series(half_width(values.std(), values.count()), index=values.mean().index)
-    return frame.reset_index()
+        columns[metric] = values.mean()
+        columns[f"{metric}_half_width"] = pd.Series(half_width(values.std(), values.count()), index=values.mean().index)
+    return frame.join(pd.DataFrame(columns, index=frame.index)).reset_index()
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -49,12 +49,36 @@ SHIPPED = {
     "fedavg_erk": Look("FedAvg + ERK", "#7F7F7F", "<"),
 }
 """Okabe and Ito's colour-blind-safe palette, in the order in which legends name the methods."""
+SALIENCIES = {
+    "ntk": Look("NTK", "#D55E00", "o"),
+    "snip": Look("SNIP", "#0072B2", "^"),
+    "grasp": Look("GraSP", "#009E73", "D"),
+    "synflow": Look("SynFlow", "#CC79A7", "v"),
+    "magnitude": Look("Magnitude", "#E69F00", "s"),
+    "erk": Look("ERK", "#56B4E9", "P"),
+    "uniform": Look("Uniform", "#1A1A1A", "<"),
+    "random": Look("Random", "#7F7F7F", "X"),
+}
+"""How saliencies look in a run of one method, in the order in which legends name them."""
 _OTHER_COLOURS = ("#882255", "#332288", "#999933")
 _OTHER_MARKERS = (">", "*", "h", "X")
 PART_COLOURS = ("#00224E", "#43598A", "#7F7C75", "#A99F73", "#D0BE5E", "#FEE838")
 """Six steps of cividis for the parts of a peak; no method wears one of them."""
 
 _SHORT_NAMES = {"num_perturbations": "K"}
+_PHRASES: dict[tuple[str, object], str] = {
+    ("inputs", "gaussian"): "Gaussian inputs",
+    ("inputs", "real"): "real inputs",
+    ("shuffle", False): "",
+    ("shuffle", True): "shuffled",
+    ("upload", "scores"): "uploads scores",
+    ("upload", "masks"): "uploads masks",
+    ("where", "devices"): "scored by devices",
+    ("where", "devices_forward"): "scored by devices' forward passes",
+    ("where", "server"): "scored by the server",
+    **{("saliency", name): one.label for name, one in SALIENCIES.items()},
+}
+"""Values that say what they are without their field's name; an empty one need not be said."""
 
 
 def look(method: str) -> Look:
@@ -67,9 +91,9 @@ def look(method: str) -> Look:
 
 
 def field_label(column: str, value: object) -> str:
-    """Return a field and its value for a legend: `params.num_perturbations`, 100.0 -> "K=100"."""
+    """Return a field and its value for a legend: `params.num_perturbations`, 100.0 -> "K=100"; maybe nothing."""
     name = column.split(".", 1)[-1]
-    return f"{_SHORT_NAMES.get(name, name)}={value_label(value)}"
+    return _PHRASES.get((name, value), f"{_SHORT_NAMES.get(name, name)}={value_label(value)}")
 
 
 def value_label(value: object) -> str:
@@ -88,7 +112,7 @@ def axis_label(metric: str, detail: str = "") -> str:
         "%"
         if is_percent(metric)
         else ""
-        if row.unit.lower() in ("fraction", *re.findall(r"\w+", row.label.lower()))
+        if row.unit.lower() in ("fraction", "ratio", *re.findall(r"\w+", row.label.lower()))
         else row.unit
     )
     inside = ", ".join(part for part in (detail, unit) if part)
@@ -116,6 +140,13 @@ def human_bytes(value: float) -> str:
 def human_count(value: float) -> str:
     """Return a count with an SI prefix, three digits: 2.5e9 -> "2.5 G"."""
     return _scaled(value, 1000, ("", "k", "M", "G", "T", "P", "E"))
+
+
+def percent_text(mean: float, half_width: float) -> str:
+    """Return a fraction and its half-width in percent and points: "91.2 ± 0.8"."""
+    if mean != mean:
+        return UNKNOWN
+    return f"{100 * mean:.1f}" + (f" ± {100 * half_width:.1f}" if half_width == half_width else "")
 
 
 def themed() -> AbstractContextManager[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import pandas as pd
 
 from bench.errors import StoreError
 from bench.store import load_table
-from plots.series import load_study, points, records
-from plots.style import ALPHA, DAGGER, UNKNOWN, axis_label, human_bytes, human_count, value_label
+from plots.masks import LEFT, masked, short_layer
+from plots.series import Study, load_study, points, records
+from plots.style import ALPHA, DAGGER, UNKNOWN, axis_label, human_bytes, human_count, percent_text, value_label
 
 _SUMMARY_METRICS = (
     "test_accuracy", "peak_device_bytes", "device_step_flops", "train_flops_total", "setup_flops_total",
@@ -42,26 +43,14 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
     return points(cells, _SUMMARY_METRICS)
 
 
-def accuracy_text(mean: float, half_width: float) -> str:
-    """Return an accuracy and its half-width, given as fractions, in percent and points: "91.2 ± 0.8"."""
-    if mean != mean:
-        return UNKNOWN
-    return f"{100 * mean:.1f}" + (f" ± {100 * half_width:.1f}" if half_width == half_width else "")
-
-
 def presentable(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Return a summary as text for people: accuracy in percent, bytes and FLOPs in human units, stale rows marked."""
+    """Return a summary as text for people: accuracy in percent, bytes and FLOPs in human units, stale rows marked.
 
-    def text(metric: str, write: Callable[[float], str]) -> list[str]:
-        return [write(value) if value == value else UNKNOWN for value in numbers[metric]]
-
-    shown = pd.DataFrame({title: numbers[name].astype(str) for name, title in _HEADERS.items()})
-    shown["Method"] += [f" {DAGGER}" if stale else "" for stale in numbers["stale"]]
-    shown["Sparsity"] = text("sparsity", value_label)
-    shown["Seeds ok / planned"] = [f"{row['n_ok']} / {row['n_planned']}" for row in records(numbers)]
-    shown[axis_label("test_accuracy")] = [
-        accuracy_text(row["test_accuracy"], row["test_accuracy_half_width"]) for row in records(numbers)
-    ]
+    A metric that no row knows, or that is 0 in all, has no column.
+    """
+    shown = _point_columns(numbers)
+    if numbers["test_accuracy"].notna().any():
+        shown[axis_label("test_accuracy")] = _percents(numbers, "test_accuracy")
     for metric, write in (
         ("peak_device_bytes", human_bytes),
         ("device_step_flops", human_count),
@@ -69,8 +58,38 @@ def presentable(numbers: pd.DataFrame) -> pd.DataFrame:
         ("uplink_bytes", human_bytes),
         ("downlink_bytes", human_bytes),
     ):
-        shown[axis_label(metric)] = text(metric, write)
+        if numbers[metric].fillna(0.0).any():
+            shown[axis_label(metric)] = [write(value) if value == value else UNKNOWN for value in numbers[metric]]
     return shown
+
+
+def mask_tables(study: Study) -> Iterator[pd.DataFrame]:
+    """Yield, as text for people, what is known of the masks of each (dataset, model), all in percent.
+
+    A row is a point of a sparsity above 0 with an ok cell; the columns are what its masks leave of the dense model and
+    the density of every prunable layer.
+    """
+    for _, cells in study.by_setting():
+        found = masked(study, cells)
+        if found.known:
+            numbers = points(found.cells, found.known)
+            numbers = numbers[numbers["n_ok"] > 0]
+            titles = {name: f"{LEFT[name] if name in LEFT else short_layer(name)} (%)" for name in found.known}
+            texts = pd.DataFrame({title: _percents(numbers, name) for name, title in titles.items()}, numbers.index)
+            yield pd.concat([_point_columns(numbers), texts], axis=1)
+
+
+def _point_columns(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that say which points the rows are of, and of how many seeds."""
+    shown = pd.DataFrame({title: numbers[name].astype(str) for name, title in _HEADERS.items()})
+    shown["Method"] += [f" {DAGGER}" if stale else "" for stale in numbers["stale"]]
+    shown["Sparsity"] = numbers["sparsity"].map(value_label)
+    shown["Seeds ok / planned"] = [f"{row['n_ok']} / {row['n_planned']}" for row in records(numbers)]
+    return shown
+
+
+def _percents(numbers: pd.DataFrame, metric: str) -> list[str]:
+    return [percent_text(row[metric], row[f"{metric}_half_width"]) for row in records(numbers)]
 
 
 def _markdown(shown: pd.DataFrame) -> str:
@@ -134,20 +153,23 @@ def _parquet(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-_OF_SUMMARY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
+_OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
 _OF_TABLE: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {
     "csv": lambda table: _flat(table).to_csv(index=False),
     "json": _json,
     "parquet": _parquet,
 }
-FORMATS = (*_OF_SUMMARY, *_OF_TABLE)
+FORMATS = (*_OF_STUDY, *_OF_TABLE)
 
 
 def render(run: Path, format: str) -> str | bytes:
     """Return a run as `markdown` or `latex` (the summary) or as `csv`, `json` or `parquet` (one row a planned cell).
 
-    LaTeX needs the package booktabs. Raises StoreError for an unreadable run, or where pyarrow is missing for parquet.
+    The tables of masks follow the summary of a run that trains nothing. LaTeX needs the package booktabs. Raises
+    StoreError for an unreadable run, or where pyarrow is missing for parquet.
     """
-    if format in _OF_SUMMARY:
-        return _OF_SUMMARY[format](presentable(summary(load_study(run).cells)))
+    if format in _OF_STUDY:
+        study = load_study(run)
+        masks = () if study.cells["trained"].any() else mask_tables(study)
+        return "\n".join(_OF_STUDY[format](shown) for shown in (presentable(summary(study.cells)), *masks))
     return _OF_TABLE[format](load_table(run))

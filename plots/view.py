@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from plots.series import Series, Study, points
-from plots.style import CONTROL_STYLE, DAGGER, LINE_STYLES, look
+from plots.style import CONTROL_STYLE, DAGGER, LINE_STYLES
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ def seeds_sentence(shown: pd.DataFrame) -> str:
 
 
 def line_style(series: Series) -> dict[str, Any]:
-    """Return a series' line properties; variants of a method differ in line style, then in lightness."""
-    method = look(series.method)
+    """Return a series' line properties; variants of a look differ in line style, then in lightness."""
+    own = series.look
     paler, dashes = divmod(series.variant, len(LINE_STYLES))
     white = 1 - 0.6**paler
-    red, green, blue = (white + (1 - white) * part for part in to_rgb(method.colour))
+    red, green, blue = (white + (1 - white) * part for part in to_rgb(own.colour))
     colour = to_hex((red, green, blue))
     return {
         "color": colour,
-        "marker": method.marker,
+        "marker": own.marker,
         "markerfacecolor": colour if series.variant == 0 else "white",
         "linestyle": CONTROL_STYLE if series.control else LINE_STYLES[dashes],
     }

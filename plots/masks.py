@@ -1,0 +1,223 @@
+"""The figures of masks: the density of every layer, and what a mask leaves of the FLOPs and of the gradient."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+from bench.store import LAYERS, load_lines
+from plots.layout import frame, has_below, label_edges, panels
+from plots.series import POINT, Series, Study, paired_difference, points, records, select, shown_sparsity, verdict
+from plots.style import CONTROL_STYLE, percent_text, value_label
+from plots.view import Drawn, View, handle, line_style, notes, seeds_sentence
+
+MOST_SERIES = 8
+"""Series that one figure of masks holds; the others go to further figures."""
+LEFT = {
+    "forward_flops_left": "Forward FLOPs left",
+    "grad_energy_kept": "Gradient energy left (dense)",
+    "grad_energy_masked_point": "Gradient energy left (masked)",
+}
+"""What a mask leaves, as fractions of the dense model's, the gradient at the dense and at the masked weights."""
+_FEW_LAYERS = 8
+_LAYER_WIDTH = 0.125
+_PANEL_MARGIN = 0.65
+_LOWEST = 0.05
+"""Where a logarithmic axis of fractions may end, as a share of the lowest overall density."""
+_WIDE_PANEL = 3.2
+_PANEL_HEIGHT = 1.9
+_REFERENCE = {"color": "#444444", "linewidth": 0.8, "linestyle": CONTROL_STYLE}
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The planned cells of one dataset and model that a mask prunes, and the prunable layers in the model's order.
+
+    `cells` has a column a layer, the fraction of its weights that the cell's last mask keeps, and `forward_flops_left`,
+    the fraction of the dense model's; NaN where it is not known.
+    """
+
+    cells: pd.DataFrame
+    layers: tuple[str, ...]
+
+    @property
+    def known(self) -> list[str]:
+        """The columns that some cell knows, of `LEFT` and then of layers."""
+        return [name for name in (*LEFT, *self.layers) if self.cells[name].notna().any()]
+
+
+def masked(study: Study, cells: pd.DataFrame) -> Masked:
+    """Read what is known of the masks of these cells, all of one dataset and model."""
+    sparse = {one.label for one in study.series if one.has_sparsity}
+    pruned = cells[cells["series"].isin(sparse) & (cells["sparsity"] > 0)]
+    densities = {}
+    for index, cell_id in pruned.loc[pruned["ok"], "cell_id"].items():
+        lines = load_lines(study.run, cell_id, LAYERS)
+        if len(lines):
+            densities[index] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
+    layers = tuple(dict.fromkeys(itertools.chain.from_iterable(densities.values())))
+    table = pd.DataFrame.from_dict(densities, orient="index", columns=layers).reindex(pruned.index)
+    left = pruned["forward_macs_masked"] / pruned["forward_macs_dense"]
+    return Masked(pd.concat([pruned.assign(forward_flops_left=left.where(pruned["ok"])), table], axis=1), layers)
+
+
+def mask_figures(view: View) -> Iterator[Drawn]:
+    """Yield the figures that the view's records hold data for, maybe none; label distribution: the first."""
+    found = masked(view.study, view.cells)
+    if not found.cells["ok"].any():
+        return
+    alpha = str(found.cells.loc[found.cells["ok"], "alpha"].min())
+    found = Masked(found.cells[found.cells["alpha"] == alpha], found.layers)
+    series = view.study.series_of(found.cells)
+    pages = np.array_split(np.arange(len(series)), math.ceil(len(series) / MOST_SERIES))
+    for number, places in enumerate(pages, 1):
+        page = [series[place] for place in places]
+        part = (f"-{number}", f" ({number} of {len(pages)})") if len(pages) > 1 else ("", "")
+        if found.layers:
+            yield _layer_densities(view, found, page, alpha, part)
+        if any(name in LEFT for name in found.known):
+            yield _what_is_left(view, found, page, alpha, part)
+
+
+def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
+    """Yield which series leave the most and the least at one sparsity, among points of at least two seeds."""
+    level = shown_sparsity(cells, study.series)
+    found = masked(study, cells)
+    names = [name for name in LEFT if name in found.known]
+    summary = points(found.cells[found.cells["sparsity"] == level], names)
+    for name in names:
+        enough = summary[(summary["n_ok"] > 1) & summary[name].notna()]
+        if enough["series"].nunique() < 2:
+            continue
+        most, least = (records(one)[0] for one in (enough.nlargest(1, name), enough.nsmallest(1, name)))
+        first, second = ({key: one[key] for key in POINT} for one in (most, least))
+        difference = paired_difference(found.cells, first, second, name)
+        which = [
+            f"{one['series']}{', ' + one['alpha'] if enough['alpha'].nunique() > 1 else ''} "
+            f"({percent_text(one[name], one[f'{name}_half_width'])} %)"
+            for one in (most, least)
+        ]
+        yield (
+            f"{LEFT[name]} at sparsity {value_label(level)}: most under {which[0]}, least under {which[1]}; difference "
+            f"{verdict(difference)}."
+        )
+
+
+def short_layer(name: str) -> str:
+    """Return a prunable weight's name without what all have: "stage1.block2.body.conv1.weight" -> "1.2.conv1"."""
+    parts = [part for part in name.split(".") if part not in ("weight", "body")]
+    short = ".".join(re.sub(r"^(?:layer|stage|block)(?=\d)", "", part) for part in parts)
+    return re.sub(r"(?:shortcut|downsample)\.(?:conv|0)$", "short", short)
+
+
+def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha: str, part: tuple[str, str]) -> Drawn:
+    """Draw every layer's density, a panel a sparsity, a line a series; densities on a logarithmic axis."""
+    layers = list(found.layers)
+    shown = found.cells[found.cells["series"].isin([one.label for one in series])]
+    summary = points(shown, layers)
+    summary = summary[summary["n_ok"] > 0]
+    levels = sorted(summary["sparsity"].unique())
+    many = len(layers) > _FEW_LAYERS
+    needed = _LAYER_WIDTH * len(layers)
+    columns = min(len(levels), max(1, int(view.width / max(_WIDE_PANEL, needed + _PANEL_MARGIN))))
+    step = math.ceil(needed / (view.width / columns - _PANEL_MARGIN)) if many else 1
+    figure, axes = panels(len(levels), view.width, _PANEL_HEIGHT, columns)
+    floor = _logarithmic(axes[0], summary[layers].to_numpy(dtype=float), 1 - levels[-1])
+    for panel, level in zip(axes, levels, strict=True):
+        panel.axhline(1 - level, **_REFERENCE)
+        for index, one in enumerate(series):
+            own = select(summary, {"sparsity": level, "series": one.label})
+            if own.empty:
+                continue
+            means = own[layers].to_numpy(dtype=float)[0]
+            spreads = own[[f"{layer}_half_width" for layer in layers]].to_numpy(dtype=float)[0]
+            dodge = 0.4 * ((index + 0.5) / len(series) - 0.5)
+            panel.errorbar(
+                np.arange(len(layers)) + dodge, np.maximum(means, floor), yerr=np.where(means < floor, np.nan, spreads),
+                elinewidth=0.5, zorder=3, **line_style(one) | {"linewidth": 0.9, "markersize": 2.5 if many else 3.2},
+            )  # fmt: skip
+        panel.set_title(f"sparsity {value_label(level)}")
+        panel.set_xlim(-0.6, len(layers) - 0.4)
+        panel.grid(axis="x", visible=False)
+        panel.set_xticks(range(0, len(layers), step), map(short_layer, layers[::step]), rotation=90 if many else 0)
+        panel.tick_params(labelbottom=not (many and has_below(axes, panel)))
+    label_edges(axes, "Prunable layer", "Density (log scale)")
+    legend = [handle(one, view.named(one, shown)) for one in series]
+    frame(figure, f"{view.title}, {alpha}", legend, notes(found.cells))
+    return Drawn(
+        f"layer-densities{part[0]}-{view.slug}",
+        f"Layer densities{part[1]}: {view.title}",
+        "Fraction of the weights that each prunable layer keeps at the end of the cell, layers in the model's order, "
+        f"one panel a sparsity; label distribution: {alpha}. Dashed: equal densities. Densities below the axis stand "
+        f"at its lower edge. {seeds_sentence(shown)}",
+        f"Chart of layer densities for {', '.join(one.label for one in series)}; the table of masks holds the same "
+        "numbers.",
+        figure,
+    )
+
+
+def _what_is_left(view: View, found: Masked, series: Sequence[Series], alpha: str, part: tuple[str, str]) -> Drawn:
+    """Draw the fractions of FLOPs and gradient energy that masks leave against sparsity, both axes logarithmic."""
+    shown = found.cells[found.cells["series"].isin([one.label for one in series])]
+    drawn = [name for name in LEFT if name in found.known]
+    summary = points(shown, drawn)
+    summary = summary[summary["n_ok"] > 0]
+    levels = sorted(summary["sparsity"].unique())
+    density = 1 - np.array(levels)
+    figure, axes = panels(len(drawn), view.width, _PANEL_HEIGHT + 0.3)
+    floor = _logarithmic(axes[0], summary[drawn].to_numpy(dtype=float), density.min())
+    for panel, name in zip(axes, drawn, strict=True):
+        ends = np.array([density.max() * 1.12, density.min() / 1.12])
+        panel.plot(ends, ends, zorder=1, **_REFERENCE)
+        for index, one in enumerate(series):
+            own = select(summary, {"series": one.label}).sort_values("sparsity")
+            dodge = 1.035 ** (index - (len(series) - 1) / 2)
+            spread = own[f"{name}_half_width"].where(own[name] >= floor)
+            panel.errorbar(
+                (1 - own["sparsity"]) * dodge, own[name].clip(lower=floor), yerr=spread, elinewidth=0.9, capsize=1.8,
+                zorder=3, **line_style(one),
+            )  # fmt: skip
+        panel.set_title(LEFT[name])
+        panel.set_xscale("log")
+        panel.set_xlim(density.max() * 1.35, density.min() / 1.35)
+        panel.xaxis.set_major_locator(FixedLocator(list(density)))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_xticklabels([value_label(level) for level in levels])
+    label_edges(axes, "Sparsity (log scale of density)", "Fraction left (log scale)")
+    legend = [handle(one, view.named(one, shown)) for one in series]
+    frame(figure, f"{view.title}, {alpha}", legend, notes(found.cells))
+    return Drawn(
+        f"what-is-left{part[0]}-{view.slug}",
+        f"What masks leave{part[1]}: {view.title}",
+        "Fractions of the dense model that masks leave: FLOPs of a forward pass; the gradient's energy, "
+        "|m.g|² / |g|² over prunable weights, at the dense initial weights and at the masked weights (the last "
+        f"diagnosed moment); label distribution: {alpha}. Dashed: the density, which equal layer densities "
+        "leave of the FLOPs of these layers and a random mask, in expectation, of the gradient at the dense weights. "
+        f"{seeds_sentence(shown)} Markers are shifted sideways a little to be told apart; those below the axis "
+        "stand at its lower edge.",
+        f"Charts of {', '.join(LEFT[name] for name in drawn)} for {', '.join(one.label for one in series)}; the "
+        "table of masks holds the same numbers.",
+        figure,
+    )
+
+
+def _logarithmic(panel: Axes, values: NDArray[np.float64], lowest: float) -> float:
+    """Give the shared axis of fractions a logarithmic scale and return where smaller ones are to be drawn."""
+    floor = max(0.5 * float(np.nanmin(values[values > 0], initial=lowest)), _LOWEST * lowest)
+    panel.set_yscale("log", nonpositive="clip")
+    panel.set_ylim(0.8 * floor, 1.25)
+    ticks = [digit * 10.0**power for power in range(-6, 1) for digit in (1, 2, 5)]
+    inside = [tick for tick in ticks if floor <= tick <= 1]
+    panel.yaxis.set_major_locator(FixedLocator(inside if len(inside) <= 8 else inside[::-3]))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_locator(NullLocator())
+    return floor

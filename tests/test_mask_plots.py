@@ -1,0 +1,387 @@
+"""Figures, tables and sentences of masks, on made-up layers; names of series; reports of runs that train nothing."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.container import ErrorbarContainer
+
+from bench.cell import Cell, Protocol, cell_id
+from bench.metrics import METRICS
+from bench.store import LAYERS, lines_writer
+from plots.figures import draw_figures
+from plots.findings import findings
+from plots.masks import MOST_SERIES, mask_figures, mask_sentences, short_layer
+from plots.report import write_report
+from plots.series import Study, load_study, settings
+from plots.style import COLUMN_WIDTH, FULL_WIDTH, SALIENCIES, themed
+from plots.tables import mask_tables, presentable, render, summary
+from plots.view import Drawn, View
+from tests.synthetic import cells, write_run
+
+T_OF_TWO = 12.706205
+"""Student's t(0.975, 1): the half-width of an interval over two values is this times half their distance."""
+SETUP = Protocol(setup_only=True)
+SIZES = {"conv1.weight": 100, "fc.weight": 1000}
+MACS = {"forward_macs_dense": 1000, "grad_energy_kept": 0.25, "grad_energy_masked_point": 0.5}
+
+MakeStudy = Callable[..., Study]
+Kept = Callable[[Cell], Mapping[str, int]]
+
+
+def varied(*params: dict[str, Any], train: Protocol = SETUP, **axes: Any) -> list[Cell]:
+    """Return cells of Fed-NTK + ZO, all with `params` in turn; those of a name with a dot change the protocol."""
+    axes = {"sparsities": (0.8,), "alphas": ("iid",), "seeds": (0, 1)} | axes
+    found = []
+    for own in params:
+        protocol = replace(train, **{name[6:]: value for name, value in own.items() if name.startswith("train.")})
+        given = {name: value for name, value in own.items() if not name.startswith("train.")}
+        for cell in cells(axes.pop("methods", ("fed_ntk_zo",)), **axes):
+            changed = replace(cell, train=protocol, params={"saliency": "ntk", **given})
+            found.append(replace(changed, id=cell_id(changed, {})))
+    return found
+
+
+def even(cell: Cell) -> dict[str, int]:
+    """Keep the asked density of every layer; seed 1 keeps a tenth of the first layer more."""
+    kept = {layer: round(size * (1 - cell.sparsity)) for layer, size in SIZES.items()}
+    return kept | {"conv1.weight": kept["conv1.weight"] + 10 * cell.seed}
+
+
+def nothing(cell: Cell) -> dict[str, int]:
+    """Write no layer."""
+    return {}
+
+
+def measured(cell: Cell) -> dict[str, Any]:
+    """Return the fields of a record of a cell that ends before training."""
+    untrained = dict.fromkeys(METRICS) if cell.train.setup_only else {}
+    return untrained | MACS | {"forward_macs_masked": 1000 * (1 - cell.sparsity) + 20 * cell.seed, "uplink_bytes": 5}
+
+
+@pytest.fixture
+def study_of(tmp_path: Path) -> MakeStudy:
+    runs = itertools.count()
+
+    def make(
+        planned: list[Cell],
+        kept: Kept = even,
+        change: Callable[[Cell], dict[str, Any]] = measured,
+        outcome: Callable[[Cell], str] = lambda cell: "ok",
+    ) -> Study:
+        run = tmp_path / str(next(runs))
+        write_run(run, planned, outcome, change=change)
+        for cell in planned:
+            with lines_writer(run, cell.id, LAYERS) as write:
+                for layer, count in kept(cell).items():
+                    write({"layer": layer, "size": SIZES.get(layer, 100), "kept": count, "forward_macs_dense": 1})
+        return load_study(run)
+
+    return make
+
+
+def figures(study: Study, width: float = FULL_WIDTH) -> dict[str, Drawn]:
+    ((dataset, model), own) = next(study.by_setting())
+    with themed():
+        drawn = list(mask_figures(View(study, dataset, model, own, width)))
+    return {one.name.removesuffix("-digits-lenet5"): one for one in drawn}
+
+
+def line(drawn: Drawn, panel: int, number: int) -> ErrorbarContainer:
+    found = drawn.figure.axes[panel].containers[number]
+    assert isinstance(found, ErrorbarContainer)
+    return found
+
+
+def means(drawn: Drawn, panel: int, number: int) -> list[float]:
+    return list(np.asarray(line(drawn, panel, number).lines[0].get_ydata(), dtype=float))
+
+
+def half_widths(drawn: Drawn, panel: int, number: int) -> list[float]:
+    segments = line(drawn, panel, number).lines[2][0].get_segments()
+    return [float(ends[1, 1] - ends[0, 1]) / 2 if len(ends) else math.nan for ends in segments]
+
+
+# Figures
+
+
+def test_layer_densities_are_means_over_seeds_with_intervals(study_of: MakeStudy) -> None:
+    study = study_of(varied({"saliency": "snip"}, {"saliency": "ntk"}, sparsities=(0.0, 0.5, 0.8)))
+    drawn = figures(study)["layer-densities"]
+    panels = drawn.figure.axes
+    assert [panel.get_title() for panel in panels] == ["sparsity 0.5", "sparsity 0.8"], "nothing is pruned at 0"
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["conv1", "fc"]
+    assert means(drawn, 0, 0) == pytest.approx([0.55, 0.5]) and means(drawn, 1, 1) == pytest.approx([0.25, 0.2])
+    assert half_widths(drawn, 1, 0) == pytest.approx([T_OF_TWO * 0.05, 0.0])
+    assert list(np.asarray(panels[1].lines[0].get_ydata(), dtype=float)) == pytest.approx([0.2, 0.2]), "equal densities"
+
+
+def test_what_is_left_is_measured_against_the_dense_model(study_of: MakeStudy) -> None:
+    drawn = figures(study_of(varied({}, sparsities=(0.5, 0.8))))["what-is-left"]
+    assert [panel.get_title() for panel in drawn.figure.axes] == [
+        "Forward FLOPs left", "Gradient energy left (dense)", "Gradient energy left (masked)",
+    ]  # fmt: skip
+    assert means(drawn, 0, 0) == pytest.approx([0.51, 0.21])
+    assert half_widths(drawn, 0, 0) == pytest.approx([T_OF_TWO * 0.01] * 2)
+    assert means(drawn, 1, 0) == [0.25, 0.25] and means(drawn, 2, 0) == [0.5, 0.5]
+    diagonal = drawn.figure.axes[0].lines[0]
+    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+
+
+def test_only_the_figures_that_have_data_are_drawn(study_of: MakeStudy) -> None:
+    unknown = dict.fromkeys(METRICS)
+    assert set(figures(study_of(varied({}), change=lambda cell: unknown))) == {"layer-densities"}
+    energy_alone = figures(study_of(varied({}), nothing, lambda cell: unknown | {"grad_energy_kept": 0.3}))
+    assert {name: len(one.figure.axes) for name, one in energy_alone.items()} == {"what-is-left": 1}
+    assert figures(study_of(varied({}), nothing, lambda cell: unknown)) == {}
+
+
+def test_a_run_without_masks_has_no_figure_of_them(study_of: MakeStudy) -> None:
+    assert figures(study_of(cells(("fedavg",)))) == {}, "FedAvg has no sparsity axis"
+    assert figures(study_of(varied({}), outcome=lambda cell: "failed")) == {}
+
+
+def test_many_series_are_spread_over_figures(study_of: MakeStudy) -> None:
+    count = MOST_SERIES + 3
+    drawn = figures(study_of(varied(*({"iterations": number} for number in range(1, count + 1)), seeds=(0,))))
+    assert set(drawn) == {f"{name}-{page}" for name in ("layer-densities", "what-is-left") for page in (1, 2)}
+    pages = [drawn[f"layer-densities-{page}"].figure for page in (1, 2)]
+    names = [[text.get_text() for text in page.legends[0].get_texts()] for page in pages]
+    assert [len(page) for page in names] == [6, 5]
+    assert [*names[0], *names[1]] == [f"iterations={number}" for number in range(1, count + 1)]
+    assert "(2 of 2)" in drawn["layer-densities-2"].title
+
+
+def test_the_first_label_distribution_stands_for_all(study_of: MakeStudy) -> None:
+    study = study_of(
+        varied({}, alphas=("iid", 1.0, 0.1)),
+        lambda cell: even(cell) if cell.alpha == 1.0 else dict.fromkeys(SIZES, 1),
+        outcome=lambda cell: "failed" if cell.alpha == "iid" else "ok",
+    )
+    drawn = figures(study)["layer-densities"]
+    assert means(drawn, 0, 0) == pytest.approx([0.25, 0.2])
+    assert "label distribution: \N{GREEK SMALL LETTER ALPHA} = 1." in drawn.caption
+
+
+def test_an_empty_layer_stands_at_the_lower_edge_without_an_interval(study_of: MakeStudy) -> None:
+    drawn = figures(study_of(varied({}), lambda cell: {"conv1.weight": 0, "fc.weight": 220}))["layer-densities"]
+    empty, full = means(drawn, 0, 0)
+    low, _ = drawn.figure.axes[0].get_ylim()
+    assert full == pytest.approx(0.22) and low < empty < 0.2 < full
+    assert math.isnan(half_widths(drawn, 0, 0)[0]) and half_widths(drawn, 0, 0)[1] == 0.0
+
+
+def test_a_series_without_layers_is_not_drawn_as_an_empty_one(study_of: MakeStudy) -> None:
+    study = study_of(
+        varied({"saliency": "ntk"}, {"saliency": "snip"}),
+        lambda cell: even(cell) if cell.params["saliency"] == "snip" else {},
+    )
+    drawn = figures(study)["layer-densities"]
+    assert np.isnan(means(drawn, 0, 0)).all() and means(drawn, 0, 1) == pytest.approx([0.25, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("fc1.weight", "fc1"),
+        ("conv.weight", "conv"),
+        ("stage1.block2.body.conv1.weight", "1.2.conv1"),
+        ("stage3.block1.shortcut.conv.weight", "3.1.short"),
+        ("layer1.0.conv2.weight", "1.0.conv2"),
+        ("layer4.0.downsample.0.weight", "4.0.short"),
+    ],
+)
+def test_layers_have_short_names(name: str, short: str) -> None:
+    assert short_layer(name) == short
+
+
+@pytest.mark.parametrize(("width", "depth"), [(FULL_WIDTH, 22), (FULL_WIDTH, 54), (COLUMN_WIDTH, 22)])
+def test_names_of_layers_do_not_overlap(study_of: MakeStudy, width: float, depth: int) -> None:
+    kept = {f"stage{at // 8}.block{at % 8}.body.conv1.weight": 20 for at in range(depth)}
+    study = study_of(varied({}, seeds=(0,), sparsities=(0.5, 0.8, 0.9)), lambda cell: kept)
+    figure = figures(study, width)["layer-densities"].figure
+    with themed():
+        figure.draw_without_rendering()
+    named = 0
+    for panel in figure.axes:
+        boxes = [label.get_window_extent() for label in panel.get_xticklabels() if label.get_visible()]
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+        named = max(named, len(boxes))
+    assert named >= depth / 3
+    assert all(box.x0 > 0 and box.y0 > 0 for box in (panel.get_tightbbox() for panel in figure.axes) if box)
+
+
+# Tables and sentences
+
+
+def test_the_table_of_masks_is_in_percent_with_intervals(study_of: MakeStudy) -> None:
+    study = study_of(
+        varied({}, sparsities=(0.0, 0.8, 0.9)), outcome=lambda cell: "failed" if cell.sparsity == 0.9 else "ok"
+    )
+    (table,) = mask_tables(study)
+    (row,) = table.to_dict("records")
+    assert row["Forward FLOPs left (%)"] == f"21.0 ± {T_OF_TWO:.1f}"
+    assert row["conv1 (%)"] == f"25.0 ± {5 * T_OF_TWO:.1f}" and row["fc (%)"] == "20.0 ± 0.0"
+    assert row["Gradient energy left (dense) (%)"] == "25.0 ± 0.0" and row["Seeds ok / planned"] == "2 / 2"
+
+
+def test_models_have_tables_of_their_own_layers(study_of: MakeStudy) -> None:
+    planned = varied({}) + varied({}, model="baffle_lenet")
+    study = study_of(planned, lambda cell: {"fc.weight": 9} if cell.model == "baffle_lenet" else even(cell))
+    first, second = mask_tables(study)
+    assert "conv1 (%)" in first and "conv1 (%)" not in second and "fc (%)" in second
+
+
+def test_sentences_name_the_extremes(study_of: MakeStudy) -> None:
+    left = {"ntk": 400, "snip": 500, "synflow": 600}
+    study = study_of(
+        varied(*({"saliency": name} for name in left)),
+        change=lambda cell: measured(cell) | {"forward_macs_masked": left[cell.params["saliency"]] + 20 * cell.seed},
+    )
+    flops, energy, _ = mask_sentences(study, study.cells)
+    assert flops == (
+        "Forward FLOPs left at sparsity 0.8: most under SynFlow (61.0 ± 12.7 %), least under NTK (41.0 ± 12.7 %); "
+        "difference +20.0 ± 0.0 points (paired over 2 seeds)."
+    )
+    assert energy.endswith("difference +0.0 ± 0.0 points (paired over 2 seeds, interval includes 0).")
+
+
+def test_one_seed_has_no_extremes(study_of: MakeStudy) -> None:
+    study = study_of(varied({"saliency": "ntk"}, {"saliency": "snip"}, seeds=(0,)))
+    assert list(mask_sentences(study, study.cells)) == []
+
+
+# Runs that train nothing
+
+
+def test_a_report_of_cells_that_train_nothing_says_nothing_of_accuracy(study_of: MakeStudy) -> None:
+    study = study_of(varied({"saliency": "ntk"}, {"saliency": "snip"}))
+    assert [one.name for one in draw_figures(study)] == ["layer-densities-digits-lenet5", "what-is-left-digits-lenet5"]
+    (found,) = findings(study)
+    assert found.sentences[0].startswith("4 of 4 finished cells end before training")
+    assert not any("test accuracy" in sentence or "no point has" in sentence for sentence in found.sentences)
+    assert sum("Forward FLOPs left" in sentence for sentence in found.sentences) == 1
+    html = write_report(study.run).read_text()
+    assert "Test accuracy" not in html and "perturbations a step" not in html and "There is nothing to draw" not in html
+    assert html.count("<figure>") == 2 and "<caption>Masks: digits, lenet5</caption>" in html
+
+
+def test_a_summary_has_no_empty_column(study_of: MakeStudy) -> None:
+    study = study_of(varied({"saliency": "ntk"}, {"saliency": "snip"}))
+    assert list(presentable(summary(study.cells)).columns)[4:] == ["Sparsity", "Seeds ok / planned", "Uplink bytes ↓"]
+    text = str(render(study.run, "markdown"))
+    first, second = text.split("\n\n")
+    assert first.count("\n") == second.strip().count("\n") == 3 and "| conv1 (%) |" in second
+    assert str(render(study.run, "latex")).count(r"\begin{tabular}") == 2
+
+
+def test_trained_cells_keep_their_figures_to_themselves(study_of: MakeStudy) -> None:
+    trained = cells(("fedavg",), alphas=("iid",), seeds=(0, 1))
+    study = study_of([*trained, *varied({})], change=lambda cell: measured(cell) if cell.train.setup_only else {})
+    accuracy, *_ = draw_figures(study)
+    assert accuracy.name == "accuracy-digits-lenet5", "no trained method has the sparsity axis"
+    assert [label.get_text() for label in accuracy.figure.axes[0].get_yticklabels()] == ["FedAvg (dense)"]
+    (found,) = findings(study)
+    assert "FedAvg (dense) has the highest mean test accuracy" in found.sentences[0]
+    assert sum("2 of 4 finished cells end before training" in sentence for sentence in found.sentences) == 1
+    assert str(render(study.run, "markdown")).count("\n\n") == 0, "the summary alone"
+
+
+def test_failed_training_beside_cells_that_train_nothing_is_no_finding(study_of: MakeStudy) -> None:
+    planned = [*cells(("fedavg",), alphas=("iid",)), *varied({})]
+    study = study_of(planned, outcome=lambda cell: "failed" if cell.method == "fedavg" else "ok")
+    assert [len(found.sentences) for found in findings(study)] == [1]
+    assert not any(one.name.startswith(("accuracy", "cost")) for one in draw_figures(study))
+
+
+# Names of series
+
+
+def labels(study: Study) -> list[str]:
+    return [one.label for one in study.series]
+
+
+def test_saliencies_name_the_series_of_a_single_method(study_of: MakeStudy) -> None:
+    common = {"inputs": "gaussian", "iterations": 1}
+    planned = varied(
+        {**common, "saliency": "random"},
+        {**common, "saliency": "snip", "inputs": "real", "train.clients": 4},
+        {**common, "saliency": "ntk", "iterations": 20},
+    )
+    study = study_of(planned)
+    assert labels(study) == ["NTK", "SNIP", "Random"]
+    assert [one.look for one in study.series] == [SALIENCIES[name] for name in ("ntk", "snip", "random")]
+    assert study.left_out == (
+        "How series of Fed-NTK + ZO are configured, beside what their names say: "
+        "NTK (clients=10, Gaussian inputs, iterations=20); SNIP (clients=4, real inputs, iterations=1); "
+        "Random (clients=10, Gaussian inputs, iterations=1).",
+    )
+    assert study.tuned == ()
+
+
+def test_only_what_varies_within_a_saliency_is_named(study_of: MakeStudy) -> None:
+    shuffles: list[dict[str, Any]] = [{"shuffle": False}, {"shuffle": True}, {"shuffle": False, "saliency": "erk"}]
+    assert labels(study_of(varied(*shuffles))) == ["NTK", "NTK, shuffled", "ERK"]
+
+
+def test_an_unsaid_value_leaves_the_method_as_a_name(study_of: MakeStudy) -> None:
+    assert labels(study_of(varied({"shuffle": False}, {"shuffle": True}))) == ["Fed-NTK + ZO", "shuffled"]
+
+
+def test_saliencies_of_a_plug_in_are_parameters_like_others(study_of: MakeStudy) -> None:
+    study = study_of(varied({"saliency": "ntk"}, {"saliency": "my_own"}))
+    assert labels(study) == ["saliency=my own", "NTK"]
+
+
+def test_several_methods_keep_their_names(study_of: MakeStudy) -> None:
+    planned = varied({"saliency": "ntk"}, {"saliency": "snip"}) + cells(("fedavg",), alphas=("iid",))
+    study = study_of(planned)
+    assert labels(study) == ["Fed-NTK + ZO, NTK", "Fed-NTK + ZO, SNIP", "FedAvg (dense)"]
+    assert [(one.look.label, one.variant) for one in study.series[:2]] == [("Fed-NTK + ZO", 0), ("Fed-NTK + ZO", 1)]
+
+
+def test_a_single_method_that_trains_nothing_is_not_named(study_of: MakeStudy) -> None:
+    planned = varied(*({"inputs": inputs, "upload": "masks"} for inputs in ("real", "gaussian")))
+    study = study_of(planned)
+    assert labels(study) == ["Gaussian inputs", "real inputs"]
+    assert len({one.look for one in study.series}) == 2
+
+
+def test_a_single_method_that_trains_is_named(study_of: MakeStudy) -> None:
+    trained = Protocol(data_passes=1.0)
+    planned = varied({"inputs": "real"}, {"inputs": "gaussian"}, train=trained)
+    assert labels(study_of(planned)) == ["Fed-NTK + ZO, Gaussian inputs", "Fed-NTK + ZO, real inputs"]
+
+
+def test_what_is_measured_names_no_series_that_a_parameter_names(study_of: MakeStudy) -> None:
+    planned = varied(
+        {"where": "server", "train.compare_masks": False}, {"where": "devices", "train.compare_masks": True}
+    )
+    study = study_of(planned)
+    assert labels(study) == ["scored by devices", "scored by the server"]
+    assert study.tuned == study.left_out == ()
+    elsewhere = varied({"train.ntk": True}, sparsities=(0.5,)) + varied({"train.ntk": False}, sparsities=(0.8,))
+    assert study_of(elsewhere).tuned == ()
+
+
+def test_what_is_measured_names_a_series_where_nothing_else_does(study_of: MakeStudy) -> None:
+    study = study_of(varied({"train.ntk": True}, {"train.ntk": False}))
+    assert labels(study) == ["ntk=false", "ntk=true"], "two cells of a seed never enter one mean"
+
+
+def test_settings_name_what_varies_among_the_shown_cells(study_of: MakeStudy) -> None:
+    planned = varied(
+        {"upload": "masks", "inputs": "real"}, {"upload": "scores", "inputs": "real"}, alphas=("iid", 1.0, 0.1)
+    )
+    study = study_of([*planned, *varied({"upload": "scores", "inputs": "gaussian"})])
+    alphas = ("iid", "\N{GREEK SMALL LETTER ALPHA} = 1", "\N{GREEK SMALL LETTER ALPHA} = 0.1")
+    real = study.cells[study.cells["params.inputs"] == "real"]
+    assert list(settings(real, also=("sparsity", "alpha")).cat.categories) == [
+        f"uploads {what}, {alpha}" for what in ("masks", "scores") for alpha in alphas
+    ]
+    assert set(settings(real, leave_out=["params.upload"])) == {"Fed-NTK + ZO"}

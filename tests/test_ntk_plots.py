@@ -1,0 +1,232 @@
+"""Figures and sentences of kernel errors and of federated against centralised masks, on made-up records."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+
+from bench.cell import Cell, Protocol, cell_id
+from bench.metrics import METRICS
+from plots.findings import findings
+from plots.ntk import ntk_figures, ntk_sentences
+from plots.series import Study, load_study
+from plots.style import COLUMN_WIDTH, FULL_WIDTH, MINUS, UNKNOWN, themed
+from plots.view import Drawn, View
+from tests.synthetic import cells, write_run
+
+T_OF_TWO = 12.706205
+"""Student's t(0.975, 1): the half-width of an interval over two values is this times half their distance."""
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
+
+Change = Callable[[Cell], dict[str, Any]]
+
+
+def planned(
+    *clients: int, settings: tuple[dict[str, Any], ...] = ({},), seeds: tuple[int, ...] = (0, 1), **axes: Any
+) -> list[Cell]:
+    axes = {"sparsities": (0.0, 0.8), "alphas": ("iid", 0.1)} | axes
+    found = []
+    for cell, count, own in itertools.product(cells(("fed_ntk_zo",), seeds=seeds, **axes), clients, settings):
+        changed = replace(cell, train=Protocol(clients=count, setup_only=True), params={"inputs": "gaussian", **own})
+        found.append(replace(changed, id=cell_id(changed, {})))
+    return found
+
+
+def skew(cell: Cell) -> float:
+    return 0.0 if cell.alpha == "iid" else 0.001 * cell.train.clients
+
+
+def kernels(cell: Cell) -> dict[str, Any]:
+    """Return errors above those of random deals by `skew` + 0.0002 x seed on real probes, by nothing on Gaussian."""
+    base = {"ntk_mmd2": -0.002, "ntk_spectrum_error": 0.05, "ntk_rel_frobenius_error": 1 - 1 / cell.train.clients}
+    found: dict[str, Any] = dict.fromkeys(METRICS)
+    for name, value in base.items():
+        found |= {f"{name}_iid": value, f"{name}_gaussian": value, f"{name}_gaussian_iid": value}
+        found[name] = value + skew(cell) + 0.0002 * cell.seed
+    return found
+
+
+def masks(cell: Cell) -> dict[str, Any]:
+    """Return masks farther from centralised ones, by 0.2 + 0.01 x seed where devices upload masks."""
+    far = 0.2 + 0.01 * cell.seed if cell.params.get("upload") == "masks" else 0.03 * cell.seed
+    return dict.fromkeys(METRICS) | {
+        "layer_density_l1": 0.1 + far, "layer_density_l1_null": 0.1 + 0.02 * cell.seed,
+        "mask_iou": 0.3, "mask_iou_null": 0.4, "mask_iou_shuffled": 0.2,
+        "target_layer_density_l1": 0.5, "target_layer_density_l1_null": 0.1 + 0.02 * cell.seed,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def study_of(tmp_path: Path) -> Callable[..., Study]:
+    runs = itertools.count()
+
+    def make(own: list[Cell], change: Change, outcome: Callable[[Cell], str] = lambda cell: "ok") -> Study:
+        run = tmp_path / str(next(runs))
+        write_run(run, own, outcome, change=change)
+        return load_study(run)
+
+    return make
+
+
+def figures(study: Study, width: float = FULL_WIDTH) -> dict[str, Drawn]:
+    ((dataset, model), own) = next(study.by_setting())
+    with themed():
+        drawn = list(ntk_figures(View(study, dataset, model, own, width)))
+    return {one.name.removesuffix("-digits-lenet5"): one for one in drawn}
+
+
+def errorbars(panel: Axes) -> list[ErrorbarContainer]:
+    return [one for one in panel.containers if isinstance(one, ErrorbarContainer)]
+
+
+def tiles(drawn: Drawn, panel: int) -> list[str]:
+    """Return the numbers written in a panel, row by row."""
+    return [text.get_text() for text in drawn.figure.axes[panel].texts]
+
+
+# Heat maps
+
+
+def test_heat_maps_hold_the_excess_over_random_deals(study_of: Callable[..., Study]) -> None:
+    drawn = figures(study_of(planned(2, 10), kernels))
+    assert set(drawn) == {"ntk-mmd2", "ntk-spectrum", "ntk-blocks"}
+    panels = drawn["ntk-mmd2"].figure.axes
+    assert [panel.get_title() for panel in panels] == [
+        "sparsity 0", "sparsity 0.8", "sparsity 0, Gaussian", "sparsity 0.8, Gaussian",
+    ]  # fmt: skip
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["iid", f"{ALPHA} = 0.1"]
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["2", "10"]
+    # Means are skew + 0.0001, half-widths t x 0.0001; the largest, 0.0101, has three digits.
+    assert tiles(drawn["ntk-mmd2"], 1) == [
+        "+0.0001\n± 0.0013", "+0.0001\n± 0.0013", "+0.0021\n± 0.0013", "+0.0101\n± 0.0013",
+    ]  # fmt: skip
+    shown = np.asarray(panels[1].images[0].get_array(), dtype=float)
+    np.testing.assert_allclose(shown, [[0.0001, 0.0001], [0.0021, 0.0101]], atol=1e-9)
+    assert tiles(drawn["ntk-mmd2"], 3) == ["+0.0000\n± 0.0000"] * 4
+    assert tiles(drawn["ntk-spectrum"], 1) == tiles(drawn["ntk-mmd2"], 1)
+
+
+def test_colours_of_excesses_are_even_around_zero(study_of: Callable[..., Study]) -> None:
+    drawn = figures(study_of(planned(2, 10), kernels))
+    image = drawn["ntk-mmd2"].figure.axes[0].images[0]
+    assert image.get_clim() == pytest.approx((-0.0101, 0.0101))
+
+
+def test_blocks_between_clients_are_shown_as_they_are(study_of: Callable[..., Study]) -> None:
+    blocks = figures(study_of(planned(2, 10, alphas=("iid",)), kernels))["ntk-blocks"]
+    assert tiles(blocks, 0) == ["0.500\n± 0.001", "0.900\n± 0.001"] and len(blocks.figure.axes) == 2
+    assert "not how much they differ" in blocks.caption and "at random" not in blocks.caption
+
+
+def test_an_excess_below_zero_has_its_sign_and_one_seed_no_interval(study_of: Callable[..., Study]) -> None:
+    study = study_of(
+        planned(2, 10, seeds=(0,)), lambda cell: kernels(cell) | {"ntk_mmd2": -0.012, "ntk_mmd2_gaussian": -0.0020001}
+    )
+    drawn = figures(study)["ntk-mmd2"]
+    assert set(tiles(drawn, 0)) == {f"{MINUS}0.0100"} and set(tiles(drawn, 2)) == {"+0.0000"}
+    assert list(ntk_sentences(study.cells)) == [], "one seed says nothing"
+
+
+def test_a_tile_without_a_result_says_so(study_of: Callable[..., Study]) -> None:
+    study = study_of(
+        planned(2, 10), kernels, lambda cell: "failed" if (cell.alpha, cell.train.clients) == ("iid", 10) else "ok"
+    )
+    drawn = figures(study)["ntk-mmd2"]
+    assert tiles(drawn, 0)[1] == UNKNOWN and UNKNOWN not in tiles(drawn, 0)[0]
+    assert any("4 of 16 cells not shown: 4 failed." in text.get_text() for text in drawn.figure.texts)
+
+
+def test_one_number_of_clients_has_no_heat_map(study_of: Callable[..., Study]) -> None:
+    study = study_of(planned(10), kernels)
+    assert figures(study) == {} and list(ntk_sentences(study.cells)) == []
+    assert figures(study_of(planned(2, 10), lambda cell: dict.fromkeys(METRICS))) == {}
+
+
+def test_settings_apart_from_clients_have_heat_maps_of_their_own(study_of: Callable[..., Study]) -> None:
+    own = planned(2, 10, settings=({"inputs": "gaussian"}, {"inputs": "real"}), alphas=("iid",))
+    study = study_of(own, lambda cell: kernels(cell) | ({"ntk_mmd2": 0.1} if cell.params["inputs"] == "real" else {}))
+    drawn = figures(study)
+    assert set(drawn) == {f"ntk-{name}-{number}" for name in ("mmd2", "spectrum", "blocks") for number in (1, 2)}
+    assert "(real inputs)" in drawn["ntk-mmd2-2"].title and set(tiles(drawn["ntk-mmd2-2"], 0)) == {"+0.102\n± 0.000"}
+    assert "(Gaussian inputs)" in drawn["ntk-mmd2-1"].title
+
+
+def test_the_excess_is_spoken_of_at_least_and_most_skew(study_of: Callable[..., Study]) -> None:
+    study = study_of(planned(2, 10, alphas=("iid", 1.0, 0.1)), kernels)
+    (sentence,) = ntk_sentences(study.cells)
+    assert sentence in findings(study)[0].sentences
+    assert sentence == (
+        "NTK feature distance (MMD²) of clients' real examples above that of the same examples dealt at random, "
+        "sparsity 0.8: iid, 2 clients: +0.0001 ± 0.0013 (interval includes 0), Gaussian probes +0.0000 ± 0.0000; "
+        "iid, 10 clients: +0.0001 ± 0.0013 (interval includes 0), Gaussian probes +0.0000 ± 0.0000; "
+        f"{ALPHA} = 0.1, 2 clients: +0.0021 ± 0.0013, Gaussian probes +0.0000 ± 0.0000; "
+        f"{ALPHA} = 0.1, 10 clients: +0.0101 ± 0.0013, Gaussian probes +0.0000 ± 0.0000."
+    )
+
+
+# Masks
+
+UPLOADS: tuple[dict[str, Any], ...] = ({"upload": "scores"}, {"upload": "masks"})
+
+
+def test_masks_are_drawn_beside_their_nulls(study_of: Callable[..., Study]) -> None:
+    drawn = figures(study_of(planned(10, settings=UPLOADS, sparsities=(0.8,)), masks))
+    assert set(drawn) == {"mask-comparison"}
+    density, overlap, target = drawn["mask-comparison"].figure.axes
+    assert [panel.get_xlabel() for panel in (density, overlap)] == ["Layer-density distance ↓", "Mask overlap (IoU) ↑"]
+    rows = [" ".join(label.get_text().split()) for label in density.get_yticklabels()]
+    assert rows == [f"uploads {what}, {alpha}" for what in ("masks", "scores") for alpha in ("iid", f"{ALPHA} = 0.1")]
+    expected = {
+        density: [[0.305, 0.305, 0.115, 0.115], [0.11] * 4], overlap: [[0.3] * 4, [0.4] * 4, [0.2] * 4],
+        target: [[0.5] * 4, [0.11] * 4],
+    }  # fmt: skip
+    for panel, values in expected.items():
+        shown = [np.asarray(line.lines[0].get_xdata(), dtype=float) for line in errorbars(panel)]
+        np.testing.assert_allclose(shown, values)
+    segment = errorbars(density)[1].lines[2][0].get_segments()[0]
+    assert segment[1, 0] - segment[0, 0] == pytest.approx(2 * T_OF_TWO * 0.01)
+
+
+def test_one_seed_has_no_interval(study_of: Callable[..., Study]) -> None:
+    study = study_of(planned(10, settings=UPLOADS, sparsities=(0.8,), seeds=(0,)), masks)
+    line, _ = errorbars(figures(study)["mask-comparison"].figure.axes[0])
+    assert all(not segment.size or math.isnan(segment[0, 0]) for segment in line.lines[2][0].get_segments())
+    assert list(ntk_sentences(study.cells)) == []
+
+
+def test_masks_beyond_their_null_are_counted(study_of: Callable[..., Study]) -> None:
+    study = study_of(planned(10, settings=UPLOADS, sparsities=(0.8,), alphas=("iid",)), masks)
+    own, target = ntk_sentences(study.cells)
+    # Uploaded masks: 0.2 and 0.19 above the null; scores: 0 and 0.01.
+    assert own.startswith("In 1 of 2 settings the federated mask's layer densities are farther from the centralised")
+    assert own.endswith(": uploads masks (+0.195 ± 0.064).")
+    assert target.startswith("In 2 of 2 settings") and "of real inputs" in target
+
+
+@pytest.mark.parametrize("width", [FULL_WIDTH, COLUMN_WIDTH])
+def test_long_settings_leave_room_for_the_panels(study_of: Callable[..., Study], width: float) -> None:
+    settings = tuple(
+        {"upload": upload, "inputs": inputs, "where": "devices_forward", "noise": noise}
+        for upload in ("masks", "scores")
+        for inputs in ("gaussian", "real")
+        for noise in (0.01, 0.02)
+    )
+    study = study_of(planned(10, settings=settings, sparsities=(0.5, 0.8), alphas=(0.1,), seeds=(0,)), masks)
+    figure = figures(study, width)["mask-comparison"].figure
+    with themed():
+        figure.draw_without_rendering()
+    boxes = [box for panel in figure.axes if (box := panel.get_tightbbox())]
+    boxes += [legend.get_window_extent() for legend in figure.legends]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(box.x0 > -1 and box.x1 < figure.bbox.x1 + 1 for box in boxes)
+    assert all(panel.get_window_extent().width > 0.15 * figure.bbox.width for panel in figure.axes)
+    for panel in figure.axes:
+        names = [label.get_window_extent() for label in panel.get_yticklabels() if label.get_visible()]
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(names))
