@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from bench.api import Client, ClientContext, Context, Mask, Message, Method, ServerContext, Update, erk_mask, shares
+from bench.api import Client, ClientContext, DynamicPruningMethod, Mask, Method, ServerContext, Update, shares
 from bench.primitives.flat import model_tensors
-from bench.primitives.local_sgd import LocalSGDConfig, local_sgd
+from bench.primitives.local_sgd import local_sgd
 from bench.primitives.prune_grow import (
-    AdjustmentConfig,
-    announce,
-    announced,
     exchange,
     lowest_active,
     pack_mask,
@@ -26,12 +21,7 @@ from bench.primitives.prune_grow import (
 )
 
 
-@dataclass(frozen=True)
-class FedDSTConfig(LocalSGDConfig, AdjustmentConfig):
-    """Local SGD and adjustments."""
-
-
-class FedDST(Method):
+class FedDST(DynamicPruningMethod):
     """Federated dynamic sparse training (arXiv 2112.09824): masks adjusted on the devices.
 
     FedAvg under a random ERK mask. In an adjustment round a client trains half of its steps, exchanges the a_l smallest
@@ -46,31 +36,16 @@ class FedDST(Method):
     momentum starts anew after an adjustment.
     """
 
-    Config = FedDSTConfig
-    uses: ClassVar = frozenset({"sparsity"})
-    grows: ClassVar = True
-
-    def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
-        return erk_mask(model, ctx.cell.sparsity, ctx.rng("method"))
-
-    def round_kind(self, ctx: Context) -> str:
-        return "adjust" if isinstance(ctx, ClientContext) and self._quotas(ctx, ctx.received) else "train"
-
-    def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
-        return Message({} if ctx.mask is None else announce(self.config, ctx.round, ctx.progress, ctx.state))
-
-    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
-        config, mask, quotas = self.config, ctx.mask, self._quotas(ctx, ctx.received)
-        if mask is None or not quotas:
-            return super().client_update(model, client, ctx)
-        lr = config.lr_at(ctx.round, ctx.progress)
-        epoch = -(-client.num_examples // ctx.cell.train.batch_size)
-        steps = config.local_steps or (config.local_epochs or 1) * epoch
+    def client_adjustment(
+        self, model: nn.Module, client: Client, ctx: ClientContext, mask: Mask, quotas: Mapping[str, int]
+    ) -> Update:
+        config, lr = self.config, self.config.lr_at(ctx.round, ctx.progress)
+        steps = config.steps(client.num_examples, ctx.cell.train.batch_size)
         batches = client.batches(steps=steps)
         local_sgd(model, islice(batches, steps // 2), config, lr, mask)
 
         weights = model_tensors(model)
-        gradients = weight_gradients(model, client.batches(steps=config.gradient_batches), quotas)
+        gradients = weight_gradients(model, client.batches(steps=config.gradient_batches), quotas, config)
         own = prune_and_grow(mask, weights, gradients, quotas)
         del gradients
         own.apply_(weights)
@@ -82,11 +57,10 @@ class FedDST(Method):
         return Update(client.num_examples, weights, tensors={"mask": bits, "grown": grown})
 
     @torch.no_grad()
-    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
-        super().aggregate(model, updates, ctx)
-        mask = ctx.mask
-        if mask is None or not self._quotas(ctx, ctx.state):
-            return None
+    def server_adjustment(
+        self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext, mask: Mask, quotas: Mapping[str, int]
+    ) -> Mask:
+        Method.aggregate(self, model, updates, ctx)
         before = pack_mask(mask)
         total, votes = torch.zeros(mask.size, device=ctx.device), torch.zeros(mask.size, device=ctx.device)
         for update, share in zip(updates, shares(updates), strict=True):
@@ -102,10 +76,3 @@ class FedDST(Method):
         union = unpack_mask(votes > 0, {name: layer.shape for name, layer in mask.items()})
         surplus = {name: union.layer_kept[name] - mask.layer_kept[name] for name in mask}
         return exchange(union, {name: lowest_active(weights[name], union[name], n) for name, n in surplus.items()}, {})
-
-    def _quotas(self, ctx: Context, announcement: Mapping[str, Any]) -> dict[str, int]:
-        """Return how many weights every layer exchanges in this round; nothing where it only trains."""
-        adjustment = announced(announcement)
-        if adjustment is None or ctx.mask is None:
-            return {}
-        return adjustment.quotas(self.config.adjust_rate, ctx.mask, ctx.mask)

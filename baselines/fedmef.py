@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.api import Client, ClientContext, Context, Mask, Message, Method, ServerContext, Update, erk_mask, shares
+from bench.api import (
+    Client,
+    ClientContext,
+    DynamicPruningConfig,
+    DynamicPruningMethod,
+    Mask,
+    Method,
+    ServerContext,
+    Update,
+    shares,
+)
 from bench.primitives.activation_pruning import pruned_activations
 from bench.primitives.extrusion import ExtrusionConfig, extrude
 from bench.primitives.flat import model_tensors
-from bench.primitives.local_sgd import LocalSGDConfig
 from bench.primitives.prune_grow import (
-    AdjustmentConfig,
-    announce,
-    announced,
     exchange,
     highest_pruned,
     lowest_active,
     pack_gradients,
-    prune_and_grow,
     sum_gradients,
     weight_gradients,
 )
@@ -30,8 +35,8 @@ from bench.primitives.sparse_normalisation import normalise_convolutions
 
 
 @dataclass(frozen=True)
-class FedMefConfig(LocalSGDConfig, AdjustmentConfig, ExtrusionConfig):
-    """Local SGD, adjustments, extrusion, and:
+class FedMefConfig(DynamicPruningConfig, ExtrusionConfig):
+    """`DynamicPruningConfig`, `ExtrusionConfig`, and:
 
     sap_rate: the share of a layer's input that is dropped for the weight's gradient; 0 keeps all. nsconv: whether
     convolutions are normalised.
@@ -48,7 +53,7 @@ class FedMefConfig(LocalSGDConfig, AdjustmentConfig, ExtrusionConfig):
             raise ValueError('memory = "checkpoint" keeps no activations to prune; give sap_rate = 0 with it')
 
 
-class FedMef(Method):
+class FedMef(DynamicPruningMethod):
     """FedMef (Huang et al. 2024, CVPR): memory-efficient federated dynamic pruning by backpropagation.
 
     FedAvg under a mask that starts random, with ERK layer densities. Every `adjust_every`, all layers are adjusted: a
@@ -65,57 +70,42 @@ class FedMef(Method):
     FedTiny does. Norm layers stay where the model has them, and then hold most of the memory: the paper has none.
     """
 
-    Config = FedMefConfig
-    uses: ClassVar = frozenset({"sparsity"})
-    grows: ClassVar = True
+    Config: ClassVar[type] = FedMefConfig
 
     def prepare(self, model: nn.Module) -> nn.Module:
         return normalise_convolutions(model) if self.config.nsconv else model
 
-    def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
-        return erk_mask(model, ctx.cell.sparsity, ctx.rng("method"))
-
-    def round_kind(self, ctx: Context) -> str:
-        return "adjust" if isinstance(ctx, ClientContext) and announced(ctx.received) else "train"
-
-    def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
-        return Message({} if ctx.mask is None else announce(self.config, ctx.round, ctx.progress, ctx.state))
-
     def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
-        config, mask, quotas = self.config, ctx.mask, self._quotas(ctx.mask, ctx.received)
-        with pruned_activations(config.sap_rate):
-            if mask is None or not quotas:
-                return super().client_update(model, client, ctx)
-            if config.extrusion == "off":
-                update = super().client_update(model, client, ctx)
-            else:
-                epoch = -(-client.num_examples // ctx.cell.train.batch_size)
-                steps = config.local_steps or (config.local_epochs or 1) * epoch
-                lr, marked = config.lr_at(ctx.round, ctx.progress), _marked(model, mask, quotas)
-                extrude(model, client.batches(steps=steps), steps, config, config, lr, marked, mask)
-                update = Update(weights=model_tensors(model), num_examples=client.num_examples)
-            gradients = weight_gradients(model, client.batches(steps=config.gradient_batches), quotas)
-        return replace(update, tensors=pack_gradients(gradients, mask, quotas))
+        with pruned_activations(self.config.sap_rate):
+            return super().client_update(model, client, ctx)
 
-    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
-        mask, quotas = ctx.mask, self._quotas(ctx.mask, ctx.state)
-        if mask is None or not quotas:
-            return super().aggregate(model, updates, ctx)
-        marked = _marked(model, mask, quotas)
-        super().aggregate(model, updates, ctx)
-        gradients = sum_gradients([update.tensors for update in updates], shares(updates), mask, quotas)
+    def client_adjustment(
+        self, model: nn.Module, client: Client, ctx: ClientContext, mask: Mask, quotas: Mapping[str, int]
+    ) -> Update:
+        config = self.config
+        if config.extrusion == "off":
+            return super().client_adjustment(model, client, ctx, mask, quotas)
+        steps = config.steps(client.num_examples, ctx.cell.train.batch_size)
+        lr, marked = config.lr_at(ctx.round, ctx.progress), _marked(model, mask, quotas)
+        extrude(model, client.batches(steps=steps), steps, config, config, lr, marked, mask)
+        gradients = weight_gradients(model, client.batches(steps=config.gradient_batches), quotas, config)
+        return Update(client.num_examples, model_tensors(model), tensors=pack_gradients(gradients, mask, quotas))
+
+    def server_adjustment(
+        self,
+        model: nn.Module,
+        updates: Sequence[Update],
+        ctx: ServerContext,
+        mask: Mask,
+        quotas: Mapping[str, int],
+    ) -> Mask:
         if self.config.extrusion != "on":
-            return prune_and_grow(mask, dict(model.named_parameters()), gradients, quotas)
-        return exchange(
-            mask, marked, {name: highest_pruned(gradients[name], mask[name], count) for name, count in quotas.items()}
-        )
-
-    def _quotas(self, mask: Mask | None, announcement: Mapping[str, Any]) -> dict[str, int]:
-        """Return how many weights every layer exchanges in this round; nothing where it only trains."""
-        adjustment = announced(announcement)
-        if mask is None or adjustment is None:
-            return {}
-        return adjustment.quotas(self.config.adjust_rate, mask, mask)
+            return super().server_adjustment(model, updates, ctx, mask, quotas)
+        marked = _marked(model, mask, quotas)
+        Method.aggregate(self, model, updates, ctx)
+        gradients = sum_gradients([update.tensors for update in updates], shares(updates), mask, quotas)
+        grown = {name: highest_pruned(gradients[name], mask[name], count) for name, count in quotas.items()}
+        return exchange(mask, marked, grown)
 
 
 def _marked(model: nn.Module, mask: Mask, quotas: Mapping[str, int]) -> dict[str, Tensor]:

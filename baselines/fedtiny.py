@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -16,9 +16,10 @@ from bench.api import (
     Client,
     ClientContext,
     Context,
+    DynamicPruningConfig,
+    DynamicPruningMethod,
     Mask,
     Message,
-    Method,
     ServerContext,
     Update,
     erk_densities,
@@ -28,18 +29,7 @@ from bench.api import (
     uniform_densities,
 )
 from bench.primitives.accounting import account
-from bench.primitives.local_sgd import LocalSGDConfig
-from bench.primitives.prune_grow import (
-    AdjustmentConfig,
-    announce,
-    announced,
-    pack_gradients,
-    pack_mask,
-    prune_and_grow,
-    sum_gradients,
-    unpack_mask,
-    weight_gradients,
-)
+from bench.primitives.prune_grow import pack_mask, unpack_mask
 
 STATISTICS, LOSSES = 0, 1
 """The setup rounds."""
@@ -49,8 +39,8 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True)
-class FedTinyConfig(LocalSGDConfig, AdjustmentConfig):
-    """Local SGD, adjustments, and:
+class FedTinyConfig(DynamicPruningConfig):
+    """`DynamicPruningConfig`, and:
 
     candidates: the masks to choose from. density_spread: a candidate's layer density d differs from its pattern's by at
     most 2 density_spread min(d, 1 - d). blocks: the groups of layers that take turns in being adjusted.
@@ -61,7 +51,7 @@ class FedTinyConfig(LocalSGDConfig, AdjustmentConfig):
     blocks: PositiveInt = 5
 
 
-class FedTiny(Method):
+class FedTiny(DynamicPruningMethod):
     """FedTiny (Huang et al. 2023, ICDCS): adaptive batch-norm selection, then progressive pruning.
 
     Setup, two rounds. Every candidate is a mask on the same dense initial weights. Clients run each one forward on
@@ -80,9 +70,10 @@ class FedTiny(Method):
     also updates running statistics. Setup FLOPs are counted as dense.
     """
 
-    Config = FedTinyConfig
-    uses: ClassVar = frozenset({"sparsity"})
-    grows: ClassVar = True
+    Config: ClassVar[type] = FedTinyConfig
+
+    def adjusted_layers(self, mask: Mask, number: int) -> list[str]:
+        return block(list(mask), self.config.blocks, number)
 
     def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
         if ctx.cell.sparsity > 0:
@@ -95,12 +86,12 @@ class FedTiny(Method):
     def round_kind(self, ctx: Context) -> str:
         if ctx.phase == "setup":
             return "statistics" if ctx.round == STATISTICS else "losses"
-        quotas = self._quotas(ctx, ctx.received) if isinstance(ctx, ClientContext) else {}
-        return f"adjust {next(iter(quotas))}" if quotas else "train"
+        quotas = self.quotas(ctx)
+        return f"adjust {next(iter(quotas))}" if quotas else ctx.phase
 
     def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
         if ctx.phase == "train":
-            return Message({} if ctx.mask is None else announce(self.config, ctx.round, ctx.progress, ctx.state))
+            return super().broadcast(model, ctx)
         normalised = bool(_batch_norms(model))
         if ctx.round == STATISTICS and not normalised:
             return Message(model=False)
@@ -109,29 +100,17 @@ class FedTiny(Method):
         return Message(pool, model=not known_to_all)
 
     def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
-        if ctx.phase == "setup":
-            return _measure_candidates(model, client, ctx) if ctx.round == STATISTICS else _losses(model, client, ctx)
-        update = super().client_update(model, client, ctx)
-        quotas = self._quotas(ctx, ctx.received)
-        if ctx.mask is None or not quotas:
-            return update
-        gradients = weight_gradients(model, client.batches(steps=self.config.gradient_batches), quotas)
-        return replace(update, tensors=pack_gradients(gradients, ctx.mask, quotas))
+        if ctx.phase == "train":
+            return super().client_update(model, client, ctx)
+        return _measure_candidates(model, client, ctx) if ctx.round == STATISTICS else _losses(model, client, ctx)
 
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
-        if ctx.phase == "setup":
-            if ctx.round == LOSSES:
-                return self._select(model, updates, ctx)
-            self._pool(updates, ctx)
-            return None
-        super().aggregate(model, updates, ctx)
-        quotas = self._quotas(ctx, ctx.state)
-        if ctx.mask is None or not quotas:
-            return None
-        gradients = sum_gradients([update.tensors for update in updates], shares(updates), ctx.mask, quotas)
-        return prune_and_grow(ctx.mask, dict(model.named_parameters()), gradients, quotas)
-
-    # -- adaptive batch-norm selection --------------------------------------------------------------------------------
+        if ctx.phase == "train":
+            return super().aggregate(model, updates, ctx)
+        if ctx.round == LOSSES:
+            return self._select(model, updates, ctx)
+        self._pool(updates, ctx)
+        return None
 
     def _candidates(self, model: nn.Module, ctx: ServerContext) -> Tensor:
         """Return the candidate masks, boolean [candidates, n_p]; the first is the mask of `fedavg_erk`."""
@@ -177,16 +156,6 @@ class FedTiny(Method):
         for name in POOL:
             ctx.state.pop(name, None)
         return mask
-
-    # -- progressive pruning ------------------------------------------------------------------------------------------
-
-    def _quotas(self, ctx: Context, announcement: Mapping[str, Any]) -> dict[str, int]:
-        """Return how many weights every layer of this round's block exchanges; nothing where the round only trains."""
-        adjustment = announced(announcement)
-        if adjustment is None or ctx.mask is None:
-            return {}
-        layers = block(list(ctx.mask), self.config.blocks, adjustment.number)
-        return adjustment.quotas(self.config.adjust_rate, ctx.mask, layers)
 
 
 def block(layers: Sequence[str], blocks: int, number: int) -> list[str]:

@@ -22,6 +22,7 @@ from bench.masks import erk_densities, prunable_shapes, uniform_densities
 from bench.meters import DeviceCost, forward_macs
 from bench.models import initialise
 from bench.primitives.flat import flat_parameters, model_tensors
+from bench.primitives.local_sgd import LocalSGDConfig
 from bench.primitives.prune_grow import announced, unpack_mask, weight_gradients
 from tests.conftest import TINY
 
@@ -309,7 +310,7 @@ def test_gradients_are_those_of_a_fresh_batch_at_the_trained_weights() -> None:
     announcement = {"adjustment": torch.zeros(2, dtype=torch.float64)}
     ctx = ClientContext(**contexts(1, phase="train", mask=mask), received=announcement)
     sent = FedTiny(FedTiny.Config(adjust_rate=0.5, lr=1.0)).client_update(model, whole, ctx).tensors
-    gradient = weight_gradients(model, whole.batches(epochs=1), ["2.weight"])["2.weight"]
+    gradient = weight_gradients(model, whole.batches(epochs=1), ["2.weight"], LocalSGDConfig())["2.weight"]
     assert sent["gradient_indices"].tolist() == [1]
     torch.testing.assert_close(sent["gradient_values"], gradient[1])
 

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from bench.contract import validated
 from bench.errors import ConfigError
 from bench.masks import Mask, prunable_shapes, random_mask, uniform_densities
+from bench.primitives.local_sgd import LocalSGDConfig
 from bench.primitives.prune_grow import (
     Adjustment,
     AdjustmentConfig,
@@ -211,12 +212,22 @@ def some_data(count: int) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 1, 4, 4, generator=generator), torch.arange(count) % 4
 
 
-def test_weight_gradients_are_those_of_the_mean_over_all_examples_the_smaller_last_batch_included() -> None:
+@pytest.mark.parametrize(
+    ("keys", "passes"),
+    [({}, [3, 3, 1]), ({"memory": "accumulate", "micro_batch": 2}, [2, 1, 2, 1, 1]), ({"memory": "checkpoint"}, None)],
+)
+def test_weight_gradients_are_those_of_the_mean_over_all_examples_the_smaller_last_batch_included(
+    keys: dict[str, Any], passes: list[int] | None
+) -> None:
     model, (x, y) = small_net(), some_data(7)
     names = ["3.weight", "0.weight"]
     parameters = dict(model.named_parameters())
     wanted = torch.autograd.grad(cross_entropy(model(x), y), [parameters[name] for name in names])
-    found = weight_gradients(model, [(x[:3], y[:3]), (x[3:6], y[3:6]), (x[6:], y[6:])], names)
+    sizes: list[int] = []
+    model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    config = LocalSGDConfig(**keys)
+    found = weight_gradients(model, [(x[:3], y[:3]), (x[3:6], y[3:6]), (x[6:], y[6:])], names, config)
+    assert passes is None or sizes == passes
     assert list(found) == names
     for name, gradient in zip(names, wanted, strict=True):
         torch.testing.assert_close(found[name], gradient)
@@ -227,13 +238,13 @@ def test_a_pruned_weight_has_a_gradient_too() -> None:
     model, (x, y) = small_net(), some_data(7)
     mask = random_mask(prunable_shapes(model), uniform_densities(prunable_shapes(model), 0.5), torch.Generator())
     mask.apply_(dict(model.named_parameters()))
-    gradient = weight_gradients(model, [(x, y)], ["3.weight"])["3.weight"]
+    gradient = weight_gradients(model, [(x, y)], ["3.weight"], LocalSGDConfig())["3.weight"]
     assert gradient[~mask["3.weight"]].count_nonzero() == (~mask["3.weight"]).sum()
 
 
 def test_a_name_that_is_no_parameter_is_an_error_and_no_silent_standstill() -> None:
     with pytest.raises(KeyError, match=r"model\.3\.weight"):
-        weight_gradients(small_net(), [some_data(2)], ["model.3.weight"])
+        weight_gradients(small_net(), [some_data(2)], ["model.3.weight"], LocalSGDConfig())
 
 
 def test_packed_gradients_are_the_largest_over_pruned_weights_layer_after_layer() -> None:
@@ -261,7 +272,7 @@ def test_with_a_quota_for_every_pruned_weight_the_sum_is_the_dense_one() -> None
     model = small_net()
     mask = random_mask(prunable_shapes(model), uniform_densities(prunable_shapes(model), 0.4), torch.Generator())
     quotas = {name: mask[name].numel() - mask.layer_kept[name] for name in mask}
-    devices = [weight_gradients(model, [some_data(n)], list(mask)) for n in (3, 5)]
+    devices = [weight_gradients(model, [some_data(n)], list(mask), LocalSGDConfig()) for n in (3, 5)]
     dense = {name: 0.25 * devices[0][name] + 0.75 * devices[1][name] for name in mask}
     sums = sum_gradients([pack_gradients(d, mask, quotas) for d in devices], [0.25, 0.75], mask, quotas)
     for name in mask:

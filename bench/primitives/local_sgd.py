@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -46,6 +46,10 @@ class LocalSGDConfig:
         if (self.memory == "accumulate") != (self.micro_batch is not None):
             raise ValueError('give micro_batch with memory = "accumulate", and only with it')
 
+    def steps(self, num_examples: int, batch_size: int) -> int:
+        """Return the number of local steps on a device that holds `num_examples`."""
+        return self.local_steps or (self.local_epochs or 1) * -(-num_examples // batch_size)
+
     def lr_at(self, round: int, progress: float) -> float:
         """Return the learning rate of a round, `progress` being the fraction of the budget already spent."""
         if self.lr_schedule == "cosine":
@@ -64,7 +68,7 @@ def local_sgd(
 
     A scalar tensor as `lr` is read anew at every step.
     """
-    forward = checkpointed(model) if config.memory == "checkpoint" else model
+    forward = forward_pass(model, config)
     parameters: list[Tensor] = list(model.parameters())
     masks: dict[Tensor, Tensor] = {}
     if mask is not None:
@@ -72,14 +76,26 @@ def local_sgd(
     if config.memory == "optimizer_in_backward":
         with _updates_in_backward(parameters, masks, config, lr):
             for x, y in batches:
-                cross_entropy(forward(x), y).backward()
+                for loss in losses(forward, x, y, config.micro_batch):
+                    loss.backward()
         return
     optimizer = _optimizer(parameters, config, lr)
     for x, y in batches:
-        size = config.micro_batch or len(y)
-        for part_x, part_y in zip(x.split(size), y.split(size), strict=True):
-            (cross_entropy(forward(part_x), part_y) * (len(part_y) / len(y))).backward()
+        for loss in losses(forward, x, y, config.micro_batch):
+            loss.backward()
         _update(optimizer, parameters, masks)
+
+
+def forward_pass(model: nn.Module, config: LocalSGDConfig) -> Callable[[Tensor], Tensor]:
+    """Return the model's forward pass, which keeps the activations that the configured `memory` lets it keep."""
+    return checkpointed(model) if config.memory == "checkpoint" else model
+
+
+def losses(forward: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, micro_batch: int | None) -> Iterator[Tensor]:
+    """Yield the losses, one a micro-batch, whose sum is the mean loss of a mini-batch; free each before the next."""
+    size = micro_batch or len(y)
+    for part_x, part_y in zip(x.split(size), y.split(size), strict=True):
+        yield cross_entropy(forward(part_x), part_y) * (len(part_y) / len(y))
 
 
 def _optimizer(parameters: list[Tensor], config: LocalSGDConfig, lr: float | Tensor) -> torch.optim.SGD:

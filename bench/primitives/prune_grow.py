@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from bench.cell import Fraction
 from bench.masks import Mask
 from bench.primitives.accounting import dense_gradients
+from bench.primitives.local_sgd import LocalSGDConfig, forward_pass, losses
 
 _ROUNDING = 1e-9
 _ANNOUNCED = "adjustment"
@@ -143,19 +143,22 @@ def prune_and_grow(
 
 
 def weight_gradients(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], layers: Collection[str]
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], layers: Collection[str], config: LocalSGDConfig
 ) -> dict[str, Tensor]:
     """Return the dense gradients of the mean loss over `batches` with respect to the named weights, and only these.
+
+    They are taken with the memory options of local training.
 
     Raises KeyError for a name that is no parameter of `model`.
     """
     parameters = dict(model.named_parameters())
     weights = {name: parameters[name] for name in layers}
+    forward = forward_pass(model, config)
     examples = 0
     for x, y in batches:
-        loss = cross_entropy(model(x), y, reduction="sum")
-        with dense_gradients():
-            loss.backward(inputs=list(weights.values()))
+        for loss in losses(forward, x, y, config.micro_batch):
+            with dense_gradients():
+                (loss * len(y)).backward(inputs=list(weights.values()))
         examples += len(y)
     gradients = {}
     for name, weight in weights.items():

@@ -1,0 +1,100 @@
+"""Dynamic pruning as a base class: federated training under a mask of constant density that some rounds adjust.
+
+`DynamicPruningMethod` is to methods that prune and grow what `Method` is to those that train: a subclass states which
+layers an adjustment works on, or what device and server do in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import nn
+
+from bench.contract import Client, ClientContext, Context, Message, Method, ServerContext, Update, shares
+from bench.masks import Mask, erk_mask
+from bench.primitives.local_sgd import LocalSGDConfig
+from bench.primitives.prune_grow import (
+    AdjustmentConfig,
+    announce,
+    announced,
+    pack_gradients,
+    prune_and_grow,
+    sum_gradients,
+    weight_gradients,
+)
+
+
+@dataclass(frozen=True)
+class DynamicPruningConfig(LocalSGDConfig, AdjustmentConfig):
+    """Local SGD and adjustments."""
+
+
+class DynamicPruningMethod(Method):
+    """FedAvg under a mask that starts random, with ERK layer densities, and changes in adjustment rounds.
+
+    Every `adjust_every` the server announces an adjustment, in which each of the `adjusted_layers` exchanges the a_l
+    weights of its `quotas`. By default clients send their a_l largest gradients over pruned weights, taken after local
+    training; the server prunes the a_l smallest of the averaged weights that were active, and grows the a_l largest of
+    the summed gradients.
+    """
+
+    Config: ClassVar[type] = DynamicPruningConfig
+    uses: ClassVar = frozenset({"sparsity"})
+    grows: ClassVar = True
+
+    def adjusted_layers(self, mask: Mask, number: int) -> Iterable[str]:
+        """Return the layers that adjustment `number` (0, 1, ...) works on; all, unless a subclass chooses."""
+        return mask
+
+    def client_adjustment(
+        self, model: nn.Module, client: Client, ctx: ClientContext, mask: Mask, quotas: Mapping[str, int]
+    ) -> Update:
+        """Do a device's work of an adjustment round."""
+        update = super().client_update(model, client, ctx)
+        gradients = weight_gradients(model, client.batches(steps=self.config.gradient_batches), quotas, self.config)
+        return replace(update, tensors=pack_gradients(gradients, mask, quotas))
+
+    def server_adjustment(
+        self,
+        model: nn.Module,
+        updates: Sequence[Update],
+        ctx: ServerContext,
+        mask: Mask,
+        quotas: Mapping[str, int],
+    ) -> Mask:
+        """Change the server's model in an adjustment round and return the new mask."""
+        super().aggregate(model, updates, ctx)
+        gradients = sum_gradients([update.tensors for update in updates], shares(updates), mask, quotas)
+        return prune_and_grow(mask, dict(model.named_parameters()), gradients, quotas)
+
+    def quotas(self, ctx: Context) -> dict[str, int]:
+        """Return how many weights every layer exchanges in this round; nothing where it only trains."""
+        known = ctx.received if isinstance(ctx, ClientContext) else ctx.state if isinstance(ctx, ServerContext) else {}
+        adjustment = announced(known)
+        if adjustment is None or ctx.mask is None:
+            return {}
+        layers = self.adjusted_layers(ctx.mask, adjustment.number)
+        return adjustment.quotas(self.config.adjust_rate, ctx.mask, layers)
+
+    def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
+        return erk_mask(model, ctx.cell.sparsity, ctx.rng("method"))
+
+    def round_kind(self, ctx: Context) -> str:
+        return "adjust" if self.quotas(ctx) else super().round_kind(ctx)
+
+    def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
+        return Message({} if ctx.mask is None else announce(self.config, ctx.round, ctx.progress, ctx.state))
+
+    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+        quotas = self.quotas(ctx)
+        if ctx.mask is None or not quotas:
+            return super().client_update(model, client, ctx)
+        return self.client_adjustment(model, client, ctx, ctx.mask, quotas)
+
+    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+        quotas = self.quotas(ctx)
+        if ctx.mask is None or not quotas:
+            return super().aggregate(model, updates, ctx)
+        return self.server_adjustment(model, updates, ctx, ctx.mask, quotas)
