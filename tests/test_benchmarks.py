@@ -2,6 +2,8 @@
 
 import copy
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -12,6 +14,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from baselines.fedavg import FedAvg
+from baselines.feddst import FedDST
+from baselines.fedmef import FedMef
+from baselines.fedtiny import FedTiny
+from bench.api import Method
 from bench.cell import Estimator, Protocol
 from bench.data import Dataset, Examples, spec
 from bench.federated import Federation
@@ -20,6 +26,7 @@ from bench.models import build, initialise
 from bench.primitives.flat import flat_parameters
 from bench.primitives.gradients import Batch
 from bench.primitives.zeroth_order import Step, ZerothOrderConfig
+from bench.provenance import ROOT
 from tests.conftest import make_cell
 
 pytestmark = pytest.mark.benchmark
@@ -38,16 +45,21 @@ def random_images(count: int) -> Examples:
     )
 
 
-def paired_ratio(ours: Callable[[], object], reference: Callable[[], object], pairs: int) -> float:
+def paired_ratio(
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    pairs: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Return the median of time(ours) / time(reference) over adjacent pairs, after one warm-up of each."""
     ours()
     reference()
     ratios = []
     for _ in range(pairs):
-        marks = [time.perf_counter()]
+        marks = [clock()]
         for work in (ours, reference):
             work()
-            marks.append(time.perf_counter())
+            marks.append(clock())
         ratios.append((marks[1] - marks[0]) / (marks[2] - marks[1]))
     return statistics.median(ratios)
 
@@ -81,6 +93,74 @@ def test_a_fedavg_round_costs_no_more_than_the_plain_loop(benchmark: BenchmarkFi
     benchmark.extra_info["ratio_to_plain_loop"] = ratio
     benchmark.pedantic(harness, rounds=3)
     assert ratio <= 1.1
+
+
+ROUND_STEPS, ROUND_BATCH = 3, 64
+"""A client's round: 192 examples in mini-batches of 64."""
+
+
+def resnet14_round(method: type[Method], **given: object) -> Federation:
+    """Return a federation of 10 clients, all in every round, that has set up, trained, and been metered for all kinds.
+
+    ResNet-14 of 16, 32 and 64 channels (175,258 parameters).
+    """
+    dataset = Dataset(spec("cifar10"), random_images(COHORT * ROUND_STEPS * ROUND_BATCH), random_images(100))
+    train = Protocol(clients=COHORT, batch_size=ROUND_BATCH, rounds=1000)
+    sparsity = 0.9 if "sparsity" in method.uses else 0.0
+    cell = make_cell(method, train, given=given, dataset="cifar10", model="resnet14:norm=batch", sparsity=sparsity)
+    federation = Federation(cell, method, dataset, torch.device("cpu"))
+    federation.setup()
+    for _ in range(5):
+        next_round(federation)
+    return federation
+
+
+def next_round(federation: Federation) -> None:
+    federation._round("train", federation.totals["train"].rounds)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "target"),
+    [
+        (FedAvg, {}, 1.15),
+        (FedTiny, {"adjust_every": 1.0}, 1.3),
+        (FedTiny, {"adjust_every": 1, "adjust_until": 1000}, 1.3),
+        (FedDST, {"adjust_every": 1, "adjust_until": 1000}, 1.3),
+        (FedMef, {"adjust_every": 1, "adjust_until": 1000, "nsconv": False}, 2.0),
+    ],
+    ids=["fedavg", "fedtiny-training", "fedtiny-adjusting", "feddst-adjusting", "fedmef-adjusting"],
+)
+def test_a_round_against_its_bare_arithmetic(
+    benchmark: BenchmarkFixture, method: type[Method], given: dict[str, object], target: float
+) -> None:
+    """CPU seconds of a round of 10 clients x 3 steps against 30 forward and backward passes on the same images."""
+    federation = resnet14_round(method, **given)
+    model = build("resnet14:norm=batch", spec("cifar10").input_shape, 10)
+    data = [federation.dataset.train.batch(part) for part in torch.arange(COHORT * ROUND_STEPS * ROUND_BATCH).split(64)]
+
+    def arithmetic() -> None:
+        for x, y in data:
+            cross_entropy(model(x), y).backward()
+
+    ratio = paired_ratio(lambda: next_round(federation), arithmetic, pairs=5, clock=time.process_time)
+    benchmark.pedantic(lambda: next_round(federation), rounds=3)
+    benchmark.extra_info["ratio_to_bare_arithmetic"] = ratio
+    print(f"a round of {method.__name__} {given}: {ratio:.2f} times its bare arithmetic")
+    assert ratio <= target
+
+
+def test_rounds_of_fedtiny_stay_below_1500_megabytes_of_resident_memory() -> None:
+    code = (
+        "import resource\n"
+        "from tests.test_benchmarks import FedTiny, next_round, resnet14_round\n"
+        "federation = resnet14_round(FedTiny, adjust_every=1, adjust_until=1000)\n"
+        "for _ in range(5): next_round(federation)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    kibibytes = int(done.stdout)
+    print(f"peak resident set of FedTiny's rounds: {kibibytes / 1e6 * 1.024:.2f} GB")
+    assert kibibytes * 1024 < 1.5e9
 
 
 PLAIN_PERTURBATIONS = 10
