@@ -119,7 +119,8 @@ class ServerContext(Context):
     """The server's view. `state` is its memory between rounds; `cohort` the ids of this round's clients, in order.
 
     What a method wants to tell of itself, such as a choice it made, it puts into the dict `state["notes"]` as numbers,
-    strings and lists of them: they are stored beside the record and enter no metric.
+    strings and lists of them: they are stored beside the record and enter no metric. `variant`, a phrase, says that the
+    method is not in its published form here, and stands behind its name in tables and figures.
     """
 
     state: dict[str, Any] = field(default_factory=dict)

@@ -55,6 +55,7 @@ def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int
     """Return every measured field of a cell's record."""
     labels = result.train.labels.cpu().numpy()
     return {
+        "method_variant": result.notes.get("variant"),
         **_accuracy(result),
         **_compute(result, input_shape),
         **_memory(result),

@@ -190,7 +190,7 @@ class _Family:
 
 
 def _families(cells: pd.DataFrame, method: str, *, alone: bool) -> Iterator[_Family]:
-    """Yield a method's families, one a saliency if all are known.
+    """Yield a method's families, one a saliency if all are known, or one a variant.
 
     The only method of a run leaves name and look to its saliencies; where it has but one and trains nothing, to its
     settings.
@@ -205,7 +205,16 @@ def _families(cells: pd.DataFrame, method: str, *, alone: bool) -> Iterator[_Fam
     elif alone and not cells["trained"].any():
         yield _Family("", tuple(SALIENCIES.values()), cells)
     else:
-        yield _Family(own.label, (own,), cells)
+        variants = _variants(cells)
+        for variant in dict.fromkeys(variants):
+            yield _Family(f"{own.label} ({variant})" if variant else own.label, (own,), cells[variants == variant])
+
+
+def _variants(cells: pd.DataFrame) -> pd.Series[str]:
+    """Return what stands behind the method's name, by model, so that a cell that failed has it too; or nothing."""
+    if "method_variant" not in cells:
+        return pd.Series("", cells.index)
+    return cells.groupby("model")["method_variant"].transform("first").fillna("").astype(str)
 
 
 def _method_series(

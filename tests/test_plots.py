@@ -84,6 +84,24 @@ def renamed(cell: Cell, **params: Any) -> Cell:
     return replace(changed, id=cell_id(changed, {}))
 
 
+def test_a_variant_stands_behind_the_methods_name_also_for_cells_of_that_model_that_failed(
+    study_of: MakeStudy,
+) -> None:
+    published = cells(("fedtiny", "fedavg"), alphas=("iid",), seeds=(0,), model="resnet20:norm=batch")
+    varied = cells(("fedtiny", "fedavg"), alphas=("iid",), model="lenet5")
+
+    def change(cell: Cell) -> dict[str, Any]:
+        return {"method_variant": "loss selection"} if cell in varied and cell.method == "fedtiny" else {}
+
+    def status(cell: Cell) -> str:
+        return "failed" if cell.seed == 1 else "ok"
+
+    study = study_of([*published, *varied], status, change=change)
+    assert [one.label for one in study.series] == ["FedTiny", "FedTiny (loss selection)", "FedAvg (dense)"]
+    named = study.cells[study.cells["series"] == "FedTiny (loss selection)"]
+    assert set(named["model"]) == {"lenet5"} and set(named["status"]) == {"ok", "failed"}
+
+
 # Statistics
 
 
