@@ -55,7 +55,7 @@ def kernel_fields(
     for suffix, probes in (("", real), ("_gaussian", gaussian)):
         errors = measure(model, probes, shares, mask, _generator(fleet, 1))
         if errors is None:
-            return {"ntk_reason": "The kernel is zero: the mask cuts the inputs off."}
+            return {"ntk_reason": "The kernel is zero or not finite."}
         for name in ("rel_frobenius_error", "mmd2", "spectrum_error"):
             one = getattr(errors, name)
             fields |= {f"ntk_{name}{suffix}": one.value, f"ntk_{name}{suffix}_iid": one.iid}

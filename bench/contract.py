@@ -103,6 +103,7 @@ class Context:
     """What both sides know: the cell, the phase (`setup` or `train`), the round within it, the mask.
 
     progress: the fraction of the training budget spent before this round, in [0, 1). device: where tensors live.
+    input_shape: of one example, [C, H, W].
     """
 
     cell: Cell
@@ -111,6 +112,7 @@ class Context:
     mask: Mask | None
     progress: float
     device: torch.device
+    input_shape: tuple[int, int, int]
     initialise: Callable[[nn.Module, torch.Generator], None] = field(repr=False)
 
 

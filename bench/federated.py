@@ -481,6 +481,7 @@ class Federation:
             "mask": self.mask,
             "progress": self._progress(),
             "device": self.device,
+            "input_shape": self.dataset.spec.input_shape,
             "initialise": initialise,
         }
 

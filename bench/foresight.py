@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from bench.cell import Cell
 from bench.contract import Client, ClientContext, Context, Message, Method, ServerContext, Update
-from bench.data import spec
 from bench.errors import Skip
 from bench.masks import Mask, prunable_shapes, random_mask
 from bench.primitives.accounting import account
@@ -165,7 +164,7 @@ class ForesightPruning(Method):
         return found.to(ctx.device)
 
     def _gaussian_inputs(self, draws: int, ctx: Context, generator: torch.Generator) -> Iterator[Inputs]:
-        shape = (self.config.inputs_per_draw, *spec(ctx.cell.dataset).input_shape)
+        shape = (self.config.inputs_per_draw, *ctx.input_shape)
         for _ in range(draws):
             yield torch.empty(shape).normal_(generator=generator).to(ctx.device), None
 

@@ -81,7 +81,7 @@ def measure(
 def against_iid(error: Callable[[Tensor], float], clients: Tensor, generator: torch.Generator) -> AgainstIid:
     """Return `error(clients)` beside its values where the same probes are dealt to the clients at random.
 
-    The null costs no new kernel. Its pool holds the clients' probes as they are, whatever the shares p_i.
+    The null costs no new kernel. It mixes the clients' probes in the numbers given, not by the shares p_i.
     """
     value = error(clients)
     order = [torch.randperm(len(clients), generator=generator) for _ in range(REASSIGNMENTS)]

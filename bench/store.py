@@ -237,14 +237,15 @@ def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
     """Return the lines of a cell's file `name` as a table, maybe empty.
 
     `ROUNDS` has one row an evaluation (round, data_passes, uplink_bytes, test_accuracy and more), `DIAGNOSTICS` one row
-    a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense).
+    a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense). Null is NaN.
     """
     path = cell_dir(run, cell_id) / name
     lines = path.read_text().splitlines() if path.exists() else []
     try:
-        return pd.DataFrame([json.loads(line) for line in lines])
+        table = pd.DataFrame([json.loads(line) for line in lines])
     except json.JSONDecodeError:
         raise _damaged(path) from None
+    return table.astype({name: float for name in table if table[name].isna().all()})
 
 
 def identity(cell: Cell) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def setting(
         mask=mask,
         progress=0.0,
         device=torch.device("cpu"),
+        input_shape=(3, 32, 32),
         initialise=initialise,
         received={"seed": torch.tensor(7)},
     )

@@ -47,7 +47,7 @@ def study_of(tmp_path: Path) -> Callable[..., Study]:
             with lines_writer(tmp_path, cell.id, DIAGNOSTICS) as write:
                 for moment in (0.0, 0.1, 1.0):
                     ratio = 8.0 * (1 - moment) + 0.5
-                    error = cell.params["sigma"] * 100 * (1 + moment)
+                    error = None if cell.estimator == "exact" else cell.params["sigma"] * 100 * (1 + moment)
                     write({"moment": moment, "round": 1, "variance_ratio": ratio, "fd_scalar_error": error})
         return load_study(tmp_path)
 
@@ -91,6 +91,12 @@ def test_every_figure_draws_the_recorded_values(study_of: Callable[..., Study]) 
     np.testing.assert_allclose(np.asarray(ratio.get_ydata(), dtype=float), [8.5, 7.7, 0.5])
     error = drawn["scalar-error"].figure.axes[2].lines[1]
     np.testing.assert_allclose(np.asarray(error.get_xdata(), dtype=float), [1e-4, 1e-3])
+    np.testing.assert_allclose(np.asarray(error.get_ydata(), dtype=float), [0.02, 0.2])
+
+
+def test_cells_without_scalars_leave_the_scalars_figure_to_the_others(study_of: Callable[..., Study]) -> None:
+    drawn = figures(study_of(planned("exact", "directional", sigmas=(1e-4, 1e-3))))
+    error = drawn["scalar-error"].figure.axes[2].lines[1]
     np.testing.assert_allclose(np.asarray(error.get_ydata(), dtype=float), [0.02, 0.2])
 
 

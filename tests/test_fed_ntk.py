@@ -17,6 +17,7 @@ from baselines.fedavg import FedAvg
 from bench.api import BPFreeConfig, ForesightConfig, Mask, Method, ServerContext, Skip, Update
 from bench.cell import Protocol
 from bench.contract import instantiate, make_config
+from bench.data import spec
 from bench.errors import ConfigError
 from bench.federated import Federation, Result
 from bench.masks import exact_counts, prunable_weights, uniform_densities
@@ -204,7 +205,7 @@ def aggregated(given: dict[str, Any], sent: list[tuple[int, Tensor]], seed: int 
     model = nn.Sequential(nn.Flatten(), nn.Linear(3, 1))
     cell = make_cell(FedNTKFedAvg, given={**QUICK, "iterations": 1, **given}, sparsity=2 / 3, seed=seed)
     method = instantiate(FedNTKFedAvg, cell.params)
-    ctx = ServerContext(cell, "setup", 0, None, 0.0, torch.device("cpu"), initialise)
+    ctx = ServerContext(cell, "setup", 0, None, 0.0, torch.device("cpu"), spec(cell.dataset).input_shape, initialise)
     method.start(model, ctx)
     name = "mask" if given.get("upload") == "masks" else "scores"
     mask = method.aggregate(model, [Update(number, tensors={name: entries}) for number, entries in sent], ctx)
@@ -327,7 +328,7 @@ def test_real_inputs_on_the_server_are_no_matter_where_no_pass_is_made() -> None
 
 def test_a_model_without_prunable_layers_is_skipped() -> None:
     cell = make_cell(FedNTKFedAvg, sparsity=0.5)
-    ctx = ServerContext(cell, "setup", 0, None, 0.0, torch.device("cpu"), initialise)
+    ctx = ServerContext(cell, "setup", 0, None, 0.0, torch.device("cpu"), spec(cell.dataset).input_shape, initialise)
     with pytest.raises(Skip, match="nothing to prune"):
         instantiate(FedNTKFedAvg, cell.params).start(nn.BatchNorm1d(3), ctx)
 

@@ -52,6 +52,7 @@ def aggregated(kept: Tensor, sent: Sequence[tuple[int, Tensor, Tensor]]) -> tupl
         mask=mask,
         progress=0.1,
         device=torch.device("cpu"),
+        input_shape=(1, 32, 32),
         initialise=initialise,
         state={"adjustment": torch.tensor([0.0, 0.0], dtype=torch.float64)},
     )

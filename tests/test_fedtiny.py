@@ -127,6 +127,7 @@ def contexts(round: int, **more: Any) -> dict[str, Any]:
         "mask": None,
         "progress": 0.0,
         "device": torch.device("cpu"),
+        "input_shape": (1, 32, 32),
         "initialise": initialise,
         **more,
     }

@@ -28,7 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.primitives.*": PRIMITIVE,
     "bench.contract": PRIMITIVE,
     "bench.bp_free": (*PRIMITIVE, "bench.contract"),
-    "bench.foresight": (*PRIMITIVE, "bench.contract", "bench.data"),
+    "bench.foresight": (*PRIMITIVE, "bench.contract"),
     "bench.dynamic_pruning": (*PRIMITIVE, "bench.contract"),
     "bench.api": (*PRIMITIVE, "bench.contract", "bench.bp_free", "bench.dynamic_pruning", "bench.foresight"),
     "bench.data": ("bench.errors", "bench.torchvision_compat"),
