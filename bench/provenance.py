@@ -124,9 +124,15 @@ def environment_hash(values: Mapping[str, object]) -> str:
 
 @cache
 def git_commit() -> str | None:
-    """Return the commit of the suite's checkout, with `-dirty` where tracked files differ, or None outside one."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    """Return the commit of the suite's checkout, or None outside one; `-dirty` where files beside results differ."""
+    commit = _git("rev-parse", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+    return f"{commit}-dirty" if commit and changed else commit
+
+
+def _git(*arguments: str) -> str | None:
     try:
+        command = ["git", "-C", str(ROOT), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ _PANEL_HEIGHT = 2.1
 _MOST_PANELS = 4
 _DOTS = "Lines are geometric means, dots single cells."
 _SHOWN_MOMENTS = (0.0, 0.1, 1.0)
+_PASS_MARKERS = ("o", "s", "^", "v", "D", "X")
 _TWIN_MARKERS = {"directional": "o", "moment": "s", "exact": "x"}
 
 
@@ -53,7 +55,7 @@ def _diagnoses(view: View) -> pd.DataFrame:
 
 def _log_line(panel: Axes, x: Sequence[float], groups: Sequence[pd.Series[float]], **style: Any) -> None:
     """Draw the geometric means of groups of positive values as a line, and every value as a faint dot."""
-    panel.plot(x, [10 ** np.log10(group).mean() for group in groups], marker="o", markersize=3.5, **style)
+    panel.plot(x, [10 ** np.log10(group).mean() for group in groups], markersize=3.5, **{"marker": "o"} | style)
     for place, group in zip(x, groups, strict=True):
         panel.plot(
             [place] * len(group), group, linestyle="", marker=".", markersize=2.5, alpha=0.4, color=style["color"]
@@ -112,32 +114,35 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
     levels = sorted(diagnoses["sparsity"].unique())
     diagnoses = diagnoses.assign(kind=_kinds_of_pass(diagnoses))
     kinds = sorted(diagnoses["kind"].unique(), key=lambda kind: ("float" in kind, kind != "forward", kind))
+    styles = {
+        kind: {"linestyle": dashes, "marker": marker}
+        for kind, dashes, marker in zip(kinds, cycle(LINE_STYLES), cycle(_PASS_MARKERS))
+    }
+    present = set(zip(diagnoses["sparsity"], diagnoses["kind"], strict=True))
     colours = sns.color_palette("viridis", len(levels) + 1).as_hex()
     figure, axes = panels(len(moments), view.width, _PANEL_HEIGHT)
     for panel, moment in zip(axes, moments, strict=True):
         panel.axhline(CERTIFIED_SCALAR_ERROR, color="#444444", linewidth=0.8, linestyle=LINE_STYLES[1])
         for colour, level in zip(colours, levels, strict=False):
-            for dashes, kind in enumerate(kinds):
+            for kind in kinds:
                 own = diagnoses[
                     (diagnoses["moment"] == moment) & (diagnoses["sparsity"] == level) & (diagnoses["kind"] == kind)
                 ]
                 sigmas = sorted(own["params.sigma"].unique())
                 if sigmas:
                     groups = [own.loc[own["params.sigma"] == sigma, "fd_scalar_error"] for sigma in sigmas]
-                    _log_line(panel, sigmas, groups, color=colour, linestyle=LINE_STYLES[dashes])
+                    _log_line(panel, sigmas, groups, color=colour, **styles[kind])
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.set_title(f"{moment:.0%} of the budget")
         panel.xaxis.set_minor_formatter(NullFormatter())
     label_edges(axes, "Perturbation size sigma", "Relative error of the scalars")
     legend = [
-        Line2D(
-            [], [], color=colour, linestyle=LINE_STYLES[dashes], marker="o",
-            label=f"sparsity {value_label(level)}, {kind}",
-        )
+        Line2D([], [], color=colour, **styles[kind], label=f"sparsity {value_label(level)}, {kind}")
         for colour, level in zip(colours, levels, strict=False)
-        for dashes, kind in enumerate(kinds)
-    ]  # fmt: skip
+        for kind in kinds
+        if (level, kind) in present
+    ]
     frame(figure, view.title, legend, notes(view.cells))
     return Drawn(
         f"scalar-error-{view.slug}",

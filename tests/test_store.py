@@ -20,7 +20,7 @@ import pytest
 from bench.cell import Cell, Protocol, cell_id
 from bench.errors import StoreError
 from bench.metrics import METRICS
-from bench.provenance import ROOT, code_sha256, shipped_method_file
+from bench.provenance import ROOT, code_sha256, git_commit, shipped_method_file
 from bench.store import (
     DIAGNOSTICS,
     ROUNDS,
@@ -287,6 +287,29 @@ def test_only_times_attempts_environments_and_commits_may_differ_between_two_run
     assert measured == [name for name in METRICS if name.endswith("_seconds")]
     assert all(map(is_volatile, ("finished_utc", "attempt", "environment", "git_commit", "wall_seconds")))
     assert not any(map(is_volatile, [*identity(cell()), "status", "reason", "code_sha256"]))
+
+
+def test_a_commit_is_dirty_where_code_differs_and_not_where_results_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> str:
+        own = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(own, capture_output=True, text=True, check=True).stdout.strip()
+
+    monkeypatch.setattr("bench.provenance.ROOT", tmp_path)
+    git("init")
+    code, result = tmp_path / "code.py", tmp_path / "results" / "plan.json"
+    result.parent.mkdir()
+    for file in (code, result):
+        file.write_text("1")
+    git("add", ".")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "HEAD")
+    result.write_text("2")
+    (tmp_path / "untracked").touch()
+    assert git_commit.__wrapped__() == commit
+    code.write_text("2")
+    assert git_commit.__wrapped__() == f"{commit}-dirty"
 
 
 # Lines and environments
