@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 OpenFraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+WirePrecision = Literal["float32", "float16", "bfloat16"]
 Estimator = Literal["finite_difference", "directional", "moment", "exact"]
 SIMULATED = frozenset({"moment"})
 """Estimators whose updates carry, beside what is sent, something that no device could send."""
@@ -26,7 +27,8 @@ class Protocol:
     they end before training, unevaluated, and answer questions about masks and kernels. `eval_every` is in the unit of
     the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see; `compare_masks` runs the
     setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the centralised
-    one.
+    one. `wire_precision` is the type in which floats travel, both ways: a receiver computes with the rounded values, a
+    sender keeps its own.
     """
 
     clients: PositiveInt = 10
@@ -41,6 +43,7 @@ class Protocol:
     augment: bool = False
     ntk: bool = True
     compare_masks: bool = False
+    wire_precision: WirePrecision = "float32"
 
     @property
     def budget(self) -> float:

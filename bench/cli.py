@@ -7,11 +7,13 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tqdm import tqdm
 
+from bench.cell import WirePrecision
 from bench.errors import ConfigError, FedForeError, suggestion
 from bench.metrics import METRICS
 from bench.provenance import environment, git_commit
@@ -99,6 +101,18 @@ def _parser() -> argparse.ArgumentParser:
     report = _verb(verbs, "report", _report, "write the report of a run: one self-contained HTML file")
     report.add_argument("run", type=Path, metavar="RUN")
 
+    messages = _verb(verbs, "messages", _messages, "print what exchanging training steps costs a client, in bytes")
+    messages.add_argument("model", metavar="MODEL", help="such as lenet5 or resnet20:norm=group")
+    messages.add_argument("--dataset", required=True, metavar="D")
+    messages.add_argument("--clients", type=_positive, default=10, metavar="N", help="equal shares of the data [10]")
+    messages.add_argument("--batch-size", type=_positive, default=32, metavar="B", help="[32]")
+    messages.add_argument("--num-perturbations", type=_positive, default=500, metavar="K", help="[500]")
+    messages.add_argument("--sparsity", type=_sparsity, default=0.0, metavar="S", help="of a mask on the model [0]")
+    messages.add_argument(
+        "--wire-precision", choices=get_args(WirePrecision), default="float32", help="the type of floats [float32]"
+    )
+    messages.add_argument("--json", action="store_true", help="every field, as JSON")
+
     get = _verb(verbs, "data", _data, "download a data set: fedfore data get NAME")
     get.add_argument("action", choices=("get",))
     get.add_argument("name")
@@ -139,6 +153,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _sparsity(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError("must lie in [0, 1)")
     return value
 
 
@@ -284,6 +305,35 @@ def _report(options: argparse.Namespace) -> int:
     from plots.report import write_report
 
     print(write_report(options.run))
+    return 0
+
+
+def _messages(options: argparse.Namespace) -> int:
+    from bench.data import spec
+    from bench.models import build
+    from bench.seed_trick import Exchange, compare_exchanges
+
+    data = spec(options.dataset)
+    model = build(options.model, data.input_shape, data.num_classes)
+    share = data.num_train // options.clients
+    if share == 0:
+        raise ConfigError(f"{data.name} has {data.num_train} training examples, too few for {options.clients} clients.")
+    found = compare_exchanges(
+        model, share, options.batch_size, options.num_perturbations, options.sparsity, options.wire_precision
+    )
+    if options.json:
+        print(json.dumps(asdict(found), indent=1))
+        return 0
+    print(
+        f"{options.model}: {found.num_parameters:,} parameters, {found.active_parameters:,} of them active; "
+        f"K = {options.num_perturbations}. One client, one pass over {share:,} examples in {found.steps} steps.\n"
+    )
+    names = [item.name for item in fields(Exchange)]
+    print(f"| {' | '.join(name.replace('_', ' ') for name in names)} |\n|---|---|{'--:|' * (len(names) - 2)}")
+    for row in found.exchanges:
+        print(f"| {' | '.join(f'{value:,}' if isinstance(value, int) else value for value in astuple(row))} |")
+    if found.mask_bytes:
+        print(f"\nThe mask goes down once, before training: {found.mask_bytes:,} bytes.")
     return 0
 
 

@@ -228,7 +228,7 @@ class Federation:
                     model=model_tensors(self.model) if message.model else None,
                     tensors=message.tensors,
                 )
-                encoded[news] = encode(packet, self.layout, self.active)
+                encoded[news] = self._encode(packet)
                 received = decode(encoded[news], self.layout, self.active, self.device)
                 model, tensors = received.model, received.tensors
             self.totals[server.phase].downlink_bytes += len(encoded[news])
@@ -267,7 +267,7 @@ class Federation:
         if update.weights is not None:
             self._check_tensors(update.weights, f"client {client.id} in {ctx.phase} round {ctx.round}")
         packet = Packet(update.num_examples, None, update.weights, update.scalars, update.tensors)
-        data = encode(packet, self.layout, self.active)
+        data = self._encode(packet)
         self.totals[ctx.phase].uplink_bytes += len(data)
         got = decode(data, self.layout, self.active, self.device)
         if update.bypass is not None and self.cell.estimator not in SIMULATED:
@@ -275,6 +275,9 @@ class Federation:
         decoded = Update(got.num_examples, got.model, got.scalars, got.tensors, update.bypass)
         self.on_update(decoded)
         return decoded
+
+    def _encode(self, packet: Packet) -> bytes:
+        return encode(packet, self.layout, self.active, self.cell.train.wire_precision)
 
     # -- rules --------------------------------------------------------------------------------------------------------
 

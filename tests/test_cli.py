@@ -151,14 +151,38 @@ def test_arguments_that_cannot_be_read_end_with_two(arguments: list[str], capsys
     assert caught.value.code == 2 and "usage: fedfore" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["run", "plan", "ls", "check", "show", "plot", "report", "data", "env"])
+@pytest.mark.parametrize("verb", ["run", "plan", "ls", "check", "show", "plot", "report", "messages", "data", "env"])
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([verb, "--help"])
     assert caught.value.code == 0 and f"usage: fedfore {verb}" in capsys.readouterr().out
 
 
+def test_messages_prints_a_table_of_what_the_json_holds(printed: Callable[..., str]) -> None:
+    asked = ("messages", "lenet5", "--dataset", "cifar10", "--num-perturbations", 5, "--sparsity", 0.8)
+    found = json.loads(printed(*asked, "--json"))
+    assert (found["num_parameters"], found["steps"], len(found["exchanges"])) == (62_006, 157, 10)
+    table = printed(*asked)
+    for row in found["exchanges"]:
+        assert f"| {row['exchange']} | {row['communication']} | {row['uplink_messages']:,} | " in table
+        assert f" | {row['downlink_bytes']:,} | " in table
+    assert f"before training: {found['mask_bytes']:,} bytes" in table
+    assert "before training" not in printed(*asked[:-2])
+
+
 # Mistakes
+
+
+def test_messages_of_what_there_is_not_are_one_sentence(refusal: Refusal) -> None:
+    assert 'Did you mean "lenet5"?' in refusal("messages", "lenet", "--dataset", "digits")
+    assert "too few for 2000 clients" in refusal("messages", "lenet5", "--dataset", "digits", "--clients", "2000")
+
+
+@pytest.mark.parametrize("sparsity", ["1", "-0.1", "nan", "x"])
+def test_a_sparsity_that_is_none_is_a_usage_error(sparsity: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["messages", "lenet5", "--dataset", "digits", "--sparsity", sparsity])
+    assert caught.value.code == 2 and "--sparsity" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])

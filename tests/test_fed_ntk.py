@@ -178,11 +178,15 @@ def test_scores_travel_as_kept_floats_masks_as_kept_bits_and_the_model_only_wher
 ) -> None:
     sizes = {"all": 4090, "kept": round(0.2**0.5 * 4090)}
     tensor = 8 + 1 + 1 + 1 + 1 + 4
-    for upload, name, width in (("scores", "scores", 4.0), ("masks", "mask", 1 / 8)):
-        made = make(federation, given={"upload": upload})
+    for upload, name in (("scores", "scores"), ("masks", "mask")):
+        sent: list[Update] = []
+        made = make(federation, given={"upload": upload}, options={"on_update": sent.append})
         mask_of(made)
-        values = sum(int(np.ceil(width * sizes[which])) for which in ("all", "kept"))
-        assert made.totals["setup"].uplink_bytes == 4 * (2 * (tensor + len(name)) + values)
+        tensors = [update.tensors[name] for update in sent]
+        assert [values.numel() for values in tensors] == 4 * [sizes["all"]] + 4 * [sizes["kept"]]
+        bits = sum(-(-values.numel() // 8) for values in tensors)
+        floats = sum(int(values.count_nonzero()) for values in tensors) if name == "scores" else 0
+        assert made.totals["setup"].uplink_bytes == 8 * (tensor + len(name)) + bits + 4 * floats
         assert made.totals["setup"].downlink_bytes == 4 * (9 + 9 + -(-4090 // 8))
     fixed = make(federation, given={"weights": "fixed"})
     mask_of(fixed)

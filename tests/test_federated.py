@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -53,6 +54,38 @@ def test_fedsgd_steps_along_the_share_weighted_mean_gradient(federation: Make) -
         gradients = torch.autograd.grad(cross_entropy(made.model(x), y), list(made.model.parameters()))
         expected += len(part) / 160 * torch.cat([g.reshape(-1) for g in gradients])
     torch.testing.assert_close(weights(made.run()), before - 0.1 * expected, rtol=1e-4, atol=1e-6)
+
+
+HALF = replace(TINY, clients=1, rounds=1, wire_precision="float16")
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_at_half_precision_both_sides_compute_with_what_arrived(
+    federation: Make, precision: Literal["float16", "bfloat16"]
+) -> None:
+    made = federation(FedAvg, replace(HALF, wire_precision=precision))
+    initial = flat_parameters(made.model).clone()
+    result = made.run()
+    received = made.devices[0].model
+    assert received is not None
+    dtype = getattr(torch, precision)
+    flat = torch.cat([received[name].reshape(-1) for name, _ in made.model.named_parameters()])
+    assert torch.equal(flat, initial.to(dtype).float()) and not torch.equal(flat, initial)
+    assert torch.equal(weights(result), weights(result).to(dtype).float())
+    assert result.totals["train"].uplink_bytes == result.totals["train"].downlink_bytes == 2 * 61_706 + 9
+
+
+def test_at_half_precision_scalars_arrive_rounded_and_the_server_keeps_its_own_weights(federation: Make) -> None:
+    sent: list[Update] = []
+    few = {"num_perturbations": 7}
+    made = federation(Baffle, HALF, given=few, estimator="directional", options={"on_update": sent.append})
+    result = made.run()
+    (scalars,) = (update.scalars for update in sent)
+    assert scalars is not None and scalars.dtype == torch.float32
+    assert torch.equal(scalars, scalars.half().float())
+    assert not torch.equal(weights(result), weights(result).half().float())
+    assert result.totals["train"].uplink_bytes == 2 * 7 + 4 + 9
+    assert result.totals["train"].downlink_bytes == 2 * 61_706 + 9 + 1 + len("seed") + 2 + 8
 
 
 def test_fedprox_with_mu_zero_is_fedavg(federation: Make) -> None:

@@ -36,6 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.models": ("bench.errors", "bench.primitives.sequences", "bench.torchvision_compat"),
     "bench.evaluation": ("bench.data",),
     "bench.wire": PRIMITIVE,
+    "bench.seed_trick": (*PRIMITIVE, "bench.wire"),
     "bench.flops": PRIMITIVE,
     "bench.step_formulas": (*PRIMITIVE, "bench.flops"),
     "bench.memory": PRIMITIVE,

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import struct
 import time
+import tracemalloc
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Size, Tensor, nn
 
+from bench.cell import WirePrecision
 from bench.errors import ContractError
 from bench.masks import Mask, random_mask, uniform_densities
-from bench.wire import Layout, Packet, WireError, decode, encode
+from bench.wire import VALUES_PER_BYTE, Layout, Packet, WireError, decode, encode
 
 CPU = torch.device("cpu")
 DTYPES = (
@@ -43,11 +47,20 @@ def a_model(seed: int, mask: Mask | None) -> dict[str, Tensor]:
 
 @st.composite
 def tensors(draw: st.DrawFn) -> Tensor:
-    """Draw a tensor of any type the wire carries, of 0 to 4 dimensions, some of them empty, maybe not contiguous."""
-    shape = draw(st.lists(st.integers(0, 4), max_size=4))
+    """Draw a tensor of any type the wire carries, of 0 to 4 dimensions, some of them empty, maybe not contiguous.
+
+    Its values are any bits (NaN payloads, negative zeros, denormal numbers), any share of them zero.
+    """
+    shape = draw(st.lists(st.integers(0, 9), max_size=4))
     dtype = draw(st.sampled_from(DTYPES))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    tensor = torch.randint(0, 2 if dtype == torch.bool else 100, shape, generator=generator).to(dtype)
+    generator = np.random.default_rng(draw(st.integers(0, 2**31)))
+    zero = generator.random(shape) >= draw(st.floats(0, 1))
+    raw = generator.bytes(math.prod(shape) * dtype.itemsize)
+    tensor = torch.frombuffer(bytearray(raw or b"\0" * 8), dtype=torch.uint8)[: len(raw)]
+    tensor = (tensor % 2).to(dtype) if dtype == torch.bool else tensor.view(dtype)
+    tensor = tensor.reshape(shape).masked_fill(torch.from_numpy(np.asarray(zero)), 0)
+    if dtype.is_floating_point and shape and draw(st.booleans()):
+        tensor[..., :1].neg_()
     return tensor.T if len(shape) == 2 and draw(st.booleans()) else tensor
 
 
@@ -59,6 +72,10 @@ PACKETS = st.builds(
     scalars=st.none() | st.lists(st.floats(width=32), max_size=20).map(lambda x: torch.tensor(x, dtype=torch.float32)),
     tensors=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), tensors(), max_size=4),
 )
+
+
+PRECISIONS: tuple[WirePrecision, ...] = get_args(WirePrecision)
+HALVES = PRECISIONS[1:]
 
 
 def bits_of(tensor: Tensor) -> tuple[torch.dtype, Size, bytes]:
@@ -84,6 +101,36 @@ def test_decoding_what_was_encoded_gives_it_back(packet: Packet, active: Mask | 
     sent = Packet(packet.num_examples, packet.mask, model, packet.scalars, packet.tensors)
     indices = LAYOUT.active(active)
     assert same(decode(encode(sent, LAYOUT, indices), LAYOUT, indices, CPU), sent)
+
+
+def rounded(tensor: Tensor, precision: str) -> Tensor:
+    """Return what arrives of a tensor that travels in `precision`."""
+    if tensor.dtype not in (torch.float32, torch.float64) or precision == "float32":
+        return tensor
+    return (tensor.half() if precision == "float16" else tensor.bfloat16()).to(tensor.dtype)
+
+
+@given(packet=PACKETS, active=st.none() | st.integers(0, 99).map(a_mask), precision=st.sampled_from(HALVES))
+def test_floats_alone_arrive_rounded_and_in_their_own_type(
+    packet: Packet, active: Mask | None, precision: WirePrecision
+) -> None:
+    model, indices = a_model(3, active), LAYOUT.active(active)
+    sent = Packet(packet.num_examples, packet.mask, model, packet.scalars, packet.tensors)
+    expected = Packet(
+        packet.num_examples,
+        packet.mask,
+        {name: rounded(tensor, precision) for name, tensor in model.items()},
+        None if packet.scalars is None else rounded(packet.scalars, precision),
+        {name: rounded(tensor, precision) for name, tensor in packet.tensors.items()},
+    )
+    assert same(decode(encode(sent, LAYOUT, indices, precision), LAYOUT, indices, CPU), expected)
+
+
+@pytest.mark.parametrize(("precision", "arrives"), [("float16", math.inf), ("bfloat16", 65536.0)])
+def test_float16_ends_where_bfloat16_does_not(precision: WirePrecision, arrives: float) -> None:
+    received = decode(encode(Packet(scalars=torch.tensor([65536.0])), LAYOUT, None, precision), LAYOUT, None, CPU)
+    assert received.scalars is not None
+    assert received.scalars.tolist() == [arrives]
 
 
 def test_pruned_values_are_not_sent_and_arrive_as_zeros() -> None:
@@ -129,11 +176,55 @@ def test_a_mask_costs_one_bit_a_prunable_weight(size: int) -> None:
     assert len(encode(Packet(mask=mask), layout, None)) == math.ceil(size / 8) + HEADER + COUNT
 
 
-@given(tensor=tensors(), name=st.text("aé", max_size=20))
-def test_a_tensor_costs_its_values_its_name_and_its_shape(tensor: Tensor, name: str) -> None:
-    bits = tensor.numel() * (1 if tensor.dtype == torch.bool else 8 * tensor.element_size())
-    cost = 1 + len(name.encode()) + 1 + 1 + 4 * tensor.ndim + math.ceil(bits / 8)
-    assert len(encode(Packet(tensors={name: tensor}), LAYOUT, None)) == cost + HEADER + COUNT
+def cheapest(tensor: Tensor, precision: str = "float32") -> int:
+    """Return the bytes of a tensor's values in the cheapest form, counted one by one."""
+    if tensor.dtype == torch.bool:
+        return math.ceil(tensor.numel() / 8)
+    floating = tensor.dtype in (torch.float32, torch.float64)
+    size = 2 if floating and precision != "float32" else tensor.element_size()
+    values = tensor.to(getattr(torch, precision)) if floating and precision != "float32" else tensor
+    plain = values.contiguous().numpy() if values.dtype != torch.bfloat16 else values.float().numpy()
+    count, filled = tensor.numel(), sum(any(value.tobytes()) for value in plain.flat)
+    width = next(width for width in range(9) if 256**width > count)
+    indices = (1 + filled) * width + filled * size
+    forms = [count * size, math.ceil(count / 8) + filled * size]
+    return min([*forms, indices] if count <= VALUES_PER_BYTE * indices else forms)
+
+
+@given(tensor=tensors(), name=st.text("aé", max_size=20), precision=st.sampled_from(PRECISIONS))
+def test_a_tensor_costs_its_name_its_shape_and_its_cheapest_form(
+    tensor: Tensor, name: str, precision: WirePrecision
+) -> None:
+    cost = 1 + len(name.encode()) + 1 + 1 + 4 * tensor.ndim + cheapest(tensor, precision)
+    assert len(encode(Packet(tensors={name: tensor}), LAYOUT, None, precision)) == cost + HEADER + COUNT
+
+
+@pytest.mark.parametrize(
+    ("size", "kept", "values"),
+    [
+        (3200, 3200, 4 * 3200),  # dense
+        (3200, 3100, 4 * 3100 + 400),  # a bitmap pays below 31/32
+        (3200, 200, 4 * 200 + 400),
+        (3200, 199, 6 * 199 + 2),  # positions of two bytes below 1/16
+        (255, 15, 5 * 15 + 1),
+        (256, 15, 4 * 15 + 32),  # 256 needs two bytes: 6 * 15 + 2 would be as dear
+        (256, 14, 6 * 14 + 2),
+        (65536, 9, 7 * 9 + 3),  # three bytes
+        (65536, 8, 4 * 8 + 8192),  # 7 * 8 + 3 would be fewer than one byte for 1,024 values
+    ],
+)
+def test_the_form_follows_the_density(size: int, kept: int, values: int) -> None:
+    tensor = torch.zeros(size)
+    tensor[torch.arange(kept) * (size // kept)] = 1.0
+    assert len(encode(Packet(tensors={"": tensor}), LAYOUT, None)) == values + 3 + 4 + HEADER + COUNT
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_half_precision_halves_the_model_and_the_scalars(precision: WirePrecision) -> None:
+    mask = a_mask(3)
+    packet = Packet(model=a_model(0, mask), scalars=torch.ones(7), tensors={"seed": torch.tensor(5)})
+    whole, half = (len(encode(packet, LAYOUT, LAYOUT.active(mask), p)) for p in ("float32", precision))
+    assert whole - half == 2 * (mask.kept + VALUES - PRUNABLE + 7)
 
 
 def test_parts_of_a_message_add_up() -> None:
@@ -153,7 +244,7 @@ def test_the_bytes_of_a_message_are_those_written_in_the_format() -> None:
     mask = Mask({"w": torch.tensor([True, False, True])})
     packet = Packet(258, mask, {"w": torch.tensor([1.0, 0.0, -2.0])}, torch.tensor([0.5]), {"s": torch.tensor(-1)})
     expected = (
-        b"FF\x02\x07\x02\x01\x00\x00"
+        b"FF\x03\x07\x02\x01\x00\x00"
         b"\xa0"  # 1 0 1, then padding
         + struct.pack("<2f", 1.0, -2.0)
         + struct.pack("<If", 1, 0.5)
@@ -205,11 +296,24 @@ def test_a_number_of_examples_that_fits_no_u32_is_refused(count: int) -> None:
 # Damaged messages
 
 ACTIVE = LAYOUT.active(a_mask(5))
+SPARSE = torch.zeros(3, 300)
+SPARSE[1, ::60] = 1.5
 WHOLE = encode(
-    Packet(3, a_mask(0), a_model(0, a_mask(5)), torch.ones(4), {"seed": torch.tensor(1), "m": torch.ones(2, 3)}),
+    Packet(
+        3,
+        a_mask(0),
+        a_model(0, a_mask(5)),
+        torch.ones(4),
+        {"seed": torch.tensor(1), "dense": torch.ones(2, 3), "bits": torch.ones(9).cumsum(0) % 2, "places": SPARSE},
+    ),
     LAYOUT,
     ACTIVE,
 )
+
+
+def test_the_damaged_message_holds_every_form() -> None:
+    codes = [WHOLE[WHOLE.index(name) + len(name)] for name in (b"dense", b"bits", b"places")]
+    assert codes == [0, 16, 32]
 
 
 def test_a_message_cut_anywhere_is_an_error() -> None:
@@ -236,8 +340,8 @@ def test_a_changed_message_decodes_or_is_an_error_but_nothing_worse(changes: lis
 @settings(max_examples=200, deadline=1000)
 @given(body=st.binary(max_size=60), flags=st.integers(0, 255), count=st.integers(0, 3))
 def test_made_up_bytes_decode_or_are_an_error_but_nothing_worse(body: bytes, flags: int, count: int) -> None:
-    harmless(b"FF\x02" + bytes([flags]) + body)
-    harmless(b"FF\x02\x00\0\0\0\0" + bytes([count]) + body)
+    harmless(b"FF\x03" + bytes([flags]) + body)
+    harmless(b"FF\x03\x00\0\0\0\0" + bytes([count]) + body)
     harmless(body)
 
 
@@ -246,10 +350,83 @@ def harmless(data: bytes) -> None:
         packet = decode(data, LAYOUT, ACTIVE, CPU)
     except WireError:
         return
-    assert sum(t.numel() * t.element_size() for t in packet.tensors.values()) <= 8 * len(data)
+    assert sum(t.numel() for t in packet.tensors.values()) <= VALUES_PER_BYTE * len(data)
 
 
 HUGE = 2**32 - 1
+
+
+@settings(max_examples=300, deadline=1000)
+@given(
+    code=st.integers(0, 47),
+    shape=st.lists(st.integers(0, 70_000), max_size=3),
+    body=st.binary(max_size=40),
+    flags=st.integers(0, 23),
+)
+def test_made_up_tensors_decode_or_are_an_error_but_nothing_worse(
+    code: int, shape: list[int], body: bytes, flags: int
+) -> None:
+    head = b"FF\x03" + bytes([flags & ~7]) + b"\0\0\0\0\x01\x01x" + bytes([code, len(shape)])
+    harmless(head + struct.pack(f"<{len(shape)}I", *shape) + body)
+
+
+def placed(size: int, *numbers: int, values: int) -> bytes:
+    """Return a message whose one tensor says that it holds the float32 1.0 at some positions, of two bytes each."""
+    return (
+        b"FF\x03\x00\0\0\0\0\x01\x01x"
+        + struct.pack(f"<BBI{len(numbers)}H", 32, 1, size, *numbers)
+        + struct.pack("<f", 1.0) * values
+    )
+
+
+def test_positions_are_where_the_values_go() -> None:
+    received = decode(placed(1000, 2, 5, 999, values=2), LAYOUT, None, CPU).tensors["x"]
+    assert received.nonzero().flatten().tolist() == [5, 999]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(2, 5, 1000), (1, 1000), (2, 5, 5), (2, 6, 5), (3, 1, 3, 2)],
+    ids=["beyond the end", "one beyond the end", "twice", "descending", "unsorted"],
+)
+def test_positions_that_do_not_ascend_within_the_tensor_are_an_error(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(WireError, match="do not ascend within it"):
+        decode(placed(1000, *numbers, values=len(numbers) - 1), LAYOUT, None, CPU)
+
+
+def test_more_positions_than_bytes_are_an_error() -> None:
+    with pytest.raises(WireError, match="are needed"):
+        decode(placed(1000, 999, 1, 2, values=2), LAYOUT, None, CPU)
+
+
+@pytest.mark.parametrize("form", [1, 2])
+def test_a_short_message_unfolds_to_little_memory(form: int) -> None:
+    sizes = struct.pack("<2I", 2**29, 2**30)
+    message = b"FF\x03\x00\0\0\0\0\x01\x01x" + bytes([16 * form, 2]) + sizes + b"\0" * 100
+    tracemalloc.start()
+    with pytest.raises(WireError):
+        decode(message, LAYOUT, None, CPU)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("code", [9, 15, 24, 40, 48, 255])
+def test_a_type_or_form_that_does_not_exist_is_an_error(code: int) -> None:
+    with pytest.raises(WireError, match=f"unknown type {code}"):
+        decode(b"FF\x03\x00\0\0\0\0\x01\x01x" + bytes([code, 1]) + b"\0" * 40, LAYOUT, None, CPU)
+
+
+def test_a_name_twice_is_an_error() -> None:
+    tensor = b"\x01x\0\0" + b"\0" * 4
+    assert decode(b"FF\x03\x00\0\0\0\0\x01" + tensor, LAYOUT, None, CPU).tensors["x"] == 0
+    with pytest.raises(WireError, match="'x' twice"):
+        decode(b"FF\x03\x00\0\0\0\0\x02" + 2 * tensor, LAYOUT, None, CPU)
+
+
+def test_a_mask_of_a_model_without_prunable_weights_is_an_error() -> None:
+    bare = Layout({"b": Size([2])}, {})
+    with pytest.raises(WireError, match="no prunable weight"):
+        decode(b"FF\x03\x02\0\0\0\0\0", bare, None, CPU)
 
 
 @pytest.mark.parametrize(
@@ -262,18 +439,18 @@ def test_hostile_sizes_are_an_error_at_once_and_allocate_nothing(dims: tuple[int
     tensor = b"\x01x" + struct.pack(f"<BB{len(dims)}I", 0, len(dims), *dims)
     started = time.perf_counter()
     with pytest.raises(WireError):
-        decode(b"FF\x02\x00\0\0\0\0\x01" + tensor, LAYOUT, None, CPU)
+        decode(b"FF\x03\x00\0\0\0\0\x01" + tensor, LAYOUT, None, CPU)
     assert time.perf_counter() - started < 1.0
 
 
 def test_a_hostile_number_of_scalars_is_an_error() -> None:
     with pytest.raises(WireError, match="are needed"):
-        decode(b"FF\x02\x04\0\0\0\0" + struct.pack("<I", HUGE), LAYOUT, None, CPU)
+        decode(b"FF\x03\x04\0\0\0\0" + struct.pack("<I", HUGE), LAYOUT, None, CPU)
 
 
 @pytest.mark.parametrize(
     ("place", "value", "sentence"),
-    [(0, ord("G"), "header"), (2, 1, "header of wire version 2"), (3, 8, "header"), (-26 - 8, 99, "unknown type 99")],
+    [(0, ord("G"), "header"), (2, 1, "header of wire version 3"), (3, 24, "header"), (-26 - 8, 99, "unknown type 99")],
 )
 def test_a_wrong_magic_version_flag_or_type_is_named(place: int, value: int, sentence: str) -> None:
     damaged = bytearray(encode(Packet(tensors={"m": torch.ones(2, 3)}), LAYOUT, None))
@@ -284,4 +461,4 @@ def test_a_wrong_magic_version_flag_or_type_is_named(place: int, value: int, sen
 
 def test_a_name_that_is_no_text_is_an_error() -> None:
     with pytest.raises(WireError, match="UTF-8"):
-        decode(b"FF\x02\x00\0\0\0\0\x01\x01\xff\0\0" + b"\0" * 4, LAYOUT, None, CPU)
+        decode(b"FF\x03\x00\0\0\0\0\x01\x01\xff\0\0" + b"\0" * 4, LAYOUT, None, CPU)
