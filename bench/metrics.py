@@ -55,6 +55,9 @@ _ROWS = (
     Metric("device_step_flops", "FLOPs", "lower", "Device-step FLOPs",
            "FLOPs (2 x MACs) of one device's real update on one batch, by the on-device algorithm, masked weights "
            "not counted."),
+    Metric("device_setup_flops", "FLOPs", "lower", "Setup-round FLOPs of a device",
+           "The same of the setup round with the highest peak, on one batch where it draws any; for foresight pruning "
+           "the first round, in which nothing is pruned yet."),
     Metric("train_flops_total", "FLOPs", "lower", "Training FLOPs",
            "Device FLOPs summed over clients and training rounds: metered cost of the round's kind x batches drawn."),
     Metric("setup_flops_total", "FLOPs", "lower", "Setup FLOPs", "The same over the setup rounds."),

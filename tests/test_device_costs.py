@@ -71,7 +71,7 @@ def setting(
         initialise=initialise,
         received={"seed": torch.tensor(7)},
     )
-    return DeviceSetting(method, cell.params, model, ctx, client_of)
+    return DeviceSetting(method, cell.params, model, ctx, client_of, lambda update: 0)
 
 
 def cost(method: type[Method], model: nn.Module, mask: Mask | None = None, **given: Any) -> DeviceCost:
@@ -176,7 +176,7 @@ def test_few_perturbations_extended_cost_what_many_cost(given: dict[str, Any], m
     """FLOPs, perturbation operations and the peak, account by account."""
     model, count = lenet5(width="0.25"), CHUNK + 9
     extended = cost(Baffle, model, num_perturbations=count, **given)
-    monkeypatch.setattr("bench.meters.PERTURBATIONS", (count, count))
+    monkeypatch.setattr("bench.meters.LINEAR", {"train": ()})
     assert extended == cost(Baffle, model, num_perturbations=count, **given)
 
 
