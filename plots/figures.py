@@ -43,10 +43,10 @@ def draw_figures(study: Study, width: float = FULL_WIDTH) -> Iterator[Drawn]:
             ]
         yield from figures
     metered = study.cells[study.cells["metered"]]
-    for dataset, own in metered.groupby("dataset", sort=False):
+    for name, own in metered.groupby("dataset", sort=False):
         if own["ok"].any():
             with themed():
-                tradeoff = cost_tradeoff(str(dataset), own, width)
+                tradeoff = cost_tradeoff(str(name), own, width)
             yield tradeoff
 
 

@@ -116,8 +116,8 @@ def cost_tradeoff(dataset: str, cells: pd.DataFrame, width: float) -> Drawn:
         f"Memory against compute: {dataset}",
         "Peak of live tensor bytes of a device, over all phases, against the FLOPs of its update on one batch, metered "
         "without training; a line joins the batch sizes B of a method with its options. Dashed: the Pareto front of "
-        f"each batch size, whose points are filled; a hollow point needs no less of either.{pruned} Where the mask is scored on the device, that phase can set "
-        "the peak at every batch size.",
+        f"each batch size, whose points are filled; another point of that size beats a hollow one.{pruned} Where the "
+        "mask is scored on the device, that phase can set the peak at every batch size.",
         f"Scatter charts of peak device bytes and device-step FLOPs for {', '.join(one.label for one in options)} on "
         f"{', '.join(models)}; the table of results holds the same numbers.",
         figure,
