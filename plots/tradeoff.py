@@ -21,6 +21,8 @@ from plots.view import Drawn, notes
 _BYTES, _FLOPS, _BATCH = "peak_device_bytes", "device_step_flops", "train.batch_size"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _PANEL_HEIGHT = 2.45
+_LARGEST, _SMALLEST = 6.4, 3.4
+"""Sizes of the first and the last option's markers, so that both are seen where they coincide."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,15 @@ def _draw_model(panel: Axes, model: str, cells: pd.DataFrame, options: list[_Opt
     for batch, same in ok.groupby(_BATCH):
         kept[same.index] = on_front(same[_BYTES].to_numpy(dtype=float), same[_FLOPS].to_numpy(dtype=float))
         _draw_front(panel, same[kept[same.index]], float(str(batch)))
-    for option in options:
+    sizes = np.linspace(_LARGEST, _SMALLEST, len(options))
+    for option, size in zip(options, sizes, strict=True):
         own = ok[ok["option"] == option.label].sort_values(_BATCH)
         panel.plot(own[_BYTES], own[_FLOPS], color=option.colour, linewidth=0.7, alpha=0.55, zorder=2)
         for best, shown in own.groupby(kept[own.index]):
             face = option.colour if best else "white"
             panel.plot(
-                shown[_BYTES], shown[_FLOPS], linestyle="", marker=option.marker, markersize=4.2, zorder=3 + bool(best),
-                markerfacecolor=face, markeredgecolor=option.colour, markeredgewidth=0.8,
+                shown[_BYTES], shown[_FLOPS], linestyle="", marker=option.marker, markersize=size,
+                zorder=3 + bool(best), markerfacecolor=face, markeredgecolor=option.colour, markeredgewidth=0.8,
             )  # fmt: skip
     panel.margins(0.1, 0.1)
     panel.set_title(model)
