@@ -24,7 +24,8 @@ class Protocol:
 
     Exactly one of `data_passes` (passes over the union of the clients' data, counted in examples really drawn) and
     `rounds` is the budget; a cell ends after the round in which the budget is reached. `setup_only` cells have none:
-    they end before training, unevaluated, and answer questions about masks and kernels. `eval_every` is in the unit of
+    they end before training, unevaluated, and answer questions about masks and kernels. `meter_only` cells have none
+    either: they run nothing but the meters, without data files (see `bench.metering`). `eval_every` is in the unit of
     the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see; `compare_masks` runs the
     setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the centralised
     one. `wire_precision` is the type in which floats travel, both ways: a receiver computes with the rounded values, a
@@ -40,6 +41,7 @@ class Protocol:
     eval_every: PositiveFloat | None = None
     validation_fraction: OpenFraction = 0.0
     setup_only: bool = False
+    meter_only: bool = False
     augment: bool = False
     ntk: bool = True
     compare_masks: bool = False
@@ -48,11 +50,7 @@ class Protocol:
     @property
     def budget(self) -> float:
         """The budget, in data passes or in rounds; 0 where there is none."""
-        if self.setup_only:
-            return 0.0
-        value = self.data_passes if self.rounds is None else self.rounds
-        assert value is not None, "a validated protocol has exactly one budget"
-        return float(value)
+        return float(self.data_passes or self.rounds or 0)
 
     @property
     def cohort_size(self) -> int:

@@ -113,6 +113,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     messages.add_argument("--json", action="store_true", help="every field, as JSON")
 
+    cost = _verb(verbs, "cost", _cost, "print what a device would pay, without training and without data files")
+    cost.add_argument("model", metavar="MODEL", help='a model with its options, such as "resnet20:norm=group"')
+    cost.add_argument("--dataset", default="cifar10", help="whose shape the data have [cifar10]")
+    cost.add_argument("--method", default="fedavg", help="[fedavg]")
+    cost.add_argument("--sparsity", type=float, default=0.0, help="fraction of zeros among prunable weights [0]")
+    cost.add_argument("--batch", type=_positive, default=32, help="examples of a batch [32]")
+    cost.add_argument("--run", type=Path, metavar="RUN", help="take the layer densities of a stored mask [ERK's]")
+    cost.add_argument("--json", action="store_true", help="print the fields of a record")
+    _overrides(cost)
+    _plugins(cost)
+
     get = _verb(verbs, "data", _data, "download a data set: fedfore data get NAME")
     get.add_argument("action", choices=("get",))
     get.add_argument("name")
@@ -130,11 +141,15 @@ def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentP
 
 def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("matrix", nargs="?", default="quick", help="a TOML file or a shipped matrix [quick]")
+    _overrides(parser)
+    _plugins(parser)
+
+
+def _overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="K=V",
         help="replace a key, such as seed=[0,1], train.clients=20, params.baffle.sigma=1e-3",
     )  # fmt: skip
-    _plugins(parser)
 
 
 def _plugins(parser: argparse.ArgumentParser) -> None:
@@ -334,6 +349,35 @@ def _messages(options: argparse.Namespace) -> int:
         print(f"| {' | '.join(f'{value:,}' if isinstance(value, int) else value for value in astuple(row))} |")
     if found.mask_bytes:
         print(f"\nThe mask goes down once, before training: {found.mask_bytes:,} bytes.")
+    return 0
+
+
+def _cost(options: argparse.Namespace) -> int:
+    import torch
+
+    from bench.matrix import apply_override, resolve
+    from bench.metering import metered_fields
+    from bench.registry import discover, lookup
+    from bench.store import identity, is_volatile, layer_densities
+    from plots.cost_table import cost_table
+
+    point = {name: [getattr(options, name)] for name in ("method", "dataset", "model", "sparsity")}
+    document: dict[str, Any] = {"grid": point, "train": {"meter_only": True, "batch_size": options.batch}}
+    for override in options.overrides:
+        apply_override(document, override)
+    methods = discover(options.plugins)
+    planned = resolve(document, methods)
+    if len(planned) != 1:
+        raise ConfigError(f"fedfore cost is of one cell and these settings make {len(planned)}; give one value each.")
+    cell = planned[0].cell
+    if planned[0].skip:
+        raise ConfigError(f"{cell.method} does not apply: {planned[0].skip}.")
+    densities = None
+    if options.run:
+        densities = layer_densities(options.run, cell, document.get("params", {}).get(cell.method, {}))
+    metered = metered_fields(cell, lookup(methods, cell.method), torch.device("cpu"), densities)
+    record = {**identity(cell), **{name: value for name, value in metered.items() if not is_volatile(name)}}
+    print(json.dumps(record, indent=1, allow_nan=False) if options.json else cost_table(record))
     return 0
 
 

@@ -258,6 +258,16 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     return Dataset(wanted, Examples(*train, mean, std), Examples(*test, mean, std))
 
 
+def stand_in(name: str, num_train: int) -> Dataset:
+    """Return `num_train` random images in the shape of a data set, and none to test on; no file is read."""
+    wanted = spec(name)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (num_train, *wanted.input_shape), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(num_train) % wanted.num_classes
+    train = Examples(images, labels, torch.tensor(wanted.mean), torch.tensor(wanted.std))
+    return Dataset(wanted, train, train.subset(torch.arange(0)))
+
+
 def _digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return (images, labels) for training and for testing; sorted by label, every fifth example is a test one.
 

@@ -161,6 +161,53 @@ class Federation:
             raise ContractError(
                 "self_state", f"{self.method.__name__} changed data on self; keep it in ctx.state or client.state."
             )
+        return self._result(energy_at_start, approximation)
+
+    def setup(self) -> Mask | None:
+        """Run `start` and the setup rounds alone; return the mask that training begins with."""
+        for round in range(self._start()):
+            self._round("setup", round)
+        self._check_mask()
+        return self.mask
+
+    def meter(self, stand_in: Callable[[nn.Module], Mask]) -> Result:
+        """Meter one device's update in a round of every kind of the budget's, and train nothing.
+
+        The setup runs up to the first round of its last kind, which is metered; `stand_in(model)` makes the mask of
+        training where `start` left it to the setup. `Result.totals` are those of the first training round, its mask
+        having been sent before.
+        """
+        kinds = [
+            self.client_side.round_kind(ClientContext(**self._context("setup", round)))
+            for round in range(self._start())
+        ]
+        if kinds:
+            last = kinds.index(kinds[-1])
+            for round in range(last):
+                self._round("setup", round)
+            self._meter_round("setup", last)
+        if self.cell.sparsity > 0 and self.mask is None:
+            self._adopt(stand_in(self.model), "setup")
+        self._check_mask()
+        for device in self.devices:
+            device.mask_version = self.mask_version
+        totals = self.totals["train"]
+        totals.client_rounds = self.cell.train.cohort_size
+        totals.uplink_bytes = self._meter_round("train", 0).uplink_bytes * totals.client_rounds
+        first = replace(totals)
+        for totals.rounds in range(1, int(self.cell.train.budget)):
+            self._meter_round("train", totals.rounds)
+        self.totals["train"] = first
+        return self._result(None, {})
+
+    def _start(self) -> int:
+        """Run `start`; return the number of setup rounds."""
+        with self.clock.charge("setup"):
+            self._adopt(self.server_side.start(self.model, self._server_context("setup", 0, ())), "setup")
+        skips_setup = self.cell.sparsity == 0 and "sparsity" in self.method.uses
+        return 0 if skips_setup else self.server_side.setup_rounds(self.cell)
+
+    def _result(self, energy_at_start: float | None, approximation: Mapping[str, float | str | None]) -> Result:
         costs = {phase: [cost for key, cost in self.costs.items() if key[0] == phase] for phase in PHASES}
         return Result(
             self.model,
@@ -178,23 +225,13 @@ class Federation:
             self.clock,
         )
 
-    def setup(self) -> Mask | None:
-        """Run `start` and the setup rounds alone; return the mask that training begins with."""
-        with self.clock.charge("setup"):
-            self._adopt(self.server_side.start(self.model, self._server_context("setup", 0, ())), "setup")
-        skips_setup = self.cell.sparsity == 0 and "sparsity" in self.method.uses
-        for round in range(0 if skips_setup else self.server_side.setup_rounds(self.cell)):
-            self._round("setup", round)
-        self._check_mask()
-        return self.mask
-
     # -- one round ----------------------------------------------------------------------------------------------------
 
     def _round(self, phase: str, round: int) -> None:
         with self.clock.charge(phase):
             cohort = self._cohort(phase, round)
             server = self._server_context(phase, round, cohort)
-            tensors = self._broadcast(server)
+            tensors = self._send_down(self._message(server), server)
             ctx = ClientContext(**self._context(phase, round), received=tensors)
         cost = self._cost(ctx, cohort[0]) if self.pooled is None else None
         with self.clock.charge(phase):
@@ -212,10 +249,24 @@ class Federation:
             check_plain(self.state, "ctx.state")
             self._check_server_model(phase, round)
 
-    def _broadcast(self, server: ServerContext) -> Mapping[str, Tensor]:
-        """Send the server's message to the cohort; return its decoded tensors."""
+    def _meter_round(self, phase: str, round: int) -> DeviceCost:
+        """Return the cost of a round's device; its message is sent if no round of this kind has been metered."""
+        cohort = self._cohort(phase, round)
+        server = self._server_context(phase, round, cohort)
+        message = self._message(server)
+        ctx = ClientContext(**self._context(phase, round), received=message.tensors)
+        key = self._cost_key(ctx)
+        if key in self.costs:
+            return self.costs[key]
+        return self._cost(replace(ctx, received=self._send_down(message, server)), cohort[0])
+
+    def _message(self, server: ServerContext) -> Message:
         message = self.server_side.broadcast(self.model, server)
         expect(message, Message, "broadcast")
+        return message
+
+    def _send_down(self, message: Message, server: ServerContext) -> Mapping[str, Tensor]:
+        """Send the server's message to the cohort; return its decoded tensors."""
         encoded: dict[bool, bytes] = {}
         model: Mapping[str, Tensor] | None = None
         tensors: Mapping[str, Tensor] = {}
@@ -266,8 +317,7 @@ class Federation:
         check_plain(client.state, "client.state")
         if update.weights is not None:
             self._check_tensors(update.weights, f"client {client.id} in {ctx.phase} round {ctx.round}")
-        packet = Packet(update.num_examples, None, update.weights, update.scalars, update.tensors)
-        data = self._encode(packet)
+        data = self._encoded(update)
         self.totals[ctx.phase].uplink_bytes += len(data)
         got = decode(data, self.layout, self.active, self.device)
         if update.bypass is not None and self.cell.estimator not in SIMULATED:
@@ -278,6 +328,9 @@ class Federation:
 
     def _encode(self, packet: Packet) -> bytes:
         return encode(packet, self.layout, self.active, self.cell.train.wire_precision)
+
+    def _encoded(self, update: Update) -> bytes:
+        return self._encode(Packet(update.num_examples, None, update.weights, update.scalars, update.tensors))
 
     # -- rules --------------------------------------------------------------------------------------------------------
 
@@ -355,8 +408,7 @@ class Federation:
 
     def _cost(self, ctx: ClientContext, client: int) -> DeviceCost:
         """Return the metered cost of this kind of round under this mask, metering it the first time."""
-        kept = () if self.mask is None else tuple(self.mask.layer_kept.values())
-        key = (ctx.phase, self.client_side.round_kind(ctx), kept)
+        key = self._cost_key(ctx)
         if key not in self.costs:
             with self.clock.charge("meter"):
                 device = self.devices[client]
@@ -368,9 +420,14 @@ class Federation:
                     self.client_model,
                     ctx,
                     lambda n: self.fleet.metered_client(n, state, ctx.phase),
+                    lambda update: len(self._encoded(update)),
                 )
                 self.costs[key] = meter_device(setting)
         return self.costs[key]
+
+    def _cost_key(self, ctx: ClientContext) -> tuple[Any, ...]:
+        kept = () if self.mask is None else tuple(self.mask.layer_kept.values())
+        return ctx.phase, self.client_side.round_kind(ctx), kept
 
     # -- diagnostics --------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,8 @@ class ForesightPruning(Method):
     model only where its weights are scored (`weights = "fixed"`); redrawn ones come from its own generator.
 
     A server that scores alone makes as many draws as all clients of a round together: no round, no device's memory, no
-    byte. Masks that need no pass (magnitude, random, erk, uniform) are made by it too, in one step.
+    byte, and in a cell that only meters no score. Masks that need no pass (magnitude, random, erk, uniform) are made by
+    it too, in one step.
     """
 
     Config: ClassVar[type] = ForesightConfig
@@ -92,7 +93,8 @@ class ForesightPruning(Method):
         if not prunable_shapes(model):
             raise Skip("the model has no convolutional or linear layer, so there is nothing to prune")
         ctx.state["initial"] = flat_parameters(model).clone()
-        if self.setup_rounds(ctx.cell):
+        scores_alone = self.config.saliency in NEEDS_PASSES and self.config.where == "server"
+        if self.setup_rounds(ctx.cell) or (scores_alone and ctx.cell.train.meter_only):
             return dense
         generator = ctx.rng("method")
         mask = self._server_mask(model, ctx, generator)

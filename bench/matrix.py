@@ -64,11 +64,12 @@ def read_matrix(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no valid TOML: {error}.") from None
     for override in overrides:
-        _override(document, override)
+        apply_override(document, override)
     return document
 
 
-def _override(document: dict[str, Any], override: str) -> None:
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Change a matrix document by one `key=value` (see `read_matrix`). Raises ConfigError for a key it cannot have."""
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not key:
@@ -232,9 +233,12 @@ def _seed(value: Any) -> int:
 def _protocol(train: Mapping[str, Any], dataset: str) -> Protocol:
     protocol: Protocol = validated(Protocol, train, "train")
     budgets = (protocol.data_passes is not None) + (protocol.rounds is not None)
-    if protocol.setup_only and budgets:
-        raise ConfigError("[train] setup_only = true trains nothing; leave data_passes and rounds out.")
-    if not protocol.setup_only and budgets != 1:
+    untrained = [name for name in ("setup_only", "meter_only") if getattr(protocol, name)]
+    if len(untrained) > 1:
+        raise ConfigError("[train] setup_only and meter_only exclude each other: meter_only runs no setup.")
+    if untrained and budgets:
+        raise ConfigError(f"[train] {untrained[0]} = true trains nothing; leave data_passes and rounds out.")
+    if not untrained and budgets != 1:
         raise ConfigError("[train] needs exactly one of data_passes and rounds: the budget of every cell.")
     if protocol.augment and not data.spec(dataset).augmentable:
         raise ConfigError(f"train.augment = true does not apply to {dataset}; it is for CIFAR images.")

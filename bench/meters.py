@@ -2,8 +2,8 @@
 
 A device's cost is metered on its real `client_update`, run on throw-away copies of the model with the on-device
 algorithm (`finite_difference` for a zeroth-order method): on 2 batches of data and, if it draws more than one, on 1.
-Cost = fixed + per batch x batches. It is linear in `num_perturbations`, a large number of which is metered as
-`PERTURBATIONS`; many `local_steps` are metered as 1 and 2.
+Cost = fixed + per batch x batches. It is linear in the counts of `LINEAR`, large ones of which are metered as a small
+number and one more; many `local_steps` are metered as 1 and 2.
 """
 
 from __future__ import annotations
@@ -49,8 +49,15 @@ __all__ = [
 ON_DEVICE = ("finite_difference", "directional", "moment")
 """Estimators that stand for the on-device algorithm `finite_difference`, which is what gets metered."""
 
-PERTURBATIONS = (CHUNK + 1, CHUNK + 2)
-"""Numbers of perturbations that stand for larger ones: a device that rebuilds its estimate holds a chunk at a time."""
+LINEAR: Mapping[str, tuple[str, ...]] = {"setup": ("draws", "forward_directions"), "train": ("num_perturbations",)}
+"""By phase, the parameters that an update's cost is linear in."""
+
+FEW, MANY = 2, CHUNK + 1
+"""Numbers from which on it is linear: the second draw frees the first one's tensors; a device that rebuilds its
+estimate holds ever more perturbations, up to a chunk."""
+
+SCALARS = 64
+"""Bytes by which a peak may grow with each draw or perturbation for what is sent of it: beyond, tensors pile up."""
 
 CLOCKS = ("train", "setup", "evaluate", "diagnose", "ntk", "meter", "data")
 
@@ -77,13 +84,15 @@ class StepCost:
 
     perturbation_ops: real numbers written while perturbing: drawn, masked, scaled, added, taken back; the generator's
     integer arithmetic is not counted. peak: live bytes by account at their highest total. uncounted: operators that may
-    multiply matrices and that no formula counts.
+    multiply matrices and that no formula counts. drawn: batches of data. uplink_bytes: of the message that goes up.
     """
 
     flops: float
     perturbation_ops: float
     peak: Mapping[Account, int]
     uncounted: frozenset[str]
+    drawn: int = 0
+    uplink_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
@@ -105,6 +114,8 @@ class StepCost:
             self.perturbation_ops + steps * (after.perturbation_ops - self.perturbation_ops),
             peak,
             self.uncounted | after.uncounted,
+            self.drawn + steps * (after.drawn - self.drawn),
+            self.uplink_bytes + steps * (after.uplink_bytes - self.uplink_bytes),
         )
 
 
@@ -177,7 +188,8 @@ class DeviceCost:
     """The cost of a device's update: `fixed` once, `per_batch` for every batch of the protocol's size.
 
     `peak` is by account, in bytes, at the moment of the highest total; `sparse_saving` what the masked weights would
-    save of it in sparse storage. `perturbation_ops` are those of one batch.
+    save of it in sparse storage. `perturbation_ops` are those of one batch, `uplink_bytes` those of one update that
+    draws one batch.
     """
 
     fixed_flops: float
@@ -186,15 +198,11 @@ class DeviceCost:
     peak: Mapping[Account, int]
     sparse_saving: int = 0
     uncounted: tuple[str, ...] = ()
+    uplink_bytes: int = 0
 
     def flops(self, calls: int, batches: float) -> float:
         """FLOPs of `calls` updates that drew `batches` batches together."""
         return self.fixed_flops * calls + self.flops_per_batch * batches
-
-    @property
-    def step_flops(self) -> float:
-        """FLOPs of one update that draws one batch."""
-        return self.flops(1, 1.0)
 
     @property
     def peak_bytes(self) -> int:
@@ -217,6 +225,7 @@ class DeviceSetting:
     ctx: ClientContext
     client_of: Callable[[int], Client]
     """Called with a number of batches, returns a Client whose epoch is that many full batches."""
+    encoded_bytes: Callable[[Update], int]
 
 
 def meter_device(setting: DeviceSetting) -> DeviceCost:
@@ -224,37 +233,41 @@ def meter_device(setting: DeviceSetting) -> DeviceCost:
     cell = setting.ctx.cell
     if cell.estimator in ON_DEVICE:
         setting = replace(setting, ctx=replace(setting.ctx, cell=replace(cell, estimator="finite_difference")))
-    two, drawn = _cost(setting, 2)
-    one, drawn_of_one = _cost(setting, 1) if drawn > 1 else (two, drawn)
-    if drawn > drawn_of_one:
-        per_batch = (two.flops - one.flops) / (drawn - drawn_of_one)
+    two = _cost(setting, 2)
+    one = _cost(setting, 1) if two.drawn > 1 else two
+    if two.drawn > one.drawn:
+        per_batch = (two.flops - one.flops) / (two.drawn - one.drawn)
     else:
-        per_batch = two.flops / drawn if drawn else 0.0
+        per_batch = two.flops / two.drawn if two.drawn else 0.0
     return DeviceCost(
-        fixed_flops=one.flops - per_batch * drawn_of_one,
+        fixed_flops=one.flops - per_batch * one.drawn,
         flops_per_batch=per_batch,
-        perturbation_ops=one.perturbation_ops / max(drawn_of_one, 1),
+        perturbation_ops=one.perturbation_ops / max(one.drawn, 1),
         peak=max(one, two, key=lambda cost: cost.peak_bytes).peak,
         sparse_saving=sparse_saving(setting.model, setting.ctx.mask),
         uncounted=tuple(sorted(one.uncounted | two.uncounted)),
+        uplink_bytes=one.uplink_bytes,
     )
 
 
-def _cost(setting: DeviceSetting, batches: int) -> tuple[StepCost, int]:
-    """Return the cost of an update on `batches` batches of data, and how many it drew."""
-    steps, count = (setting.params.get(name) for name in ("local_steps", "num_perturbations"))
+def _cost(setting: DeviceSetting, batches: int) -> StepCost:
+    """Return the cost of an update on `batches` batches of data."""
+    steps = setting.params.get("local_steps")
     if isinstance(steps, int) and steps > 2:
         setting = replace(setting, params={**setting.params, "local_steps": batches})
-    if not (isinstance(count, int) and count > PERTURBATIONS[1]):
-        return _run(setting, batches)
-    (low, drawn), (high, _) = (
-        _run(replace(setting, params={**setting.params, "num_perturbations": number}), batches)
-        for number in PERTURBATIONS
-    )
-    return low.extended(high, count - PERTURBATIONS[0]), drawn
+    for name in LINEAR[setting.ctx.phase]:
+        count = setting.params.get(name)
+        for low in (FEW, MANY):
+            if isinstance(count, int) and count > low + 1:
+                first, after = (
+                    _cost(replace(setting, params={**setting.params, name: low + step}), batches) for step in (0, 1)
+                )
+                if low == MANY or abs(after.peak_bytes - first.peak_bytes) <= SCALARS:
+                    return first.extended(after, count - low)
+    return _run(setting, batches)
 
 
-def _run(setting: DeviceSetting, batches: int) -> tuple[StepCost, int]:
+def _run(setting: DeviceSetting, batches: int) -> StepCost:
     method = instantiate(setting.method, setting.params)
     client = setting.client_of(batches)
     model, ctx = copy.deepcopy(setting.model), setting.ctx
@@ -265,10 +278,9 @@ def _run(setting: DeviceSetting, batches: int) -> tuple[StepCost, int]:
         "optimizer": [value for value in client.state.values() if isinstance(value, Tensor)],
     }
     with _no_garbage_collection(), account("activations"), StepMeter(model, ctx.mask, resident) as meter:
-        update: Update = method.client_update(model, client, ctx)
+        update = method.client_update(model, client, ctx)
         cost = meter.cost()
-        del update
-    return cost, client.batches_drawn
+    return replace(cost, drawn=client.batches_drawn, uplink_bytes=setting.encoded_bytes(update))
 
 
 @contextmanager

@@ -53,8 +53,11 @@ _ROWS = (
     Metric("forward_macs_masked", "MACs", "lower", "Forward MACs, masked",
            "The same, each layer scaled by its measured mask density at the end of training."),
     Metric("device_step_flops", "FLOPs", "lower", "Device-step FLOPs",
-           "FLOPs (2 x MACs) of one device's real update on one batch, by the on-device algorithm, masked weights "
-           "not counted."),
+           "FLOPs (2 x MACs) that one batch of a device's real update takes, by the on-device algorithm, masked "
+           "weights not counted. What a round adds, such as an adjustment's dense gradients, is in the totals only."),
+    Metric("device_setup_flops", "FLOPs", "lower", "Setup-round FLOPs of a device",
+           "The same of the setup round with the highest peak, on one batch where it draws any; for foresight pruning "
+           "the first round, in which nothing is pruned yet."),
     Metric("train_flops_total", "FLOPs", "lower", "Training FLOPs",
            "Device FLOPs summed over clients and training rounds: metered cost of the round's kind x batches drawn."),
     Metric("setup_flops_total", "FLOPs", "lower", "Setup FLOPs", "The same over the setup rounds."),

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("methods", "baselines")
 PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "fvcore")
-HARNESS = ("bench.federated", "bench.record")
+HARNESS = ("bench.federated", "bench.metering", "bench.record")
 """Where a cell's numbers come from, beside its method's file: these modules and all that they import."""
 FACADE = "bench.api"
 WORDLESS = frozenset({"bench", FACADE, "bench.errors", "bench.metrics", "bench.primitives", "bench.torchvision_compat"})

@@ -17,6 +17,7 @@ from bench.partition import label_skew_tv
 from bench.rules import measured_sparsity
 
 HEADLINE_EVALUATIONS = 5
+DIRECTIONS = ("uplink", "downlink")
 
 
 def round_line(point: Point) -> dict[str, Any]:
@@ -57,15 +58,23 @@ def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int
     return {
         "method_variant": result.notes.get("variant"),
         **_accuracy(result),
-        **_compute(result, input_shape),
-        **_memory(result),
-        **_communication(result),
-        **_sparsity(result),
+        **cost_fields(result, input_shape),
+        **_totals(result),
         **result.approximation,
         **summary(result.diagnoses, result.energy_at_start, cell),
         "label_skew_tv": label_skew_tv(labels, list(result.parts), int(labels.max()) + 1),
         "evaluates_other_weights": result.evaluates_other_weights,
         "min_client_examples": min(len(part) for part in result.parts),
+    }
+
+
+def cost_fields(result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the fields that are metered and counted, whatever was learnt meanwhile: what a device pays a step."""
+    return {
+        **_compute(result, input_shape),
+        **_memory(result),
+        **_per_client_round(result),
+        **_sparsity(result),
         **{f"{name}_seconds": result.clock.seconds[name] for name in CLOCKS},
     }
 
@@ -93,16 +102,15 @@ def _accuracy(result: Result) -> dict[str, Any]:
 
 def _compute(result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
     macs = forward_macs(result.model, input_shape)
-    step = _heaviest(result, "train")
+    step, scoring = (_heaviest(result, phase) for phase in ("train", "setup"))
     uncounted = set(macs.uncounted).union(*(cost.uncounted for costs in result.costs.values() for cost in costs))
     return {
         "forward_macs_dense": macs.dense,
         "forward_macs_masked": macs.masked(result.mask),
         "uncounted_ops": ",".join(sorted(uncounted)),
-        "device_step_flops": step.step_flops if step else None,
+        "device_step_flops": step.flops_per_batch if step else None,
+        "device_setup_flops": scoring.flops(1, 1.0) if scoring else None,
         "perturbation_ops": step.perturbation_ops if step else None,
-        "train_flops_total": result.totals["train"].flops,
-        "setup_flops_total": result.totals["setup"].flops,
     }
 
 
@@ -126,15 +134,22 @@ def _memory(result: Result) -> dict[str, Any]:
     }
 
 
-def _communication(result: Result) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for direction in ("uplink", "downlink"):
+def _per_client_round(result: Result) -> dict[str, Any]:
+    train = result.totals["train"]
+    return {
+        f"{direction}_bytes_per_client_round": (
+            getattr(train, f"{direction}_bytes") / train.client_rounds if train.client_rounds else None
+        )
+        for direction in DIRECTIONS
+    }
+
+
+def _totals(result: Result) -> dict[str, Any]:
+    fields: dict[str, Any] = {f"{phase}_flops_total": totals.flops for phase, totals in result.totals.items()}
+    for direction in DIRECTIONS:
         by_phase = {phase: getattr(totals, f"{direction}_bytes") for phase, totals in result.totals.items()}
         fields[f"{direction}_bytes"] = sum(by_phase.values())
         fields |= {f"{direction}_bytes_{phase}": value for phase, value in by_phase.items()}
-        fields[f"{direction}_bytes_per_client_round"] = (
-            by_phase["train"] / result.totals["train"].client_rounds if result.totals["train"].client_rounds else None
-        )
     return fields
 
 

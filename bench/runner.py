@@ -24,12 +24,14 @@ from bench.cell import Cell
 from bench.errors import ConfigError, Diverged, Skip
 from bench.federated import Federation
 from bench.matrix import PlannedCell
+from bench.metering import metered_fields
 from bench.metrics import METRICS
 from bench.provenance import code_sha256, environment, git_commit
 from bench.record import diagnosis_line, layer_lines, measured_fields, round_line
 from bench.registry import MethodEntry, discover, lookup
 
 Rerun = Literal["missing", "failed", "stale", "all"]
+METERED_ONLY = "The protocol says train.meter_only = true: nothing was trained."
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
@@ -86,7 +88,7 @@ def preflight(cells: Sequence[Cell], options: RunOptions) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {options.device} cannot be used here: {reason}.") from None
-    for name in sorted({cell.dataset for cell in cells}):
+    for name in sorted({cell.dataset for cell in cells if not cell.train.meter_only}):
         data.ensure_present(name, options.data_dir)
 
 
@@ -203,7 +205,7 @@ def run_job(job: Job) -> dict[str, Any]:
     trace = None
     try:
         measured = _measure(job, entry)
-        status, reason = "ok", None
+        status, reason = "ok", METERED_ONLY if job.cell.train.meter_only else None
     except Skip as skip:
         status, reason = "skipped", str(skip)
     except Diverged as error:
@@ -222,6 +224,8 @@ def run_job(job: Job) -> dict[str, Any]:
 def _measure(job: Job, entry: MethodEntry) -> dict[str, Any]:
     cell = job.cell
     method = lookup({cell.method: entry}, cell.method)
+    if cell.train.meter_only:
+        return metered_fields(cell, method, torch.device(job.device))
     dataset = _dataset(cell.dataset, job.data_dir)
     with (
         store.lines_writer(job.run, cell.id, store.ROUNDS) as rounds,

@@ -14,6 +14,7 @@ from plots.masks import mask_figures
 from plots.ntk import ntk_figures
 from plots.series import Study, load_study
 from plots.style import FULL_WIDTH, themed
+from plots.tradeoff import cost_tradeoff
 from plots.view import Drawn, View
 
 
@@ -32,7 +33,7 @@ def draw_figures(study: Study, width: float = FULL_WIDTH) -> Iterator[Drawn]:
     for (dataset, model), cells in study.by_setting():
         if not cells["ok"].any():
             continue
-        view = View(study, dataset, model, cells, width)
+        view = View(study, dataset, model, cells[~cells["metered"]], width)
         trained = replace(view, cells=cells[cells["trained"]])
         with themed():
             figures = [
@@ -41,6 +42,12 @@ def draw_figures(study: Study, width: float = FULL_WIDTH) -> Iterator[Drawn]:
                 *ntk_figures(view),
             ]
         yield from figures
+    metered = study.cells[study.cells["metered"]]
+    for name, own in metered.groupby("dataset", sort=False):
+        if own["ok"].any():
+            with themed():
+                tradeoff = cost_tradeoff(str(name), own, width)
+            yield tradeoff
 
 
 def _training_figures(view: View) -> Iterator[Drawn]:

@@ -206,9 +206,15 @@ def _of_training(study: Study, cells: pd.DataFrame, certified: Study, trusted: p
 
 
 def _untrained(cells: pd.DataFrame) -> Iterator[str]:
-    count = int((cells["ok"] & ~cells["trained"]).sum())
-    if count:
+    ok = cells[cells["ok"]]
+    ended, metered = int((~ok["trained"] & ~ok["metered"]).sum()), int(ok["metered"].sum())
+    if ended:
         yield (
-            f"{count} of {int(cells['ok'].sum())} finished cells end before training: they say what masks and kernels "
+            f"{ended} of {len(ok)} finished cells end before training: they say what masks and kernels "
             "are, and nothing of accuracy."
+        )
+    if metered:
+        yield (
+            f"{metered} of {len(ok)} finished cells run nothing but the meters: they say what a device would pay, and "
+            "nothing of accuracy. Where a setup would have to run to know its mask, layer densities are ERK's."
         )

@@ -58,7 +58,7 @@ class Masked:
 def masked(study: Study, cells: pd.DataFrame) -> Masked:
     """Read what is known of the masks of these cells, all of one dataset and model."""
     sparse = {one.label for one in study.series if one.has_sparsity}
-    pruned = cells[cells["series"].isin(sparse) & (cells["sparsity"] > 0)]
+    pruned = cells[cells["series"].isin(sparse) & (cells["sparsity"] > 0) & ~cells["metered"]]
     densities = {}
     for index, cell_id in pruned.loc[pruned["ok"], "cell_id"].items():
         lines = load_lines(study.run, cell_id, LAYERS)

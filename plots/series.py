@@ -50,9 +50,10 @@ class Study:
     """A run as figures and tables see it.
 
     `cells` has one row a planned cell: the columns of `bench.store.load_table`, with `alpha` and `series` as ordered
-    categories of labels, `sparsity` as asked, `ok`, and `trained`: whether the cell is to go on to training and be
-    evaluated. `tuned` says which parameters take one value a point, such as a learning rate chosen for each sparsity,
-    and so do not split a series; `left_out` what else differs between series than their labels say.
+    categories of labels, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to training and be
+    evaluated, and `metered`: whether it runs nothing but the meters. `tuned` says which parameters take one value a
+    point, such as a learning rate chosen for each sparsity, and so do not split a series; `left_out` what else differs
+    between series than their labels say.
     """
 
     run: Path
@@ -165,7 +166,9 @@ def _value_order(value: Any) -> tuple[float, str]:
 def _labels(cells: pd.DataFrame, naming: Sequence[str], base: str, method: str) -> pd.Series[str]:
     """Return an ordered category of labels, `base` and the named values or else the method, in the values' order."""
     levels = {name: list(cells[name].cat.categories) for name in naming if cells[name].dtype == "category"}
-    values = pd.Series(list(cells[list(naming)].itertuples(index=False, name=None)), index=cells.index, dtype=object)
+    named = cells[list(naming)].astype(object)
+    named = named.where(named.notna(), None)  # one NaN is not the next one
+    values = pd.Series(list(named.itertuples(index=False, name=None)), index=cells.index, dtype=object)
 
     def rank(name: str, value: Any) -> tuple[float, str]:
         return (levels[name].index(value), "") if name in levels else _value_order(value)
@@ -297,7 +300,8 @@ def load_study(run: Path) -> Study:
         alpha=pd.Categorical(cells["alpha"].map(alpha_label), list(alphas), ordered=True),
         sparsity=cells["sparsity_asked"].astype(float),
         ok=cells["status"] == "ok",
-        trained=~cells["train.setup_only"].eq(True) if "train.setup_only" in cells else True,
+        trained=~(_is_set(cells, "train.setup_only") | _is_set(cells, "train.meter_only")),
+        metered=_is_set(cells, "train.meter_only"),
     )
     order = [*SHIPPED, *sorted(set(cells["method"]) - SHIPPED.keys())]
     present = [name for name in order if name in set(cells["method"])]
@@ -308,6 +312,10 @@ def load_study(run: Path) -> Study:
     tuned = tuple(note for *_, notes, _ in found for note in notes)
     left_out = tuple(note for *_, notes in found for note in notes)
     return Study(run, cells, series, tuned, left_out)
+
+
+def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:
+    return cells[switch].eq(True) if switch in cells else pd.Series(False, cells.index)
 
 
 def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:

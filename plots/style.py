@@ -65,10 +65,17 @@ _OTHER_MARKERS = (">", "*", "h", "X")
 PART_COLOURS = ("#00224E", "#43598A", "#7F7C75", "#A99F73", "#D0BE5E", "#FEE838")
 """Six steps of cividis for the parts of a peak; no method wears one of them."""
 
-_SHORT_NAMES = {"num_perturbations": "K"}
+_SHORT_NAMES = {"num_perturbations": "K", "scoring_micro_batch": "inputs a pass"}
 _PHRASES: dict[tuple[str, object], str] = {
     ("inputs", "gaussian"): "Gaussian inputs",
     ("inputs", "real"): "real inputs",
+    ("memory", "none"): "",
+    ("memory", "checkpoint"): "checkpointing",
+    ("memory", "accumulate"): "accumulation",
+    ("memory", "optimizer_in_backward"): "optimizer in backward",
+    ("restore", "seed"): "restores from the seed",
+    ("restore", "copy"): "restores from a copy",
+    ("scoring_micro_batch", None): "",
     ("shuffle", False): "",
     ("shuffle", True): "shuffled",
     ("upload", "scores"): "uploads scores",
@@ -93,7 +100,9 @@ def look(method: str) -> Look:
 def field_label(column: str, value: object) -> str:
     """Return a field and its value for a legend: `params.num_perturbations`, 100.0 -> "K=100"; maybe nothing."""
     name = column.split(".", 1)[-1]
-    return _PHRASES.get((name, value), f"{_SHORT_NAMES.get(name, name)}={value_label(value)}")
+    return _PHRASES.get(
+        (name, value if value == value else None), f"{_SHORT_NAMES.get(name, name)}={value_label(value)}"
+    )
 
 
 def value_label(value: object) -> str:

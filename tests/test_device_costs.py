@@ -72,7 +72,7 @@ def setting(
         initialise=initialise,
         received={"seed": torch.tensor(7)},
     )
-    return DeviceSetting(method, cell.params, model, ctx, client_of)
+    return DeviceSetting(method, cell.params, model, ctx, client_of, lambda update: 0)
 
 
 def cost(method: type[Method], model: nn.Module, mask: Mask | None = None, **given: Any) -> DeviceCost:
@@ -109,13 +109,13 @@ def test_a_step_is_its_formula(name: str, masked: bool) -> None:
     expected = formulas(model, mask)
     step = cost(FedAvg, model, mask, local_steps=1)
     checkpointed = cost(FedAvg, model, mask, local_steps=1, memory="checkpoint")
-    assert step.step_flops == pytest.approx(2 * BATCH * expected.backpropagation, rel=1e-12)
-    assert checkpointed.step_flops == pytest.approx(2 * BATCH * expected.checkpointed(last), rel=1e-12)
+    assert step.flops_per_batch == pytest.approx(2 * BATCH * expected.backpropagation, rel=1e-12)
+    assert checkpointed.flops_per_batch == pytest.approx(2 * BATCH * expected.checkpointed(last), rel=1e-12)
 
 
 def test_recomputation_stops_before_a_segments_last_layer_where_backward_does_not_need_it() -> None:
     model = build("mobilenet_v2:norm=none,width=0.25", CIFAR, 10)
-    measured = cost(FedAvg, model, local_steps=1, memory="checkpoint").step_flops / (2 * BATCH)
+    measured = cost(FedAvg, model, local_steps=1, memory="checkpoint").flops_per_batch / (2 * BATCH)
     macs = forward_macs(model, CIFAR).layers
     not_needed = sum(count for name, count in macs.items() if ".conv.2" in name or name.startswith("features.1.conv.1"))
     assert measured == formulas(model).checkpointed(["classifier.weight"]) - not_needed
@@ -158,7 +158,7 @@ def test_a_zeroth_order_step_is_its_forward_passes(form: Any, passes: int, maske
     expected = formulas(model, mask).zeroth_order(500, form)
     assert expected == pytest.approx(passes * formulas(model, mask).forward_pass)
     measured = cost(Baffle, model, mask, num_perturbations=500, form=form)
-    assert measured.step_flops == pytest.approx(2 * BATCH * expected, rel=1e-12)
+    assert measured.flops_per_batch == pytest.approx(2 * BATCH * expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,7 @@ def test_a_zeroth_order_step_is_its_forward_passes(form: Any, passes: int, maske
         {},
         {"form": "central"},
         {"restore": "copy"},
+        {"restore": "as_released"},
         {"clip": "client"},
         {"communication": "epoch"},
         {"perturbations": "independent", "distribution": "rademacher"},
@@ -177,7 +178,7 @@ def test_few_perturbations_extended_cost_what_many_cost(given: dict[str, Any], m
     """FLOPs, perturbation operations and the peak, account by account."""
     model, count = lenet5(width="0.25"), CHUNK + 9
     extended = cost(Baffle, model, num_perturbations=count, **given)
-    monkeypatch.setattr("bench.meters.PERTURBATIONS", (count, count))
+    monkeypatch.setattr("bench.meters.LINEAR", {"train": ()})
     assert extended == cost(Baffle, model, num_perturbations=count, **given)
 
 

@@ -291,7 +291,10 @@ def test_masking_perturbations_only_keeps_the_dense_function_and_moves_kept_weig
 def test_pruned_weights_at_their_initial_values_save_no_flops(federation: Make) -> None:
     train = {"where": "server", **FEW}
     flops = [
-        make(federation, FedNTKZO, given={**train, "mask_perturbations_only": only}).run().costs["train"][0].step_flops
+        make(federation, FedNTKZO, given={**train, "mask_perturbations_only": only})
+        .run()
+        .costs["train"][0]
+        .flops_per_batch
         for only in (True, False)
     ]
     macs = forward_macs(build(SMALL, (1, 32, 32), 10), (1, 32, 32)).dense

@@ -61,12 +61,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters",
         "bench.partition", "bench.rules",
     ),
+    "bench.metering": (
+        *PRIMITIVE, "bench.contract", "bench.data", "bench.federated", "bench.record",
+    ),
     "bench.conformance": (
         *PRIMITIVE, "bench.contract", "bench.data", "bench.federated", "bench.metrics", "bench.registry",
     ),
     "bench.runner": (
-        "bench.cell", "bench.data", "bench.errors", "bench.federated", "bench.matrix", "bench.metrics",
-        "bench.provenance", "bench.record", "bench.registry", "bench.store",
+        "bench.cell", "bench.data", "bench.errors", "bench.federated", "bench.matrix", "bench.metering",
+        "bench.metrics", "bench.provenance", "bench.record", "bench.registry", "bench.store",
     ),
     "bench.cli": ("bench.*", "plots.*"),
     "methods.*": ("bench.api", "bench.primitives.*"),
@@ -193,7 +196,7 @@ def test_reading_records_and_drawing_them_never_imports_torch() -> None:
 
 @pytest.mark.parametrize("name", ["fedavg", "baffle"])
 def test_the_code_hash_covers_every_module_a_cell_computes_with(name: str) -> None:
-    starts = {"bench.federated", "bench.record", f"baselines.{name}"}
+    starts = {"bench.federated", "bench.metering", "bench.record", f"baselines.{name}"}
     reached = set[str]().union(*map(reachable, starts)) - WORDLESS - {f"baselines.{name}"}
     through_the_facade = reachable("bench.api") - set[str]().union(*map(reachable, starts - {f"baselines.{name}"}))
     assert reached - through_the_facade <= set(computing_modules(FILES[f"baselines.{name}"]))

@@ -112,8 +112,8 @@ def test_defaults_are_filled_in() -> None:
     }  # fmt: skip
     assert asdict(cell.train) == {
         "clients": 10, "participation": 1.0, "batch_size": 32, "min_client_examples": 10, "data_passes": None,
-        "rounds": 2, "eval_every": None, "validation_fraction": 0.0, "setup_only": False, "augment": False, "ntk": True,
-        "compare_masks": False, "wire_precision": "float32",
+        "rounds": 2, "eval_every": None, "validation_fraction": 0.0, "setup_only": False, "meter_only": False,
+        "augment": False, "ntk": True, "compare_masks": False, "wire_precision": "float32",
     }  # fmt: skip
 
 

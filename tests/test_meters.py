@@ -1,6 +1,7 @@
 """FLOPs, live bytes and operations against hand counts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines.baffle import Baffle
 from baselines.fedavg import FedAvg
 from baselines.fedavg_erk import FedAvgERK
+from baselines.fedtiny import FedTiny
 from bench.cell import Protocol
 from bench.federated import Federation, Result
 from bench.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
@@ -24,12 +26,13 @@ from bench.meters import Clock, StepCost, StepMeter, cheapest_bytes, forward_mac
 from bench.metrics import METRICS
 from bench.models import build
 from bench.primitives.accounting import account, dense_gradients
-from bench.primitives.finite_difference import finite_differences
+from bench.primitives.finite_difference import BLOCK, finite_differences
 from bench.primitives.flat import flat_parameters
 from bench.primitives.gradients import Batch
 from bench.primitives.perturbations import Directions
 from bench.record import measured_fields
 from bench.streams import torch_generator
+from tests.conftest import TINY
 
 LENET5_DIGITS_MACS = 416_520
 LENET5_DIGITS_FIRST = 28 * 28 * 6 * 25
@@ -323,15 +326,28 @@ def test_the_split_adds_up_to_the_peak_and_sparse_storage_saves(federation: Make
     assert measured["peak_device_bytes_sparse"] < measured["peak_device_bytes"]
 
 
-def test_zeroth_order_needs_less_memory_than_backpropagation_and_a_copy_costs_a_model(federation: Make) -> None:
+def test_zeroth_order_needs_less_memory_than_backpropagation_and_every_copy_costs_a_model(federation: Make) -> None:
     backprop = run_fields(federation(FedAvg))
-    seed, copy = (
-        run_fields(federation(Baffle, given={"num_perturbations": 4, "restore": restore}, estimator="directional"))
-        for restore in ("seed", "copy")
+    train = replace(TINY, batch_size=1)
+    seed, copy, released = (
+        run_fields(
+            federation(Baffle, train, given={"num_perturbations": 4, "restore": restore}, estimator="directional")
+        )
+        for restore in ("seed", "copy", "as_released")
     )
     assert seed["peak_device_bytes"] < backprop["peak_device_bytes"]
     assert seed["peak_device_bytes_gradients"] == 0
-    assert copy["peak_device_bytes"] - seed["peak_device_bytes"] >= 4 * 61_706
+    assert copy["peak_device_bytes"] - seed["peak_device_bytes"] >= 4 * (61_706 - 1)
+    assert released["peak_device_bytes"] - copy["peak_device_bytes"] >= 4 * (61_706 - BLOCK)
+
+
+def test_the_flops_of_a_step_are_those_of_a_training_batch_also_where_rounds_adjust(federation: Make) -> None:
+    static, moving = (
+        run_fields(federation(FedTiny, replace(TINY, rounds=3), given=given, sparsity=0.8))
+        for given in ({"adjust_every": 1.0}, {"adjust_every": 1, "adjust_until": 10})
+    )
+    assert moving["train_flops_total"] > static["train_flops_total"]
+    assert moving["device_step_flops"] == static["device_step_flops"]
 
 
 def test_a_zeroth_order_cell_meters_the_on_device_algorithm_whatever_it_simulates(federation: Make) -> None:

@@ -15,11 +15,11 @@ from bench.primitives.gradients import Batch
 from bench.primitives.perturbations import Directions
 
 Form = Literal["forward", "central"]
-Restore = Literal["seed", "copy"]
+Restore = Literal["seed", "copy", "as_released"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 BLOCK = 8192
-"""Coordinates that a device perturbs at a time under `restore = "seed"`: the size of its perturbation buffer."""
+"""Coordinates that a device perturbs at a time: the size of its perturbation buffer."""
 
 
 @torch.no_grad()
@@ -37,27 +37,26 @@ def finite_differences(
     """Return `count` loss differences [K] along the directions, at unmasked weights and all other parameters.
 
     `forward` differences are L(w + sigma e) - L(w), K + 1 passes; `central` ones (L(w + sigma e) - L(w - sigma e)) / 2,
-    2K passes. `seed` regenerates a perturbation block by block to take it back, `copy` keeps a second copy of the
-    weights. Weights are perturbed in float32; `precision` is that of the forward passes, the loss being float32 again.
+    2K passes. What a device holds beside what a forward pass needs: with `restore = "seed"` its weights alone, a
+    perturbation being made block by block and made again to take it back; with `copy` a second copy of them; with
+    `as_released`, as in BAFFLE's code, that and a whole perturbation. Weights are perturbed in float32; `precision` is
+    that of the forward passes, the loss being float32 again.
     """
     vector = flat_parameters(model)
     with account("perturbation"):
-        saved = vector.clone() if restore == "copy" else None
-        kept = kept_parameters(model, mask) if saved is not None and mask is not None else None
-    blocks = list(_blocks(model, mask)) if saved is None else []
-
-    def add_blocks(k: int, scale: float) -> None:
-        for start, stop, inside in blocks:
-            e = directions.generate(k, 1, (start, stop), None, vector.device)[0]
-            vector[start:stop].add_(e if inside is None else e.mul_(inside), alpha=scale)
+        saved = None if restore == "seed" else vector.clone()
+        if restore == "as_released":
+            blocks = [(0, len(vector), None if mask is None else kept_parameters(model, mask))]
+        else:
+            blocks = list(_blocks(model, mask))
 
     def perturb(k: int, scale: float) -> None:
         with account("perturbation"):
-            if saved is None:
-                add_blocks(k, scale)
-            else:
-                e = directions.generate(k, 1, (0, len(vector)), None, vector.device)[0]
-                torch.add(saved, e if kept is None else e.mul_(kept), alpha=scale, out=vector)
+            for start, stop, kept in blocks:
+                e = directions.generate(k, 1, (start, stop), None, vector.device)[0]
+                e = e if kept is None else e.mul_(kept)
+                received = vector if saved is None else saved
+                torch.add(received[start:stop], e, alpha=scale, out=vector[start:stop])
 
     def loss() -> Tensor:
         if precision == "float32":

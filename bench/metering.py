@@ -1,0 +1,50 @@
+"""What a cell would cost a device, without training and without data files.
+
+The meters run as in training, on random images of the data set's shape. A cost that follows from a mask is that of ERK
+layer densities, or of given ones, where the cell's own setup would have to run to its end to know its mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import data
+from bench.cell import Cell
+from bench.contract import Method
+from bench.federated import Federation
+from bench.masks import Mask, erk_densities, prunable_shapes, random_mask
+from bench.record import cost_fields
+from bench.streams import stream_seed, torch_generator
+
+ROUNDS = 100
+"""Rounds of an imagined training, in which every kind of round that is metered has to occur."""
+
+
+def metered_fields(
+    cell: Cell, method: type[Method], device: torch.device, densities: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Return the fields of a cell's record that its costs are (see `bench.record.cost_fields`).
+
+    `densities` of the prunable layers take the place of ERK's; a mask that the server makes without a score is the
+    method's own. Totals over rounds have no value, bytes per client and round are those of a first training
+    round whose mask was sent before, and a setup is metered where it begins, with nothing pruned. A method whose setup
+    ends with more than a mask is metered without that.
+    """
+    train = replace(
+        cell.train, rounds=ROUNDS, data_passes=None, min_client_examples=1, validation_fraction=0.0, meter_only=True
+    )
+    imagined = replace(cell, train=train, alpha="iid")
+    dataset = data.stand_in(cell.dataset, train.clients * train.batch_size)
+
+    def stand_in(model: nn.Module) -> Mask:
+        shapes = prunable_shapes(model)
+        chosen = erk_densities(shapes, 1 - cell.sparsity) if densities is None else densities
+        return random_mask(shapes, chosen, torch_generator(stream_seed(cell.seed, "method")))
+
+    result = Federation(imagined, method, dataset, device).meter(stand_in)
+    return cost_fields(result, dataset.spec.input_shape)

@@ -1,0 +1,50 @@
+"""The costs of one record as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.metrics import METRICS, PEAK_PARTS
+from plots.style import human_bytes, human_count, value_label
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Model": (
+        "num_parameters", "num_prunable", "sparsity_measured", "layer_density_min", "forward_macs_dense",
+        "forward_macs_masked",
+    ),
+    "Compute of a device": ("device_step_flops", "perturbation_ops", "device_setup_flops"),
+    "Memory of a device": (
+        "peak_device_bytes_train", "peak_device_bytes_setup", "peak_device_bytes", "peak_device_bytes_sparse",
+    ),
+    "What the peak holds": PEAK_PARTS,
+    "Communication": ("uplink_bytes_per_client_round", "downlink_bytes_per_client_round"),
+}  # fmt: skip
+
+
+def cost_table(record: Mapping[str, Any]) -> str:
+    """Return the costs of a record with their labels, in human units and exactly; what is unknown has no row."""
+    rows: list[tuple[str, str, str]] = []
+    for section, names in SECTIONS.items():
+        known = [name for name in names if record[name] is not None]
+        rows += [("", "", ""), (section, "", ""), *(_row(name, record[name]) for name in known)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        f"{label:<{widths[0]}}  {human:>{widths[1]}}  {exact:>{widths[2]}}".rstrip() for label, human, exact in rows
+    ]
+    uncounted = [f"\nNot in the FLOPs: {record['uncounted_ops']}."] if record["uncounted_ops"] else []
+    return "\n".join([_title(record), *lines, *uncounted])
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    words = [record["method"], record["dataset"], record["model"], f"sparsity {value_label(record['sparsity_asked'])}"]
+    return ", ".join([*words, f"batch {record['train']['batch_size']}"])
+
+
+def _row(name: str, value: float) -> tuple[str, str, str]:
+    metric = METRICS[name]
+    label = f"  {metric.label}"
+    if metric.unit == "fraction":
+        return label, f"{value:.3g}", ""
+    human = human_bytes if metric.unit == "bytes" else human_count
+    return label, human(value), f"{value:,.0f} {metric.unit}"

@@ -1,0 +1,262 @@
+"""Costs without training: the same numbers as a run's, no data file, and what stands in for a mask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from baselines.baffle import Baffle
+from baselines.baffle_erk import BaffleERK
+from baselines.fedavg import FedAvg
+from baselines.fedmef import FedMef
+from baselines.fedtiny import FedTiny
+from bench.cell import Cell, Protocol
+from bench.cli import main
+from bench.contract import Method
+from bench.data import DATASETS, Dataset, stand_in
+from bench.errors import ConfigError, DataError, StoreError
+from bench.federated import Federation
+from bench.masks import prunable_shapes
+from bench.matrix import PlannedCell, resolve
+from bench.metering import metered_fields
+from bench.metrics import PEAK_PARTS
+from bench.models import build
+from bench.record import measured_fields
+from bench.registry import discover
+from bench.runner import METERED_ONLY, RunOptions, run_plan
+from bench.store import LAYERS, is_volatile, layer_densities, lines_writer, load_table, write_plan
+from methods.fed_ntk_zo import FedNTKZO
+from tests.conftest import make_cell
+
+CPU = torch.device("cpu")
+TRAIN = Protocol(clients=3, batch_size=8, rounds=1)
+FEW = {"num_perturbations": 3}
+NTK: dict[str, Any] = {**FEW, "iterations": 2, "draws": 3, "inputs_per_draw": 4}
+
+
+def fields(method: type[Method], *, densities: dict[str, float] | None = None, **settings: Any) -> dict[str, Any]:
+    return metered_fields(make_cell(method, TRAIN, **settings), method, CPU, densities)
+
+
+@pytest.fixture(scope="module")
+def few() -> Dataset:
+    """Three clients' batches of real digits, one batch each."""
+    data = stand_in("digits", 3 * TRAIN.batch_size)
+    return replace(data, test=data.train)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        (FedAvg, {}),
+        (FedAvg, {"given": {"memory": "checkpoint"}}),
+        (Baffle, {"given": FEW, "estimator": "directional"}),
+        (BaffleERK, {"given": FEW, "estimator": "directional", "sparsity": 0.8}),
+        (FedMef, {"sparsity": 0.8, "given": {"adjust_every": 1.0}}),
+    ],
+    ids=["fedavg", "checkpoint", "baffle", "baffle_erk", "fedmef"],
+)
+def test_every_cost_is_that_of_a_run(few: Dataset, method: type[Method], settings: dict[str, Any]) -> None:
+    settings = {"train": replace(TRAIN, min_client_examples=1), **settings}
+    metered = metered_fields(make_cell(method, **settings), method, CPU)
+    cell = make_cell(method, **settings)
+    ran = measured_fields(cell, Federation(cell, method, few, CPU).run(), few.spec.input_shape)
+    mask_bytes = -(-ran["num_prunable"] // 8) if "sparsity" in method.uses else 0
+    ran["downlink_bytes_per_client_round"] -= mask_bytes  # a real run's first round sends the mask as well
+    assert metered.keys() <= ran.keys()
+    exact = [name for name in metered if not is_volatile(name)]
+    assert {name: metered[name] for name in exact} == {name: ran[name] for name in exact}
+
+
+@pytest.mark.parametrize(("iterations", "mask_bytes"), [(1, 0), (2, 61_470)])
+def test_a_foresight_setup_is_metered_at_its_first_round(few: Dataset, iterations: int, mask_bytes: int) -> None:
+    """Later rounds hold the mask besides, a byte a weight."""
+    settings: dict[str, Any] = {"given": {**NTK, "iterations": iterations}, "sparsity": 0.8}
+    cell = make_cell(FedNTKZO, replace(TRAIN, min_client_examples=1), estimator="directional", **settings)
+    ran = measured_fields(cell, Federation(cell, FedNTKZO, few, CPU).run(), few.spec.input_shape)
+    metered = fields(FedNTKZO, **settings)
+    assert ran["num_prunable"] == 61_470
+    assert ran["peak_device_bytes_setup"] - metered["peak_device_bytes_setup"] == mask_bytes
+    assert (ran["device_setup_flops"] == metered["device_setup_flops"]) == (iterations == 1)
+    assert ran["uplink_bytes_per_client_round"] == metered["uplink_bytes_per_client_round"]
+
+
+@pytest.mark.parametrize("where", ["devices", "devices_forward", "server"])
+def test_erk_densities_stand_in_for_a_mask_that_would_have_to_be_scored(where: str) -> None:
+    found = fields(FedNTKZO, given={**NTK, "where": where, "forward_directions": 4}, sparsity=0.8)
+    erk = fields(BaffleERK, given=FEW, sparsity=0.8)
+    for name in ("forward_macs_masked", "device_step_flops", "layer_density_min", "peak_device_bytes_train"):
+        assert found[name] == erk[name], name
+    assert (found["peak_device_bytes_setup"] == 0) == (where == "server")
+    assert (found["device_setup_flops"] is None) == (where == "server")
+
+
+def test_a_mask_that_needs_no_score_is_the_methods_own() -> None:
+    uniform = fields(FedNTKZO, given={**NTK, "saliency": "uniform"}, sparsity=0.8)
+    assert uniform["forward_macs_masked"] == pytest.approx(0.2 * uniform["forward_macs_dense"], rel=1e-3)
+
+
+def test_given_densities_take_the_place_of_erk() -> None:
+    shapes = prunable_shapes(build("lenet5", (1, 32, 32), 10))
+    uniform = dict.fromkeys(shapes, 0.2)
+    found = fields(FedNTKZO, given=NTK, sparsity=0.8, densities=uniform)
+    assert found["forward_macs_masked"] == pytest.approx(0.2 * found["forward_macs_dense"], rel=1e-3)
+
+
+def test_few_draws_and_directions_extended_cost_what_many_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {**NTK, "draws": 5, "forward_directions": 6, "where": "devices_forward", "num_perturbations": 6}
+    extended = fields(FedNTKZO, given=given, sparsity=0.8)
+    monkeypatch.setattr("bench.meters.LINEAR", {"setup": (), "train": ()})
+    whole = fields(FedNTKZO, given=given, sparsity=0.8)
+    exact = [name for name in whole if not is_volatile(name)]
+    assert {name: extended[name] for name in exact} == {name: whole[name] for name in exact}
+
+
+def test_adjustments_are_metered_as_rounds_of_their_own() -> None:
+    """They peak higher than training alone, since they read dense gradients after it."""
+    adjusting, training = (fields(FedMef, sparsity=0.8, given={"adjust_every": n}) for n in (10, 1.0))
+    assert adjusting["peak_device_bytes"] > training["peak_device_bytes"]
+    assert adjusting["downlink_bytes_per_client_round"] == training["downlink_bytes_per_client_round"]
+
+
+def test_a_setup_whose_rounds_build_on_each_other_is_metered_to_its_last_kind() -> None:
+    with_norms = fields(FedTiny, model="resnet14:width=0.25", sparsity=0.5)
+    assert with_norms["peak_device_bytes_setup"] > 0 and with_norms["sparsity_measured"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_no_accuracy_and_no_total_is_made_up() -> None:
+    unknown = {"test_accuracy", "train_flops_total", "setup_flops_total", "uplink_bytes", "label_skew_tv"}
+    assert not unknown & fields(FedAvg).keys()
+
+
+def test_bytes_do_not_depend_on_the_federation_that_is_imagined() -> None:
+    few, many = (
+        metered_fields(make_cell(FedAvg, replace(TRAIN, clients=clients, participation=share), alpha=0.1), FedAvg, CPU)
+        for clients, share in ((3, 1.0), (40, 0.1))
+    )
+    assert {k: v for k, v in few.items() if not is_volatile(k)} == {k: v for k, v in many.items() if not is_volatile(k)}
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_a_stand_in_has_the_shape_of_its_data_set_and_any_number_of_examples(name: str) -> None:
+    made = stand_in(name, 25)
+    x, y = made.train.batch(torch.arange(25))
+    assert x.shape == (25, *made.spec.input_shape)
+    assert set(y.tolist()) <= set(range(made.spec.num_classes)) and len(set(y.tolist())) > 9
+    assert len(made.test) == 0
+
+
+# In a matrix
+
+
+def planned(**train: Any) -> list[PlannedCell]:
+    grid = {"method": ["fedavg"], "dataset": ["cifar10"], "model": ["lenet5"]}
+    return resolve({"grid": grid, "train": {"meter_only": True, "batch_size": 4, **train}}, discover(()))
+
+
+@pytest.mark.parametrize("budget", [{"rounds": 2}, {"data_passes": 1.0}])
+def test_a_metering_only_cell_has_no_budget(budget: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"\[train\] meter_only = true trains nothing"):
+        planned(**budget)
+
+
+def test_metering_only_and_setup_only_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="exclude each other"):
+        planned(setup_only=True)
+
+
+def test_a_metering_only_cell_is_stored_without_data_files(tmp_path: Path) -> None:
+    (record,) = run_plan(
+        planned(), discover(()), RunOptions(tmp_path / "run", "test", workers=1, data_dir=tmp_path / "nowhere")
+    )
+    assert (record["status"], record["reason"]) == ("ok", METERED_ONLY)
+    assert record["test_accuracy"] is None and record["data_passes"] is None
+    assert record["device_step_flops"] == 2 * 4 * 1_602_360
+    assert load_table(tmp_path / "run")["peak_device_bytes"].notna().all()
+
+
+def test_data_files_are_still_asked_for_where_a_cell_trains(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        run_plan(
+            planned(meter_only=False, rounds=1),
+            discover(()),
+            RunOptions(tmp_path, "", 1, data_dir=tmp_path / "nowhere"),
+        )
+
+
+# Stored densities
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[..., Path]:
+    def write(*cells: Cell) -> Path:
+        write_plan(tmp_path, cells, "test", extend=False)
+        for number, cell in enumerate(cells, 1):
+            with lines_writer(tmp_path, cell.id, LAYERS) as line:
+                line({"layer": "fc.weight", "size": 10, "kept": number, "forward_macs_dense": 1})
+        return tmp_path
+
+    return write
+
+
+def masked(id: str, seed: int = 0, **params: Any) -> Cell:
+    return Cell("fed_ntk_zo", "digits", "lenet5", Protocol(rounds=1), sparsity=0.8, seed=seed, params=params, id=id)
+
+
+def test_densities_come_from_the_cell_of_the_same_seed_and_parameters(stored: Callable[..., Path]) -> None:
+    run = stored(masked("a", draws=1), masked("b", draws=2), masked("c", seed=1, draws=2))
+    assert layer_densities(run, masked(""), {"draws": 2}) == {"fc.weight": 0.2}
+    assert layer_densities(run, masked("", seed=1), {}) == {"fc.weight": 0.3}
+
+
+def test_no_cell_and_several_cells_are_one_sentence_each(stored: Callable[..., Path]) -> None:
+    run = stored(masked("a", draws=1), masked("b", draws=2))
+    with pytest.raises(StoreError, match="layer densities of 2 cells of fed_ntk_zo on digits"):
+        layer_densities(run, masked(""), {})
+    for like in (masked("", seed=7), replace(masked(""), sparsity=0.9), replace(masked(""), model="lenet5:width=2")):
+        with pytest.raises(StoreError, match="holds no layer densities"):
+            layer_densities(run, like, {})
+
+
+# The command
+
+
+def test_the_command_prints_a_records_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "lenet5", "--dataset", "digits", "--method", "baffle", "--batch", "4", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["peak_device_bytes"] == sum(record[part] for part in PEAK_PARTS)
+    assert (record["method"], record["model"], record["train"]["batch_size"]) == ("baffle", "lenet5", 4)
+    assert record["uplink_bytes_per_client_round"] == 4 * 500 + 8 + 4 + 1
+    assert not any(is_volatile(name) for name in record)
+
+
+def test_the_table_holds_the_same_numbers_with_their_units(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "lenet5", "--batch", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "fedavg, cifar10, lenet5, sparsity 0, batch 1"
+    (flops,) = (line for line in lines if "Device-step FLOPs" in line)
+    assert flops.split()[-4:] == ["3.2", "M", "3,204,720", "FLOPs"]
+    assert not any("Setup-round" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["lenet6"], 'Did you mean "lenet5"?'),
+        (["lenet5", "--method", "bafle"], 'Did you mean "baffle"?'),
+        (["lenet5", "--sparsity", "1"], "a sparsity is the fraction of zeros"),
+        (["lenet5", "--set", "seed=[0,1]"], "these settings make 2"),
+        (["resnet20", "--method", "baffle"], "baffle does not apply: batch statistics"),
+        (["lenet5", "--run", "nowhere"], "is no run directory"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and words in err

@@ -1,0 +1,91 @@
+"""The figure of metering-only cells: which points are on the front, and what is drawn of a made-up run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.cell import Cell, Protocol, cell_id
+from bench.metrics import METRICS
+from plots.figures import draw_figures
+from plots.findings import findings
+from plots.series import load_study
+from plots.tables import render
+from plots.tradeoff import on_front
+from tests.synthetic import cells, write_run
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    bytes_, flops = np.array([1.0, 2.0, 2.0, 3.0, 3.0, 1.0]), np.array([9.0, 5.0, 6.0, 5.0, 1.0, 9.0])
+    assert on_front(bytes_, flops).tolist() == [True, True, False, False, True, True]
+
+
+def planned() -> list[Cell]:
+    """Return FedAvg with two memory options, and pruned Fed-NTK + ZO, at two batch sizes."""
+    found = []
+    for batch in (1, 32):
+        train = Protocol(meter_only=True, batch_size=batch)
+        options: list[tuple[str, dict[str, Any]]] = [
+            ("fedavg", {"memory": "none"}),
+            ("fedavg", {"memory": "checkpoint"}),
+            ("fed_ntk_zo", {"scoring_micro_batch": None}),
+            ("fed_ntk_zo", {"scoring_micro_batch": 1}),
+        ]
+        for method, params in options:
+            (cell,) = cells((method,), sparsities=(0.8,), alphas=("iid",), seeds=(0,))
+            changed = replace(cell, train=train, params=params)
+            found.append(replace(changed, id=cell_id(changed, {})))
+    return found
+
+
+def costs(cell: Cell) -> dict[str, Any]:
+    """Fed-NTK + ZO takes a tenth of the bytes and ten times the FLOPs; checkpointing half and 4/3."""
+    batch, saves = cell.train.batch_size, cell.params.get("memory") == "checkpoint"
+    bytes_, flops = (100, 1000) if cell.method == "fed_ntk_zo" else (500, 133) if saves else (1000, 100)
+    values = {"peak_device_bytes": bytes_ * batch, "device_step_flops": flops * batch, "forward_macs_masked": 1}
+    return {**dict.fromkeys(METRICS), **values, "forward_macs_dense": 2}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    write_run(tmp_path / "run", planned(), change=costs)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("width", [7.0, 3.3])
+def test_a_line_joins_the_batch_sizes_of_every_option(run: Path, width: float) -> None:
+    (drawn,) = draw_figures(load_study(run), width)
+    assert drawn.name == "cost-tradeoff-digits"
+    (panel,) = drawn.figure.axes
+    lines = {tuple(np.asarray(line.get_xdata(), dtype=float)) for line in panel.lines}
+    assert {(1000.0, 32000.0), (500.0, 16000.0), (100.0, 3200.0)} <= lines
+    (legend,) = drawn.figure.legends
+    assert sorted(text.get_text() for text in legend.get_texts()) == [
+        "Fed-NTK + ZO",
+        "Fed-NTK + ZO, inputs a pass=1",
+        "FedAvg (dense)",
+        "FedAvg (dense), checkpointing",
+    ]
+    assert {text.get_text() for text in panel.texts} == {"B = 1", "B = 32"}
+
+
+def test_a_point_off_the_front_of_its_batch_size_is_hollow(tmp_path: Path) -> None:
+    def worse(cell: Cell) -> dict[str, Any]:
+        return costs(cell) | ({"device_step_flops": 1e9} if cell.params.get("memory") == "checkpoint" else {})
+
+    write_run(tmp_path, planned(), change=worse)
+    (drawn,) = draw_figures(load_study(tmp_path))
+    markers = [line for line in drawn.figure.axes[0].lines if line.get_linestyle() == "None"]
+    hollow = {float(np.asarray(line.get_xdata())[0]) for line in markers if line.get_markerfacecolor() == "white"}
+    assert hollow == {500.0}
+
+
+def test_stand_in_masks_are_no_finding(run: Path) -> None:
+    (found,) = findings(load_study(run))
+    assert len(found.sentences) == 1 and "nothing but the meters" in found.sentences[0]
+    table = render(run, "markdown")
+    assert isinstance(table, str) and "Forward FLOPs left" not in table
