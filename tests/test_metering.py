@@ -137,7 +137,7 @@ def test_no_accuracy_and_no_total_is_made_up() -> None:
 
 def test_bytes_do_not_depend_on_the_federation_that_is_imagined() -> None:
     few, many = (
-        metered_fields(make_cell(FedAvg, replace(TRAIN, clients=clients, participation=share), alpha=0.1), FedAvg, CPU)
+        metered_fields(make_cell(FedAvg, replace(TRAIN, clients=clients, participation=share), alpha=0.01), FedAvg, CPU)
         for clients, share in ((3, 1.0), (40, 0.1))
     )
     assert {k: v for k, v in few.items() if not is_volatile(k)} == {k: v for k, v in many.items() if not is_volatile(k)}
