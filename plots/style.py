@@ -74,6 +74,7 @@ _PHRASES: dict[tuple[str, object], str] = {
     ("memory", "accumulate"): "accumulation",
     ("memory", "optimizer_in_backward"): "optimizer in backward",
     ("restore", "seed"): "restores from the seed",
+    ("restore", "as_released"): "restores as released",
     ("restore", "copy"): "restores from a copy",
     ("scoring_micro_batch", None): "",
     ("shuffle", False): "",
