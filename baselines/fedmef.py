@@ -92,12 +92,7 @@ class FedMef(DynamicPruningMethod):
         return Update(client.num_examples, model_tensors(model), tensors=pack_gradients(gradients, mask, quotas))
 
     def server_adjustment(
-        self,
-        model: nn.Module,
-        updates: Sequence[Update],
-        ctx: ServerContext,
-        mask: Mask,
-        quotas: Mapping[str, int],
+        self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext, mask: Mask, quotas: Mapping[str, int]
     ) -> Mask:
         if self.config.extrusion != "on":
             return super().server_adjustment(model, updates, ctx, mask, quotas)

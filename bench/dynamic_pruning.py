@@ -57,12 +57,7 @@ class DynamicPruningMethod(Method):
         return replace(update, tensors=pack_gradients(gradients, mask, quotas))
 
     def server_adjustment(
-        self,
-        model: nn.Module,
-        updates: Sequence[Update],
-        ctx: ServerContext,
-        mask: Mask,
-        quotas: Mapping[str, int],
+        self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext, mask: Mask, quotas: Mapping[str, int]
     ) -> Mask:
         """Change the server's model in an adjustment round and return the new mask."""
         super().aggregate(model, updates, ctx)
