@@ -313,11 +313,8 @@ class Federation:
 
     def _send_up(self, update: Update, client: Client, ctx: ClientContext) -> Update:
         """Check, encode, count and decode one client's update."""
-        expect(update, Update, "client_update")
         check_plain(client.state, "client.state")
-        if update.weights is not None:
-            self._check_tensors(update.weights, f"client {client.id} in {ctx.phase} round {ctx.round}")
-        data = self._encoded(update)
+        data = self._encoded(update, client.id, ctx)
         self.totals[ctx.phase].uplink_bytes += len(data)
         got = decode(data, self.layout, self.active, self.device)
         if update.bypass is not None and self.cell.estimator not in SIMULATED:
@@ -329,7 +326,10 @@ class Federation:
     def _encode(self, packet: Packet) -> bytes:
         return encode(packet, self.layout, self.active, self.cell.train.wire_precision)
 
-    def _encoded(self, update: Update) -> bytes:
+    def _encoded(self, update: Update, client: int, ctx: ClientContext) -> bytes:
+        expect(update, Update, "client_update")
+        if update.weights is not None:
+            self._check_tensors(update.weights, f"client {client} in {ctx.phase} round {ctx.round}")
         return self._encode(Packet(update.num_examples, None, update.weights, update.scalars, update.tensors))
 
     # -- rules --------------------------------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ class Federation:
                     self.client_model,
                     ctx,
                     lambda n: self.fleet.metered_client(n, state, ctx.phase),
-                    lambda update: len(self._encoded(update)),
+                    lambda update: len(self._encoded(update, client, ctx)),
                 )
                 self.costs[key] = meter_device(setting)
         return self.costs[key]
