@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from bench.metrics import METRICS
 from plots.layout import frame, label_edges, panels
 from plots.series import Series, curve, points, records, select, shown_sparsity
-from plots.style import axis_label, human_bytes, value_label
+from plots.style import axis_label, human_bytes, human_count, value_label
 from plots.view import Drawn, View, handle, line_style, notes, percent_axis, seeds_sentence
 
 _METRIC = "test_accuracy"
 _SPREAD = f"{_METRIC}_half_width"
 _PANEL_HEIGHT = 2.1
-_ALONG = {
-    "data_passes": "data passes (examples drawn / examples of all clients)",
-    "uplink_bytes": "the encoded bytes sent so far from all clients to the server, setup included (logarithmic)",
-}
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What accuracy is drawn against: a column of rounds.jsonl, and how to say and write it.
+
+    `steps` are a logarithmic axis' preferred ticks within a power of `base`; without them the axis is linear.
+    """
+
+    column: str
+    label: str
+    phrase: str
+    base: float = 10.0
+    steps: tuple[tuple[int, ...], ...] = ()
+    write: Callable[[float], str] = "{:g}".format
+
+
+_FINE = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+_COSTS = (
+    _Cost("data_passes", axis_label("data_passes"), "data passes (examples drawn / examples of all clients)"),
+    _Cost("device_flops", "Device FLOPs (all clients) ↓",
+          "the FLOPs of all devices so far, setup included (logarithmic)",
+          1000.0, ((1,), (1, 10, 100), _FINE), human_count),
+    _Cost("uplink_bytes", axis_label("uplink_bytes", "all clients"),
+          "the encoded bytes sent so far from all clients to the server, setup included (logarithmic)",
+          1024.0, ((1, 10, 100), _FINE), human_bytes),
+)  # fmt: skip
 
 
 def _finished_points(view: View) -> pd.DataFrame:
@@ -113,31 +137,38 @@ def accuracy_by_series(view: View) -> Drawn:
     )
 
 
-def _byte_ticks(low: float, high: float) -> list[float]:
-    """Return up to four round byte counts well inside a logarithmic range: 1, 10, 100 of each unit, or more of them."""
+def _ticks(low: float, high: float, cost: _Cost) -> list[float]:
+    """Return up to four round values well inside a logarithmic range."""
     margin = (high / low) ** 0.06
-    for leading in ((1, 10, 100), (1, 2, 5, 10, 20, 50, 100, 200, 500)):
-        ticks = [digit * 1024.0**power for power in range(5) for digit in leading]
+    inside: list[float] = []
+    for leading in cost.steps:
+        ticks = [digit * cost.base**power for power in range(8) for digit in leading]
         inside = [tick for tick in ticks if low * margin <= tick <= high / margin]
         if len(inside) > 1:
             break
     return inside[:: -(-len(inside) // 4)] if inside else [math.sqrt(low * high)]
 
 
-def _byte_axis(panel: Axes, low: float, high: float) -> None:
+def _log_axis(panel: Axes, low: float, high: float, cost: _Cost) -> None:
     panel.set_xscale("log")
     panel.set_xlim(low / 1.3, high * 1.5)
-    panel.xaxis.set_major_locator(FixedLocator(_byte_ticks(low / 1.3, high * 1.5)))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
+    panel.xaxis.set_major_locator(FixedLocator(_ticks(low / 1.3, high * 1.5, cost)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost.write(value)))
     panel.xaxis.set_minor_locator(NullLocator())
 
 
-def accuracy_along(view: View, x: str) -> Drawn:
-    """Draw accuracy during training against `x`, data_passes or uplink_bytes (logarithmic), a panel an alpha.
+def accuracy_along_costs(view: View) -> Iterator[Drawn]:
+    """Draw accuracy during training against data passes, device FLOPs and uplink bytes: a figure each."""
+    for cost in _COSTS:
+        yield _accuracy_along(view, cost)
+
+
+def _accuracy_along(view: View, cost: _Cost) -> Drawn:
+    """Draw accuracy during training against a cost, a panel an alpha.
 
     A series with a sparsity axis is drawn at the one level that `plots.series.shown_sparsity` names.
     """
-    log = METRICS[x].unit == "bytes"
+    log = bool(cost.steps)
     level = shown_sparsity(view.cells, view.series)
     sparse = view.cells["series"].isin([one.label for one in view.series if one.has_sparsity])
     shown = view.cells if level is None else view.cells[~sparse | (view.cells["sparsity"] == level)]
@@ -148,7 +179,7 @@ def accuracy_along(view: View, x: str) -> Drawn:
         panel.set_title(alpha)
         for one in series:
             own = select(shown, {"ok": True, "alpha": alpha, "series": one.label})
-            line = curve(view.study.run, list(own["cell_id"]), x, log=log)
+            line = curve(view.study.run, list(own["cell_id"]), cost.column, log=log)
             if line.empty:
                 continue
             style = line_style(one)
@@ -162,17 +193,17 @@ def accuracy_along(view: View, x: str) -> Drawn:
         _limit(axes[0], everything["mean"].min(), upper.max())
         for panel in axes:
             if log:
-                _byte_axis(panel, everything["x"].min(), everything["x"].max())
+                _log_axis(panel, everything["x"].min(), everything["x"].max(), cost)
             else:
                 panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    label_edges(axes, axis_label(x, "all clients" if log else ""), axis_label(_METRIC))
+    label_edges(axes, cost.label, axis_label(_METRIC))
     frame(figure, view.title, [handle(one, view.named(one, shown)) for one in series], notes(shown))
     which = "" if level is None else f" Methods with the sparsity axis are shown at sparsity {value_label(level)}."
-    what = METRICS[x].label.lower()
+    what = cost.column.replace("_", " ")
     return Drawn(
-        f"accuracy-{x.replace('_', '-')}-{view.slug}",
+        f"accuracy-{cost.column.replace('_', '-')}-{view.slug}",
         f"Accuracy against {what}: {view.title}",
-        f"Test accuracy of the global model during training against {_ALONG[x]}, one panel a label distribution."
+        f"Test accuracy of the global model during training against {cost.phrase}, one panel a label distribution."
         f"{which} {seeds_sentence(shown)} The marker stands at the last evaluation.",
         f"Learning curves of {', '.join(one.label for one in series)} against {what}.",
         figure,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import StoreError
-from plots.accuracy import accuracy_along, accuracy_by_series, accuracy_by_sparsity
+from plots.accuracy import accuracy_along_costs, accuracy_by_series, accuracy_by_sparsity
 from plots.costs import device_costs
 from plots.estimators import estimator_figures
 from plots.masks import mask_figures
@@ -53,8 +53,7 @@ def draw_figures(study: Study, width: float = FULL_WIDTH) -> Iterator[Drawn]:
 def _training_figures(view: View) -> Iterator[Drawn]:
     sparse = any(one.has_sparsity for one in view.series)
     yield accuracy_by_sparsity(view) if sparse else accuracy_by_series(view)
-    yield accuracy_along(view, "data_passes")
-    yield accuracy_along(view, "uplink_bytes")
+    yield from accuracy_along_costs(view)
     yield device_costs(view)
     yield from estimator_figures(view)
 

@@ -319,6 +319,7 @@ def test_every_figure_is_written_as_png_and_pdf_of_the_asked_width_twice_alike(t
     assert [figure.name for figure in first] == [
         "accuracy-sparsity-digits-lenet5",
         "accuracy-data-passes-digits-lenet5",
+        "accuracy-device-flops-digits-lenet5",
         "accuracy-uplink-bytes-digits-lenet5",
         "cost-digits-lenet5",
     ]
@@ -416,7 +417,7 @@ def test_each_dataset_and_model_has_its_own_figures(study_of: MakeStudy) -> None
     one = cells(("fedtiny",), alphas=("iid",), seeds=(0,))
     other = cells(("fedtiny",), alphas=("iid",), seeds=(0,), dataset="cifar10", model="resnet20:norm=batch")
     names = [figure.name for figure in draw_figures(study_of([*one, *other]))]
-    assert len(set(names)) == len(names) == 8
+    assert len(set(names)) == len(names) == 10
     assert "cost-cifar10-resnet20-norm-batch" in names
 
 
@@ -563,7 +564,7 @@ def test_the_report_has_its_parts_in_order(html: str) -> None:
     assert page.headings == [
         "synthetic", "Findings", "Figures", "Results", "Missing cells", "What was measured", "Run it again",
     ]  # fmt: skip
-    assert page.tags.count("figure") == 4 and page.tags.count("table") == page.tags.count("caption") == 4
+    assert page.tags.count("figure") == 5 and page.tags.count("table") == page.tags.count("caption") == 4
     anchors = set(page.values("section", "id"))
     assert {f"#{anchor}" for anchor in anchors} == set(page.values("a", "href"))
 
