@@ -253,7 +253,7 @@ def meter_device(setting: DeviceSetting) -> DeviceCost:
 def _cost(setting: DeviceSetting, batches: int) -> StepCost:
     """Return the cost of an update on `batches` batches of data."""
     steps = setting.params.get("local_steps")
-    if isinstance(steps, int) and steps > 2:
+    if isinstance(steps, int) and steps > 1:
         setting = replace(setting, params={**setting.params, "local_steps": batches})
     for name in LINEAR[setting.ctx.phase]:
         count = setting.params.get(name)

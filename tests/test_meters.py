@@ -341,9 +341,12 @@ def test_zeroth_order_needs_less_memory_than_backpropagation_and_every_copy_cost
     assert released["peak_device_bytes"] - copy["peak_device_bytes"] >= 4 * (61_706 - BLOCK)
 
 
-def test_the_flops_of_a_step_are_those_of_a_training_batch_also_where_rounds_adjust(federation: Make) -> None:
+@pytest.mark.parametrize("keys", [{}, {"local_steps": 2}])
+def test_the_flops_of_a_step_are_those_of_a_training_batch_also_where_rounds_adjust(
+    federation: Make, keys: dict[str, int]
+) -> None:
     static, moving = (
-        run_fields(federation(FedTiny, replace(TINY, rounds=3), given=given, sparsity=0.8))
+        run_fields(federation(FedTiny, replace(TINY, rounds=3), given=given | keys, sparsity=0.8))
         for given in ({"adjust_every": 1.0}, {"adjust_every": 1, "adjust_until": 10})
     )
     assert moving["train_flops_total"] > static["train_flops_total"]
