@@ -255,10 +255,9 @@ class Federation:
         server = self._server_context(phase, round, cohort)
         message = self._message(server)
         ctx = ClientContext(**self._context(phase, round), received=message.tensors)
-        key = self._cost_key(ctx)
-        if key in self.costs:
-            return self.costs[key]
-        return self._cost(replace(ctx, received=self._send_down(message, server)), cohort[0])
+        if self._cost_key(ctx) not in self.costs:
+            ctx = replace(ctx, received=self._send_down(message, server))
+        return self._cost(ctx, cohort[0])
 
     def _message(self, server: ServerContext) -> Message:
         message = self.server_side.broadcast(self.model, server)
