@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from bench.diagnostics import (
 from bench.errors import ContractError, Diverged
 from bench.evaluation import Evaluation, evaluate
 from bench.masks import Mask
-from bench.meters import Clock, DeviceCost, DeviceSetting, forward_macs, meter_device
+from bench.meters import Clock, DeviceCost, DeviceSetting, ForwardMacs, forward_macs, meter_device
 from bench.models import build, initialise
 from bench.partition import partition
 from bench.primitives.flat import flat_parameters, load_tensors, model_tensors
@@ -76,6 +77,7 @@ class Result:
     """All that a finished cell was measured to be; `bench.record` turns it into fields."""
 
     model: nn.Module
+    macs: ForwardMacs
     mask: Mask | None
     train: Examples
     parts: Sequence[np.ndarray]
@@ -211,6 +213,7 @@ class Federation:
         costs = {phase: [cost for key, cost in self.costs.items() if key[0] == phase] for phase in PHASES}
         return Result(
             self.model,
+            self.macs,
             self.mask,
             self.train,
             self.parts,
@@ -484,9 +487,8 @@ class Federation:
         fields: dict[str, float | str | None] = {"ntk_reason": "The protocol says train.ntk = false."}
         with self.clock.charge("ntk"):
             if self.cell.train.ntk:
-                spec = self.dataset.spec
-                macs = forward_macs(self.model, spec.input_shape).dense
-                fields = kernel_fields(self.model, self.mask, self.fleet, spec.num_classes, macs)
+                classes = self.dataset.spec.num_classes
+                fields = kernel_fields(self.model, self.mask, self.fleet, classes, self.macs.dense)
             if self.cell.train.compare_masks and self.mask is not None and "draws" in self.cell.params:
                 fields |= mask_fields(self.mask, self._reference_mask, self._initial_model(), self.fleet)
         return fields
@@ -502,6 +504,11 @@ class Federation:
         return mask
 
     # -- making things ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def macs(self) -> ForwardMacs:
+        """The model's forward MACs an example, which no weight and no mask changes."""
+        return forward_macs(self.model, self.dataset.spec.input_shape)
 
     def _initial_model(self) -> nn.Module:
         spec = self.dataset.spec

@@ -47,4 +47,4 @@ def metered_fields(
         return random_mask(shapes, chosen, torch_generator(stream_seed(cell.seed, "method")))
 
     result = Federation(imagined, method, dataset, device).meter(stand_in)
-    return cost_fields(result, dataset.spec.input_shape)
+    return cost_fields(result)

@@ -12,7 +12,7 @@ from bench.diagnostics import Diagnosis, summary
 from bench.evaluation import client_accuracies
 from bench.federated import Point, Result
 from bench.masks import prunable_weights
-from bench.meters import ACCOUNTS, CLOCKS, DeviceCost, forward_macs
+from bench.meters import ACCOUNTS, CLOCKS, DeviceCost
 from bench.partition import label_skew_tv
 from bench.rules import measured_sparsity
 
@@ -38,27 +38,26 @@ def diagnosis_line(diagnosis: Diagnosis) -> dict[str, Any]:
     return asdict(diagnosis)
 
 
-def layer_lines(result: Result, input_shape: tuple[int, int, int]) -> list[dict[str, Any]]:
+def layer_lines(result: Result) -> list[dict[str, Any]]:
     """Return one line of layers.jsonl a prunable layer: its size, kept weights and dense forward MACs an example."""
-    macs = forward_macs(result.model, input_shape).layers
     return [
         {
             "layer": name,
             "size": weight.numel(),
             "kept": result.mask.layer_kept[name] if result.mask else weight.numel(),
-            "forward_macs_dense": macs[name],
+            "forward_macs_dense": result.macs.layers[name],
         }
         for name, weight in prunable_weights(result.model).items()
     ]
 
 
-def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+def measured_fields(cell: Cell, result: Result) -> dict[str, Any]:
     """Return every measured field of a cell's record."""
     labels = result.train.labels.cpu().numpy()
     return {
         "method_variant": result.notes.get("variant"),
         **_accuracy(result),
-        **cost_fields(result, input_shape),
+        **cost_fields(result),
         **_totals(result),
         **result.approximation,
         **summary(result.diagnoses, result.energy_at_start, cell),
@@ -68,10 +67,10 @@ def measured_fields(cell: Cell, result: Result, input_shape: tuple[int, int, int
     }
 
 
-def cost_fields(result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
+def cost_fields(result: Result) -> dict[str, Any]:
     """Return the fields that are metered and counted, whatever was learnt meanwhile: what a device pays a step."""
     return {
-        **_compute(result, input_shape),
+        **_compute(result),
         **_memory(result),
         **_per_client_round(result),
         **_sparsity(result),
@@ -100,13 +99,12 @@ def _accuracy(result: Result) -> dict[str, Any]:
     }
 
 
-def _compute(result: Result, input_shape: tuple[int, int, int]) -> dict[str, Any]:
-    macs = forward_macs(result.model, input_shape)
+def _compute(result: Result) -> dict[str, Any]:
     step, scoring = (_heaviest(result, phase) for phase in ("train", "setup"))
-    uncounted = set(macs.uncounted).union(*(cost.uncounted for costs in result.costs.values() for cost in costs))
+    uncounted = set(result.macs.uncounted).union(*(cost.uncounted for costs in result.costs.values() for cost in costs))
     return {
-        "forward_macs_dense": macs.dense,
-        "forward_macs_masked": macs.masked(result.mask),
+        "forward_macs_dense": result.macs.dense,
+        "forward_macs_masked": result.macs.masked(result.mask),
         "uncounted_ops": ",".join(sorted(uncounted)),
         "device_step_flops": step.flops_per_batch if step else None,
         "device_setup_flops": scoring.flops(1, 1.0) if scoring else None,

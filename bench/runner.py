@@ -240,11 +240,11 @@ def _measure(job: Job, entry: MethodEntry) -> dict[str, Any]:
             on_diagnosis=lambda diagnosis: diagnostics(diagnosis_line(diagnosis)),
         ).run()
     with store.lines_writer(job.run, cell.id, store.LAYERS) as layers:
-        for line in layer_lines(result, dataset.spec.input_shape):
+        for line in layer_lines(result):
             layers(line)
     if result.notes:
         store.write_notes(job.run, cell.id, result.notes)
-    return measured_fields(cell, result, dataset.spec.input_shape)
+    return measured_fields(cell, result)
 
 
 def _finish(

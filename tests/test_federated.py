@@ -242,6 +242,6 @@ def test_a_setup_only_cell_ends_before_training_unevaluated(federation: Make) ->
     result = made.run()
     assert (result.points, result.totals["setup"].rounds, result.totals["train"].rounds) == ([], 2, 0)
     assert torch.equal(weights(result), start)
-    fields = measured_fields(made.cell, result, made.dataset.spec.input_shape)
+    fields = measured_fields(made.cell, result)
     assert fields["setup_rounds"] == 2
     assert "test_accuracy" not in fields

@@ -266,7 +266,7 @@ def test_without_extrusion_the_server_prunes_the_smallest_averages(federation: M
 
 
 def measured(result: Result, made: Federation) -> dict[str, Any]:
-    return measured_fields(made.cell, result, made.dataset.spec.input_shape)
+    return measured_fields(made.cell, result)
 
 
 def test_a_device_needs_less_memory_and_no_more_flops_with_pruned_activations(federation: Make) -> None:

@@ -66,7 +66,7 @@ def test_every_cost_is_that_of_a_run(few: Dataset, method: type[Method], setting
     settings = {"train": replace(TRAIN, min_client_examples=1), **settings}
     metered = metered_fields(make_cell(method, **settings), method, CPU)
     cell = make_cell(method, **settings)
-    ran = measured_fields(cell, Federation(cell, method, few, CPU).run(), few.spec.input_shape)
+    ran = measured_fields(cell, Federation(cell, method, few, CPU).run())
     mask_bytes = -(-ran["num_prunable"] // 8) if "sparsity" in method.uses else 0
     ran["downlink_bytes_per_client_round"] -= mask_bytes  # a real run's first round sends the mask as well
     assert metered.keys() <= ran.keys()
@@ -79,7 +79,7 @@ def test_a_foresight_setup_is_metered_at_its_first_round(few: Dataset, iteration
     """Later rounds hold the mask besides, a byte a weight."""
     settings: dict[str, Any] = {"given": {**NTK, "iterations": iterations}, "sparsity": 0.8}
     cell = make_cell(FedNTKZO, replace(TRAIN, min_client_examples=1), estimator="directional", **settings)
-    ran = measured_fields(cell, Federation(cell, FedNTKZO, few, CPU).run(), few.spec.input_shape)
+    ran = measured_fields(cell, Federation(cell, FedNTKZO, few, CPU).run())
     metered = fields(FedNTKZO, **settings)
     assert ran["num_prunable"] == 61_470
     assert ran["peak_device_bytes_setup"] - metered["peak_device_bytes_setup"] == mask_bytes

@@ -43,7 +43,7 @@ Make = Callable[..., Federation]
 
 
 def fields(result: Result, made: Federation) -> dict[str, Any]:
-    return measured_fields(made.cell, result, made.dataset.spec.input_shape)
+    return measured_fields(made.cell, result)
 
 
 def run_fields(made: Federation) -> dict[str, Any]:
