@@ -43,7 +43,7 @@ def pruned(x: Tensor, rate: float) -> Tensor:
 def test_flags_survive_eight_to_a_byte(flags: list[bool]) -> None:
     packed = pack_bits(torch.tensor(flags))
     assert packed.dtype == torch.uint8 and len(packed) == -(-len(flags) // 8)
-    assert unpack_bits(packed, torch.Size([len(flags)])).tolist() == flags
+    assert unpack_bits(packed, len(flags)).tolist() == flags
 
 
 @given(st.lists(st.floats(-100, 100, width=32) | st.sampled_from([0.0, 1.0, -1.0]), min_size=1, max_size=50), st.data())
@@ -73,6 +73,20 @@ def test_zeros_are_never_stored_and_one_entry_always_is() -> None:
     assert Pruned.of(x, 1e-9).values.tolist() == [2.0, -1.0]
     assert Pruned.of(x, 0.99).values.tolist() == [2.0]
     assert torch.equal(Pruned.of(torch.zeros(3), 0.5).dense(), torch.zeros(3))
+
+
+def test_what_comes_back_lies_in_memory_as_what_was_kept() -> None:
+    """Convolutions run in the layout of their inputs; a layout lost in backward would convert every gradient."""
+    x = draw(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    assert torch.equal(Pruned.of(x, 0.75).dense(), pruned(x, 0.75))
+    assert Pruned.of(x, 0.75).dense().stride() == x.stride()
+    input = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    with pruned_activations(0.75):
+        output = F.relu(input)
+    given = torch.ones_like(output)
+    (gradient,) = torch.autograd.grad(output, input, given)
+    assert torch.equal(gradient, (x > 0).float())
+    assert gradient.stride() == given.stride() == x.stride()
 
 
 # -- gradients --------------------------------------------------------------------------------------------------------

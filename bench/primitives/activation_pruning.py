@@ -45,24 +45,30 @@ def pruned_activations(rate: float) -> AbstractContextManager[object]:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The entries of largest magnitude of a tensor of `shape`: one bit an entry, and the values kept, in order."""
+    """The entries of largest magnitude of a tensor of `shape`: one bit an entry, and the values kept.
+
+    Both are in the order of memory, whose dimensions are `order` from the outermost on.
+    """
 
     bits: Tensor
     values: Tensor
     shape: torch.Size
+    order: tuple[int, ...]
 
     @classmethod
     def of(cls, x: Tensor, rate: float) -> Pruned:
         """Keep the top 1 - `rate` of the entries of `x`, at least one, and all that tie with the last; never a zero."""
-        flat = x.reshape(-1)
+        order = x.dim_order()
+        flat = x.permute(order).reshape(-1)
         least = kth_magnitude(flat, max(1, flat.numel() - round(rate * flat.numel())))
         kept = (flat >= least).logical_or_(flat <= -least) if least > 0 else flat != 0
-        return cls(pack_bits(kept), flat[kept], x.shape)
+        return cls(pack_bits(kept), flat[kept], x.shape, order)
 
     def dense(self) -> Tensor:
         """Return the tensor with zeros for what was not kept."""
-        kept = unpack_bits(self.bits, self.shape)
-        return self.values.new_zeros(self.shape).masked_scatter_(kept, self.values)
+        kept = unpack_bits(self.bits, self.shape.numel())
+        flat = self.values.new_zeros(len(kept)).masked_scatter_(kept, self.values)
+        return _as_stored(flat, self.shape, self.order)
 
 
 def kth_magnitude(flat: Tensor, k: int) -> Tensor:
@@ -86,15 +92,25 @@ def _bins(block: Tensor) -> Tensor:
 
 
 def pack_bits(flags: Tensor) -> Tensor:
-    """Return boolean `flags` of any shape, eight to a byte: uint8 [ceil(n / 8)]."""
-    octets = F.pad(flags.reshape(-1).view(torch.uint8), (0, -flags.numel() % 8)).view(-1, 8)
-    return octets.bitwise_left_shift_(torch.arange(8, dtype=torch.uint8, device=flags.device)).sum(1, dtype=torch.uint8)
+    """Return boolean `flags` [n], eight to a byte: uint8 [ceil(n / 8)].
+
+    The product of eight flags, read as one integer, and the constant has them side by side in its highest byte.
+    """
+    octets = F.pad(flags, (0, -len(flags) % 8)).view(torch.int64)
+    return (octets.mul(0x0102_0408_1020_4080) >> 56).to(torch.uint8)
 
 
-def unpack_bits(bits: Tensor, shape: torch.Size) -> Tensor:
-    """Return the flags of `shape` that `pack_bits` packed."""
-    octets = bits[:, None] >> torch.arange(8, dtype=torch.uint8, device=bits.device) & 1
-    return octets.view(-1)[: shape.numel()].view(torch.bool).view(shape)
+def unpack_bits(bits: Tensor, count: int) -> Tensor:
+    """Return the `count` flags that `pack_bits` packed, by a table of the 256 bytes."""
+    places = torch.arange(8, device=bits.device)
+    table = (torch.arange(256, device=bits.device)[:, None] >> places & 1).to(torch.bool).view(torch.int64)
+    return table.view(-1).index_select(0, bits.int()).view(torch.bool)[:count]
+
+
+def _as_stored(flat: Tensor, shape: torch.Size, order: tuple[int, ...]) -> Tensor:
+    """Return `flat` as a tensor of `shape` whose dimensions lie in memory in `order`; no copy."""
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return flat.view([shape[dimension] for dimension in order]).permute(inverse)
 
 
 class _ActivationPruning(TorchFunctionMode):
@@ -140,14 +156,15 @@ class _ReLU(Function):
         if inplace:
             ctx.mark_dirty(input)
         output = input.relu_() if inplace else input.relu()
-        ctx.save_for_backward(pack_bits(output > 0))
+        ctx.order = output.dim_order()
+        ctx.save_for_backward(pack_bits((output > 0).permute(ctx.order).reshape(-1)))
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (bits,) = ctx.saved_tensors
-        return gradient * unpack_bits(bits, gradient.shape), None
+        return gradient * _as_stored(unpack_bits(bits, gradient.numel()), gradient.shape, ctx.order), None
 
 
 class _MaxPool2d(Function):
