@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields
@@ -13,7 +14,7 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from bench.cell import WirePrecision
+from bench.cell import Cell, WirePrecision
 from bench.errors import ConfigError, FedForeError, suggestion
 from bench.metrics import METRICS
 from bench.provenance import environment, git_commit
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """Exit with the status of `main`."""
+    """Exit with the status of `main`; SIGTERM, as schedulers send it, interrupts as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
 
 
@@ -242,15 +244,31 @@ def _failure(run: Path, record: Mapping[str, Any]) -> str:
 
 def _plan(options: argparse.Namespace) -> int:
     _, planned, _ = _planned(options)
+    varying = _varying_settings([item.cell for item in planned])
     for item in planned:
         cell = item.cell
         words = [cell.dataset, cell.model, f"sparsity={cell.sparsity:g}", f"alpha={cell.alpha}", f"seed={cell.seed}"]
         if cell.estimator:
             words.append(cell.estimator)
+        words += [f"{key}={value}" for key, value in _settings(cell).items() if key in varying[cell.method]]
         print(f"{cell.id:<32} {' '.join(words)}{f'  skipped: {item.skip}' if item.skip else ''}")
     skipped = sum(item.skip is not None for item in planned)
     print(f"{len(planned)} cells, {skipped} of them skipped")
     return 0
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    return dict(cell.params) | {f"train.{key}": value for key, value in asdict(cell.train).items()}
+
+
+def _varying_settings(cells: Sequence[Cell]) -> dict[str, set[str]]:
+    """Return by method the parameters and protocol keys in which its cells differ."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for cell in cells:
+        of_method = values.setdefault(cell.method, {})
+        for key, value in _settings(cell).items():
+            of_method.setdefault(key, set()).add(repr(value))
+    return {method: {key for key, seen in keys.items() if len(seen) > 1} for method, keys in values.items()}
 
 
 def _ls(options: argparse.Namespace) -> int:

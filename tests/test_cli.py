@@ -121,6 +121,13 @@ def test_the_plan_follows_overrides_and_names_what_is_skipped_and_why(printed: C
     assert all("norm=group" in line for line in skipped)
 
 
+def test_the_plan_shows_the_settings_in_which_cells_of_a_method_differ(printed: Callable[..., str]) -> None:
+    lines = printed("plan", "--set", "params.baffle.lr=[0.01,0.1]").splitlines()[:-1]
+    assert {line.split("lr=")[1] for line in lines if line.startswith("baffle-")} == {"0.01", "0.1"}
+    assert all("lr=" not in line for line in lines if not line.startswith("baffle-"))
+    assert all("rounds" not in line for line in lines)
+
+
 def test_planning_writes_nothing(printed: Callable[..., str]) -> None:
     printed("plan")
     assert list(Path().iterdir()) == []

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,21 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
+def wait_until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def records(run: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(run.glob("cells/*/record.json"))}
 
@@ -125,9 +140,7 @@ def test_killed_and_resumed_on_one_worker_equals_uninterrupted_on_two_bit_for_bi
 ) -> None:
     run = tmp_path / "killed"
     process = start("run", matrix, "--workers", 1, "--out", run)
-    deadline = time.monotonic() + 120
-    while not records(run) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: records(run), 120)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = records(run)
@@ -135,6 +148,22 @@ def test_killed_and_resumed_on_one_worker_equals_uninterrupted_on_two_bit_for_bi
     assert fedfore("run", matrix, "--workers", 1, "--out", run).returncode == 0
     assert science(run) == science(finished[0])
     assert all(records(run)[cell] == record for cell, record in kept.items())
+
+
+def test_a_terminated_run_takes_its_workers_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "crashing.py").write_text(CRASHING)
+    path = tmp_path / "slow.toml"
+    path.write_text(
+        '[grid]\nmethod = ["crashing"]\ndataset = ["digits"]\nmodel = ["lenet5"]\nseed = [0, 1]\n'
+        '[train]\nclients = 4\nrounds = 1\n[params.crashing]\nfate = "slow"\n'
+    )
+    process = start("run", path, "--plugins", folder, "--workers", 2, "--out", tmp_path / "run")
+    wait_until(lambda: list(tmp_path.glob("run/cells/*/rounds.jsonl")), 120)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=30) == 130
+    wait_until(lambda: not group_exists(process.pid), 20)
 
 
 def test_one_cell_may_die_hang_or_fail_and_the_matrix_goes_on(tmp_path: Path) -> None:
