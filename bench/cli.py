@@ -7,6 +7,7 @@ import json
 import shlex
 import signal
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
@@ -250,7 +251,7 @@ def _plan(options: argparse.Namespace) -> int:
         words = [cell.dataset, cell.model, f"sparsity={cell.sparsity:g}", f"alpha={cell.alpha}", f"seed={cell.seed}"]
         if cell.estimator:
             words.append(cell.estimator)
-        words += [f"{key}={value}" for key, value in _settings(cell).items() if key in varying[cell.method]]
+        words += [f"{key}={value}" for key, value in _settings(cell).items() if (cell.method, key) in varying]
         print(f"{cell.id:<32} {' '.join(words)}{f'  skipped: {item.skip}' if item.skip else ''}")
     skipped = sum(item.skip is not None for item in planned)
     print(f"{len(planned)} cells, {skipped} of them skipped")
@@ -261,14 +262,11 @@ def _settings(cell: Cell) -> dict[str, Any]:
     return dict(cell.params) | {f"train.{key}": value for key, value in asdict(cell.train).items()}
 
 
-def _varying_settings(cells: Sequence[Cell]) -> dict[str, set[str]]:
-    """Return by method the parameters and protocol keys in which its cells differ."""
-    values: dict[str, dict[str, set[str]]] = {}
-    for cell in cells:
-        of_method = values.setdefault(cell.method, {})
-        for key, value in _settings(cell).items():
-            of_method.setdefault(key, set()).add(repr(value))
-    return {method: {key for key, seen in keys.items() if len(seen) > 1} for method, keys in values.items()}
+def _varying_settings(cells: Sequence[Cell]) -> set[tuple[str, str]]:
+    """Return each (method, parameter or protocol key) in which cells of that method differ."""
+    seen = {(cell.method, key, repr(value)) for cell in cells for key, value in _settings(cell).items()}
+    values = Counter((method, key) for method, key, _ in seen)
+    return {pair for pair, count in values.items() if count > 1}
 
 
 def _ls(options: argparse.Namespace) -> int:

@@ -125,8 +125,8 @@ def next_round(federation: Federation) -> None:
         (FedAvg, {}, 1.15),
         (FedTiny, {"adjust_every": 1.0}, 1.3),
         (FedTiny, {"adjust_every": 1, "adjust_until": 1000}, 1.3),
-        (FedDST, {"adjust_every": 1, "adjust_until": 1000}, 1.6),
-        (FedMef, {"adjust_every": 1, "adjust_until": 1000, "nsconv": False}, 3.0),
+        (FedDST, {"adjust_every": 1, "adjust_until": 1000}, 1.5),
+        (FedMef, {"adjust_every": 1, "adjust_until": 1000, "nsconv": False}, 2.7),
     ],
     ids=["fedavg", "fedtiny-training", "fedtiny-adjusting", "feddst-adjusting", "fedmef-adjusting"],
 )

@@ -21,7 +21,7 @@ from baselines.fedavg import FedAvg
 from baselines.fedavg_erk import FedAvgERK
 from baselines.fedmef import FedMef, FedMefConfig
 from bench.api import Mask, ServerContext, Update
-from bench.federated import Federation, Result
+from bench.federated import Federation
 from bench.primitives.extrusion import ExtrusionConfig, extrude, floor_rate
 from bench.primitives.flat import flat_parameters
 from bench.primitives.local_sgd import LocalSGDConfig, local_sgd
@@ -265,15 +265,11 @@ def test_without_extrusion_the_server_prunes_the_smallest_averages(federation: M
             assert pruned == lowest_active(weights[name], layer, len(pruned)).tolist()
 
 
-def measured(result: Result, made: Federation) -> dict[str, Any]:
-    return measured_fields(made.cell, result)
-
-
 def test_a_device_needs_less_memory_and_no_more_flops_with_pruned_activations(federation: Make) -> None:
     costs = []
     for rate in (0.0, 0.9):
         made = federation(FedMef, given={**MOVING, "sap_rate": rate}, sparsity=0.8)
-        costs.append(measured(made.run(), made))
+        costs.append(measured_fields(made.cell, made.run()))
     dense, pruned = costs
     assert pruned["peak_device_bytes_activations"] < 0.85 * dense["peak_device_bytes_activations"]
     assert pruned["device_step_flops"] == dense["device_step_flops"]

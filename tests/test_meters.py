@@ -19,7 +19,7 @@ from baselines.fedavg import FedAvg
 from baselines.fedavg_erk import FedAvgERK
 from baselines.fedtiny import FedTiny
 from bench.cell import Protocol
-from bench.federated import Federation, Result
+from bench.federated import Federation
 from bench.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
 from bench.memory import LiveBytes
 from bench.meters import Clock, StepCost, StepMeter, cheapest_bytes, forward_macs, sparse_saving
@@ -42,12 +42,8 @@ CIFAR = (3, 32, 32)
 Make = Callable[..., Federation]
 
 
-def fields(result: Result, made: Federation) -> dict[str, Any]:
-    return measured_fields(made.cell, result)
-
-
 def run_fields(made: Federation) -> dict[str, Any]:
-    return fields(made.run(), made)
+    return measured_fields(made.cell, made.run())
 
 
 def metered(model: nn.Module, mask: Mask | None, work: Callable[[], object], **resident: list[Tensor]) -> StepCost:

@@ -59,6 +59,18 @@ class Crashing(Method):
 '''
 
 
+def crashing(tmp_path: Path, fates: Sequence[str], seeds: Sequence[int] = (0,)) -> tuple[Path, Path]:
+    """Return a folder with the crashing method, and a matrix of its cells with these fates."""
+    folder, path = tmp_path / "plugins", tmp_path / "fates.toml"
+    folder.mkdir()
+    (folder / "crashing.py").write_text(CRASHING)
+    path.write_text(
+        '[grid]\nmethod = ["crashing"]\ndataset = ["digits"]\nmodel = ["lenet5"]\n'
+        f'seed = {list(seeds)}\n"params.crashing.fate" = {json.dumps(fates)}\n[train]\nclients = 4\nrounds = 1\n'
+    )
+    return folder, path
+
+
 def fedfore(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=240, check=False)
@@ -151,14 +163,7 @@ def test_killed_and_resumed_on_one_worker_equals_uninterrupted_on_two_bit_for_bi
 
 
 def test_a_terminated_run_takes_its_workers_with_it(tmp_path: Path) -> None:
-    folder = tmp_path / "plugins"
-    folder.mkdir()
-    (folder / "crashing.py").write_text(CRASHING)
-    path = tmp_path / "slow.toml"
-    path.write_text(
-        '[grid]\nmethod = ["crashing"]\ndataset = ["digits"]\nmodel = ["lenet5"]\nseed = [0, 1]\n'
-        '[train]\nclients = 4\nrounds = 1\n[params.crashing]\nfate = "slow"\n'
-    )
+    folder, path = crashing(tmp_path, ["slow"], seeds=[0, 1])
     process = start("run", path, "--plugins", folder, "--workers", 2, "--out", tmp_path / "run")
     wait_until(lambda: list(tmp_path.glob("run/cells/*/rounds.jsonl")), 120)
     os.kill(process.pid, signal.SIGTERM)
@@ -167,14 +172,7 @@ def test_a_terminated_run_takes_its_workers_with_it(tmp_path: Path) -> None:
 
 
 def test_one_cell_may_die_hang_or_fail_and_the_matrix_goes_on(tmp_path: Path) -> None:
-    folder = tmp_path / "plugins"
-    folder.mkdir()
-    (folder / "crashing.py").write_text(CRASHING)
-    path = tmp_path / "fates.toml"
-    path.write_text(
-        '[grid]\nmethod = ["crashing"]\ndataset = ["digits"]\nmodel = ["lenet5"]\n'
-        '"params.crashing.fate" = ["none", "killed", "slow", "raises", "memory"]\n[train]\nclients = 4\nrounds = 1\n'
-    )
+    folder, path = crashing(tmp_path, ["none", "killed", "slow", "raises", "memory"])
     run = tmp_path / "run"
     done = fedfore("run", path, "--plugins", folder, "--workers", 2, "--timeout", 12, "--out", run)
     found = {record["params"]["fate"]: record for record in records(run).values()}

@@ -58,8 +58,7 @@ class Pruned:
     @classmethod
     def of(cls, x: Tensor, rate: float) -> Pruned:
         """Keep the top 1 - `rate` of the entries of `x`, at least one, and all that tie with the last; never a zero."""
-        order = x.dim_order()
-        flat = x.permute(order).reshape(-1)
+        flat, order = _stored(x)
         least = kth_magnitude(flat, max(1, flat.numel() - round(rate * flat.numel())))
         kept = (flat >= least).logical_or_(flat <= -least) if least > 0 else flat != 0
         return cls(pack_bits(kept), flat[kept], x.shape, order)
@@ -105,6 +104,12 @@ def unpack_bits(bits: Tensor, count: int) -> Tensor:
     places = torch.arange(8, device=bits.device)
     table = (torch.arange(256, device=bits.device)[:, None] >> places & 1).to(torch.bool).view(torch.int64)
     return table.view(-1).index_select(0, bits.int()).view(torch.bool)[:count]
+
+
+def _stored(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Return `x` flattened as it lies in memory, a copy only where it has gaps, and the order of its dimensions."""
+    order = x.dim_order()
+    return x.permute(order).reshape(-1), order
 
 
 def _as_stored(flat: Tensor, shape: torch.Size, order: tuple[int, ...]) -> Tensor:
@@ -156,8 +161,8 @@ class _ReLU(Function):
         if inplace:
             ctx.mark_dirty(input)
         output = input.relu_() if inplace else input.relu()
-        ctx.order = output.dim_order()
-        ctx.save_for_backward(pack_bits((output > 0).permute(ctx.order).reshape(-1)))
+        flags, ctx.order = _stored(output > 0)
+        ctx.save_for_backward(pack_bits(flags))
         return output
 
     @staticmethod
