@@ -39,7 +39,7 @@ class FedMefConfig(DynamicPruningConfig, ExtrusionConfig):
     """`DynamicPruningConfig`, `ExtrusionConfig`, and:
 
     sap_rate: the share of a layer's input that is dropped for the weight's gradient; 0 keeps all. nsconv: whether
-    convolutions are normalised.
+    convolutions are standardised, which on a model with `norm = none` is the same as `norm = standardised`.
     """
 
     lr_schedule: Literal["constant", "cosine", "exponential"] = "exponential"
@@ -60,7 +60,11 @@ class FedMef(DynamicPruningMethod):
     client marks the a_l smallest active weights of the model it received, the same on every client, trains with
     budget-aware extrusion, and sends its a_l largest gradients over pruned weights; the server prunes the marked
     weights and grows the a_l largest of the summed gradients. All training prunes the activations kept for
-    backpropagation, and convolutions are normalised, each of which has a switch.
+    backpropagation, and convolutions are normalised (NSConv), each of which has a switch.
+
+    NSConv is a reconstruction: scaled weight standardisation over active weights, and, where there are no norm layers,
+    the scaled residual branches that belong to it (`bench.primitives.sparse_normalisation`). Under it the neutral value
+    of a weight that is to be pruned is its filter's mean: a marked weight that was shrunk to 0 still counts.
 
     Decisions of this suite: the penalty follows from a target shrink, and the learning rate decays over rounds, since
     at the published port's constants the extrusion does nothing; 90% of an activation is dropped and what is kept is

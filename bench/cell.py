@@ -29,7 +29,8 @@ class Protocol:
     the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see; `compare_masks` runs the
     setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the centralised
     one. `wire_precision` is the type in which floats travel, both ways: a receiver computes with the rounded values, a
-    sender keeps its own.
+    sender keeps its own. `recalibrate` evaluates a second time at each evaluation, on a copy of the model whose
+    batch-norm statistics are computed anew from training examples.
     """
 
     clients: PositiveInt = 10
@@ -46,6 +47,7 @@ class Protocol:
     ntk: bool = True
     compare_masks: bool = False
     wire_precision: WirePrecision = "float32"
+    recalibrate: bool = False
 
     @property
     def budget(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,10 @@ from torch.nn.functional import cross_entropy
 
 from bench.data import Examples
 
+BatchNorm = nn.modules.batchnorm._BatchNorm
 CHUNK = 500
+RECALIBRATION_EXAMPLES = 1000
+"""Training examples from which batch-norm statistics are computed anew."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,27 @@ def evaluate(model: nn.Module, examples: Examples, num_classes: int, device: tor
     hits = _count(examples.labels.cpu()[correct], num_classes)
     by_class = np.divide(hits, totals, out=np.full(num_classes, np.nan), where=totals > 0)
     return Evaluation(float(correct.double().mean()), loss / len(examples), by_class)
+
+
+@torch.no_grad()
+def recalibrated(model: nn.Module, examples: Examples, device: torch.device) -> nn.Module | None:
+    """Return a copy of `model` whose batch norms have the statistics of `examples` under its present weights.
+
+    Running statistics lag the weights by about 1 / (momentum x local steps) rounds. These are the plain averages of
+    means and unbiased variances over equal batches of at most `CHUNK` (torch's `momentum = None`). None where `model`
+    keeps no running statistics.
+    """
+    copied = copy.deepcopy(model).eval()
+    norms = [module for module in copied.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
+    if not norms:
+        return None
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for indices in torch.arange(len(examples)).tensor_split(-(-len(examples) // CHUNK)):
+        copied(examples.batch(indices)[0].to(device))
+    return copied.eval()
 
 
 def client_accuracies(evaluation: Evaluation, labels: Tensor, parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -28,7 +28,7 @@ from bench.diagnostics import (
     zeroth_order_config,
 )
 from bench.errors import ContractError, Diverged
-from bench.evaluation import Evaluation, evaluate
+from bench.evaluation import RECALIBRATION_EXAMPLES, Evaluation, evaluate, recalibrated
 from bench.masks import Mask
 from bench.meters import Clock, DeviceCost, DeviceSetting, ForwardMacs, forward_macs, meter_device
 from bench.models import build, initialise
@@ -70,6 +70,8 @@ class Point:
     device_flops: float
     test: Evaluation
     validation: Evaluation | None
+    recalibrated: Evaluation | None
+    """On test data, with batch-norm statistics computed anew; None where not asked for or without batch norm."""
 
 
 @dataclass(frozen=True)
@@ -391,6 +393,7 @@ class Federation:
             validation = (
                 evaluate(self.client_model, self.validation, classes, self.device) if len(self.validation) else None
             )
+            anew = self._evaluate_recalibrated() if self.cell.train.recalibrate else None
         train, setup = self.totals["train"], self.totals["setup"]
         if not math.isfinite(test.loss):
             raise Diverged(
@@ -404,9 +407,21 @@ class Federation:
             device_flops=setup.flops + train.flops,
             test=test,
             validation=validation,
+            recalibrated=anew,
         )
         self.points.append(point)
         self.on_point(point)
+
+    def _evaluate_recalibrated(self) -> Evaluation | None:
+        """Evaluate the model that is being evaluated with batch-norm statistics of training examples, if it has any.
+
+        The examples are the same for all methods and rounds of a seed, as they are, without augmentation.
+        """
+        chosen = self._numpy("probe", "recalibrate").permutation(len(self.train))[:RECALIBRATION_EXAMPLES]
+        model = recalibrated(self.client_model, self.train.subset(torch.from_numpy(chosen)), self.device)
+        if model is None:
+            return None
+        return evaluate(model, self.dataset.test, self.dataset.spec.num_classes, self.device)
 
     def _cost(self, ctx: ClientContext, client: int) -> DeviceCost:
         """Return the metered cost of this kind of round under this mask, metering it the first time."""

@@ -36,6 +36,9 @@ _ROWS = (
            "Test accuracy of the global model at the last evaluation.", FRACTION),
     Metric("best_test_accuracy", "fraction", "higher", "Best test accuracy",
            "Highest test accuracy over all evaluations; chosen on test data, so never used in a verdict.", FRACTION),
+    Metric("test_accuracy_recalibrated", "fraction", "higher", "Test accuracy, batch norm recalibrated",
+           "test_accuracy with batch-norm statistics computed anew at each evaluation from 1,000 training examples. "
+           "Null unless train.recalibrate, and without batch norm.", FRACTION),
     Metric("test_loss", "nats", "lower", "Test loss", "Mean cross-entropy on the test set at the last evaluation."),
     Metric("validation_accuracy", "fraction", "higher", "Validation accuracy",
            "Mean validation accuracy over the last 5 evaluations; null without a validation set.", FRACTION),

@@ -5,8 +5,11 @@ To add a model, write one function here and decorate it with `@_model`:
 * its name is the model's name, the first line of its docstring what `fedfore ls models` shows;
 * its arguments are `(input_shape, num_classes, *, option=default, ...)`. A float as default makes the option a positive
   number (`width`), a text makes it one of `CHOICES`; a new kind of text option is a new entry there;
-* it returns an `nn.Module` that maps [B, C, H, W] to logits [B, num_classes]. Every place gets a `_norm(...)` and an
-  `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global generator.
+* it returns an `nn.Sequential` that maps [B, C, H, W] to logits [B, num_classes]. Every place gets a `_norm(...)` and
+  an `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global generator.
+
+Every model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual branches
+(`bench.primitives.sparse_normalisation`), which `build` sees to; the parameters are those of `none`.
 
 Weights are no concern of that function: `build` gives every model the weights of seed 0, and `initialise` draws others.
 The published parameter count of a new model belongs in tests/test_models.py.
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 
 from bench.errors import ConfigError, suggestion
 from bench.primitives.sequences import Chain
+from bench.primitives.sparse_normalisation import normalise_convolutions, note_gains
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an input."""
@@ -39,7 +43,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 }
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "norm": ("batch", "group", "none"),
+    "norm": ("batch", "group", "none", "standardised"),
     "activation": tuple(ACTIVATIONS),
 }
 """The values of every option that is not a number."""
@@ -49,7 +53,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 class Model:
     """A known model: the function that builds it, the defaults of its options, and one line about it."""
 
-    function: Callable[..., nn.Module]
+    function: Callable[..., nn.Sequential]
     defaults: Mapping[str, str | float]
     description: str
 
@@ -57,7 +61,7 @@ class Model:
 MODELS: dict[str, Model] = {}
 
 
-def _model(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def _model(function: Callable[..., nn.Sequential]) -> Callable[..., nn.Sequential]:
     options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     MODELS[function.__name__] = Model(
         function, {p.name: p.default for p in options}, (inspect.getdoc(function) or "").partition("\n")[0]
@@ -92,6 +96,10 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     for part in module.modules():
         if type(part) is nn.Sequential:
             part.__class__ = Chain
+    if options["norm"] in ("none", "standardised"):
+        note_gains(module)
+    if options["norm"] == "standardised":
+        normalise_convolutions(module)
     initialise(module, torch.Generator().manual_seed(0))
     return module
 
@@ -151,7 +159,7 @@ def _sequential(**modules: nn.Module | None) -> nn.Sequential:
 
 
 def _norm(norm: str, channels: int) -> nn.Module | None:
-    """Return batch norm (affine, running statistics), BAFFLE's group norm, or None.
+    """Return batch norm (affine, running statistics), BAFFLE's group norm, or None for `none` and `standardised`.
 
     Group norm is without affine, in max(2, channels // 16) groups as in BAFFLE's released code, or in the next smaller
     number of groups that divides the channels.
@@ -171,7 +179,7 @@ def _scaled(width: float, *units: int) -> list[int]:
 @_model
 def lenet5(
     input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "none", width: float = 1.0
-) -> nn.Module:
+) -> nn.Sequential:
     """LeNet-5 (LeCun et al. 1998) in today's form: max pooling, ReLU, dense connections; 62,006 parameters on CIFAR-10.
 
     A norm, where asked for, follows each convolution; `width` scales channels and hidden units.
@@ -203,7 +211,7 @@ def lenet5(
 @_model
 def baffle_lenet(
     input_shape: Shape, num_classes: int, *, activation: str = "hardswish", norm: str = "group", width: float = 1.0
-) -> nn.Module:
+) -> nn.Sequential:
     """The "LeNet" of BAFFLE's released code (arXiv 2301.12195), not LeNet-5: 27,530 parameters on CIFAR-10.
 
     Two 5x5 convolutions and a linear layer on global averages; `width` scales the channels.
@@ -250,7 +258,7 @@ class _BasicBlock(nn.Module):
 
 def _cifar_resnet(
     input_shape: Shape, num_classes: int, activation: str, norm: str, width: float, blocks: int
-) -> nn.Module:
+) -> nn.Sequential:
     """Return the ResNet of 6 `blocks` + 2 layers of He et al. 2016, section 4.2: three stages of `blocks` blocks."""
     widths = _scaled(width, 16, 32, 64)
 
@@ -276,7 +284,7 @@ def _cifar_resnet(
 @_model
 def resnet14(
     input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch", width: float = 1.0
-) -> nn.Module:
+) -> nn.Sequential:
     """ResNet-20 with two blocks a stage instead of three: 175,258 parameters on CIFAR-10.
 
     Some papers call it ResNet-18, which it is not.
@@ -287,7 +295,7 @@ def resnet14(
 @_model
 def resnet20(
     input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch", width: float = 1.0
-) -> nn.Module:
+) -> nn.Sequential:
     """ResNet-20 for CIFAR (He et al. 2016, section 4.2), option-B shortcuts: 272,474 parameters on CIFAR-10.
 
     Convolutions have no biases, also where `norm` is none; `width` scales the channels.
@@ -295,7 +303,7 @@ def resnet20(
     return _cifar_resnet(input_shape, num_classes, activation, norm, width, blocks=3)
 
 
-def _swap(model: nn.Module, kind: type[nn.Module], made: Callable[[Any], nn.Module | None]) -> nn.Module:
+def _swap(model: nn.Sequential, kind: type[nn.Module], made: Callable[[Any], nn.Module | None]) -> nn.Sequential:
     """Replace every module of class `kind` by what `made` returns for it, None being the identity."""
     for name, module in list(model.named_modules()):
         if isinstance(module, kind):
@@ -304,7 +312,7 @@ def _swap(model: nn.Module, kind: type[nn.Module], made: Callable[[Any], nn.Modu
     return model
 
 
-def _torchvision_resnet(name: str, input_shape: Shape, num_classes: int, activation: str, norm: str) -> nn.Module:
+def _torchvision_resnet(name: str, input_shape: Shape, num_classes: int, activation: str, norm: str) -> nn.Sequential:
     """Return torchvision's ResNet under its own parameter names, with a 3x3 first convolution and no first pooling.
 
     A block of torchvision's uses one activation module at several places.
@@ -321,7 +329,7 @@ def _torchvision_resnet(name: str, input_shape: Shape, num_classes: int, activat
 
 
 @_model
-def resnet18(input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch") -> nn.Module:
+def resnet18(input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch") -> nn.Sequential:
     """torchvision's ResNet-18 with a CIFAR stem: 11,173,962 parameters on CIFAR-10.
 
     The stem is a 3x3 convolution of stride 1 without pooling. Convolutions have no biases, also where `norm` is none.
@@ -330,13 +338,13 @@ def resnet18(input_shape: Shape, num_classes: int, *, activation: str = "relu", 
 
 
 @_model
-def resnet50(input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch") -> nn.Module:
+def resnet50(input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch") -> nn.Sequential:
     """torchvision's ResNet-50 with a CIFAR stem (see resnet18): 23,520,842 parameters on CIFAR-10."""
     return _torchvision_resnet("resnet50", input_shape, num_classes, activation, norm)
 
 
 @_model
-def mobilenet_v2(input_shape: Shape, num_classes: int, *, norm: str = "batch", width: float = 1.0) -> nn.Module:
+def mobilenet_v2(input_shape: Shape, num_classes: int, *, norm: str = "batch", width: float = 1.0) -> nn.Sequential:
     """torchvision's MobileNetV2 with a first stride of 1 and no dropout: 2,236,682 parameters on CIFAR-10.
 
     ReLU6 throughout. `width` is torchvision's width_mult, which rounds channels to multiples of 8. Convolutions have no

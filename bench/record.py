@@ -30,6 +30,7 @@ def round_line(point: Point) -> dict[str, Any]:
         "device_flops": point.device_flops,
         "test_accuracy": point.test.accuracy,
         "test_loss": point.test.loss,
+        "test_accuracy_recalibrated": point.recalibrated.accuracy if point.recalibrated else None,
     }
 
 
@@ -84,11 +85,13 @@ def _accuracy(result: Result) -> dict[str, Any]:
         return {"data_passes": 0.0, "server_updates": 0, "setup_rounds": result.totals["setup"].rounds}
     tests = [point.test.accuracy for point in trained]
     validations = [point.validation.accuracy for point in trained if point.validation is not None]
+    anew = [point.recalibrated.accuracy for point in trained if point.recalibrated is not None]
     clients = client_accuracies(trained[-1].test, result.train.labels.cpu(), result.parts)
     return {
         "test_accuracy": float(np.mean(tests[-HEADLINE_EVALUATIONS:])),
         "final_test_accuracy": tests[-1],
         "best_test_accuracy": max(tests),
+        "test_accuracy_recalibrated": float(np.mean(anew[-HEADLINE_EVALUATIONS:])) if anew else None,
         "test_loss": trained[-1].test.loss,
         "validation_accuracy": float(np.mean(validations[-HEADLINE_EVALUATIONS:])) if validations else None,
         "client_accuracy_mean": float(clients.mean()),

@@ -33,7 +33,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.api": (*PRIMITIVE, "bench.contract", "bench.bp_free", "bench.dynamic_pruning", "bench.foresight"),
     "bench.data": ("bench.errors", "bench.torchvision_compat"),
     "bench.partition": ("bench.errors",),
-    "bench.models": ("bench.errors", "bench.primitives.sequences", "bench.torchvision_compat"),
+    "bench.models": (
+        "bench.errors", "bench.primitives.sequences", "bench.primitives.sparse_normalisation",
+        "bench.torchvision_compat",
+    ),
     "bench.evaluation": ("bench.data",),
     "bench.wire": PRIMITIVE,
     "bench.seed_trick": (*PRIMITIVE, "bench.wire"),

@@ -114,6 +114,7 @@ def test_defaults_are_filled_in() -> None:
         "clients": 10, "participation": 1.0, "batch_size": 32, "min_client_examples": 10, "data_passes": None,
         "rounds": 2, "eval_every": None, "validation_fraction": 0.0, "setup_only": False, "meter_only": False,
         "augment": False, "ntk": True, "compare_masks": False, "wire_precision": "float32",
+        "recalibrate": False,
     }  # fmt: skip
 
 

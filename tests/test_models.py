@@ -11,8 +11,10 @@ from torch import nn
 
 from bench import torchvision_compat
 from bench.errors import ConfigError
-from bench.models import ACTIVATIONS, CHOICES, MODELS, build, canonical, initialise
+from bench.models import ACTIVATIONS, CHOICES, MODELS, _BasicBlock, build, canonical, initialise
+from bench.primitives.sparse_normalisation import GAIN, NormalisedConv2d, activation_gain, normalise_convolutions
 
+resnet, mobilenetv2 = torchvision_compat.models.resnet, torchvision_compat.models.mobilenetv2
 CIFAR, MNIST = (3, 32, 32), (1, 32, 32)
 TORCHVISION = ("resnet18", "resnet50", "mobilenet_v2")
 OWN = [name for name in MODELS if name not in TORCHVISION]
@@ -139,6 +141,7 @@ def trains(written, norm, activation=None):
     }
     assert (nn.BatchNorm2d in kinds) is (norm == "batch")
     assert (nn.GroupNorm in kinds) is (norm == "group")
+    assert (NormalisedConv2d in kinds) is (norm == "standardised") is (nn.Conv2d not in kinds)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # inside torch's forward mode
@@ -167,6 +170,101 @@ def test_group_norm_is_baffles():
     assert [(m.num_groups, m.num_channels, m.affine) for m in groups] == [(2, 16, False), (4, 64, False)]
     narrow = [m for m in build("lenet5:norm=group,width=0.5", CIFAR, 10).modules() if isinstance(m, nn.GroupNorm)]
     assert [(m.num_groups, m.num_channels) for m in narrow] == [(1, 3), (2, 8)]
+
+
+# Standardised convolutions
+
+
+def first_pass(model: nn.Module) -> tuple[float, list[float]]:
+    """Return the cross-entropy on Gaussian images, and the deviations of the residual blocks' outputs."""
+    deviations: list[float] = []
+    blocks = (_BasicBlock, resnet.BasicBlock, resnet.Bottleneck, mobilenetv2.InvertedResidual)
+    hooks = [
+        block.register_forward_hook(lambda block, x, y: deviations.append(float(y.std())))
+        for block in model.modules()
+        if isinstance(block, blocks)
+    ]
+    with torch.no_grad():
+        x = torch.randn(8, *CIFAR, generator=torch.Generator().manual_seed(1))
+        loss = nn.functional.cross_entropy(model.eval()(x), torch.arange(8))
+    for hook in hooks:
+        hook.remove()
+    return float(loss), deviations
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("resnet14", 6), ("resnet20", 9), ("resnet18", 8), ("mobilenet_v2", 17),
+     pytest.param("resnet50", 16, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_without_norm_layers_a_standardised_network_starts_near_chance_at_steady_deviations(name, blocks):
+    model = build(f"{name}:norm=standardised", CIFAR, 10)
+    loss, deviations = first_pass(model)
+    assert math.log(10) - 0.5 < loss < math.log(10) + 1
+    assert len(deviations) == blocks
+    assert max(deviations) < 1.7 * min(deviations)
+    for part in model.modules():
+        vars(part).pop("gain", None)
+    assert max(first_pass(model)[1]) > 3 * max(deviations), "branches that are not scaled add up"
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_deviations_stay_bounded_under_every_activation(activation):
+    loss, deviations = first_pass(build(f"resnet20:norm=standardised,activation={activation}", CIFAR, 10))
+    assert loss == pytest.approx(math.log(10), abs=0.3)
+    assert min(deviations) > 0.05
+    assert max(deviations) < 0.7
+
+
+def test_standardised_is_no_norm_with_standardised_convolutions():
+    """The same parameters, the same function: which is what makes FedMef's NSConv idempotent."""
+    x = torch.randn(2, *CIFAR, generator=torch.Generator().manual_seed(2))
+    for name in ("lenet5", "resnet14", "mobilenet_v2:width=0.25"):
+        none, standardised = (build(f"{name}{',' if ':' in name else ':'}norm={n}", CIFAR, 10).eval()
+                              for n in ("none", "standardised"))  # fmt: skip
+        assert torch.equal(weights(none), weights(standardised))
+        expected = standardised(x)
+        assert not torch.allclose(none(x), expected)
+        assert torch.equal(normalise_convolutions(none)(x), expected)
+        assert torch.equal(normalise_convolutions(standardised)(x), expected)
+
+
+def gains(model: str) -> dict[str, float]:
+    modules = build(f"{model}norm=standardised", CIFAR, 10).named_modules()
+    return {name: module.gain for name, module in modules if isinstance(module, NormalisedConv2d)}
+
+
+def test_gains_by_hand():
+    """Brock et al. 2021, section 3: the variance grows by alpha^2 a block and is 1 again at a transition."""
+    assert gains("lenet5:") == {"conv1": 1.0, "conv2": pytest.approx(GAIN)}
+    found, steps = gains("resnet20:"), [GAIN / math.sqrt(1 + 0.04 * blocks) for blocks in range(4)]
+    assert found["conv"] == 1.0
+    for name, firsts in (("stage1", steps), ("stage2", [steps[3], *steps[1:]]), ("stage3", [steps[3], *steps[1:]])):
+        for block, first in enumerate(firsts[:3], start=1):
+            assert found[f"{name}.block{block}.body.conv1"] == pytest.approx(first)
+            assert found[f"{name}.block{block}.body.conv2"] == pytest.approx(0.2 * GAIN)
+            assert found.get(f"{name}.block{block}.shortcut.conv", first) == pytest.approx(first)
+    relu6 = activation_gain(nn.ReLU6)
+    inverted = gains("mobilenet_v2:")
+    for name, expected in {
+        "0.0": 1, "1.conv.0.0": relu6, "1.conv.1": relu6,
+        "3.conv.0.0": 1, "3.conv.1.0": relu6, "3.conv.2": 0.2 * relu6,
+        "4.conv.0.0": 1.04**-0.5, "4.conv.1.0": relu6, "4.conv.2": relu6, "18.0": 1,
+    }.items():  # fmt: skip
+        assert inverted[f"features.{name}"] == pytest.approx(expected), name
+
+
+@pytest.mark.slow
+def test_gains_of_bottlenecks_by_hand():
+    found = gains("resnet50:")
+    assert [found[f"layer1.1.conv{i}"] / GAIN for i in (1, 2, 3)] == pytest.approx([1.04**-0.5, 1, 0.2])
+
+
+def test_gains_of_activations_are_those_published_with_the_networks_without_norms():
+    """Brock et al. 2021, released code; estimated there from samples."""
+    assert activation_gain(nn.ReLU) == pytest.approx(GAIN, rel=1e-6)
+    for activation, published in ((nn.ReLU, 1.71396), (nn.ReLU6, 1.71315), (nn.Tanh, 1.59391), (nn.GELU, 1.70150)):
+        assert activation_gain(activation) == pytest.approx(published, rel=2e-3)
 
 
 def test_width_scales_hidden_units():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from torch.nn import functional as F
 
 from bench.masks import erk_mask, prunable_shapes
 from bench.meters import StepMeter, forward_macs
-from bench.models import build
+from bench.models import build, initialise
 from bench.primitives.activation_pruning import Pruned, pruned_activations
 from bench.primitives.flat import flat_parameters
+from bench.primitives.frozen_norm import frozen_norms
+from bench.primitives.saliency import SaliencyConfig, score
 from bench.primitives.sparse_normalisation import (
     EPSILON,
     GAIN,
@@ -121,6 +124,17 @@ def test_a_zero_has_the_gradient_of_an_active_entry_at_the_filters_mean() -> Non
     assert gradient[0, 0].abs() < 1e-4 and gradient[0, 2].abs() < 1e-4, "two entries can only change scale and shift"
 
 
+def test_second_derivatives_of_training_are_those_of_the_plain_form() -> None:
+    found = []
+    for training in (True, False):
+        layer = convolution(padding=1).train(training)
+        x = draw(2, 4, 9, 9, seed=3).requires_grad_()
+        first = torch.autograd.grad(layer(x).pow(3).mean(), (x, *layer.parameters()), create_graph=True)
+        found.append(torch.autograd.grad(sum(g.square().sum() for g in first), (x, *layer.parameters())))  # type: ignore[arg-type]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_activation_pruning_sees_the_convolution() -> None:
     layer, x = convolution(padding=1), draw(2, 4, 9, 9, seed=3)
     gradients = []
@@ -129,6 +143,43 @@ def test_activation_pruning_sees_the_convolution() -> None:
             y = layer(inputs.clone().requires_grad_())
         gradients.append(torch.autograd.grad(y, layer[0].get_parameter("weight"), draw(*y.shape, seed=4))[0])
     torch.testing.assert_close(*gradients)
+
+
+# -- scored -----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_of_a_filter_cancel_unless_its_mean_and_scale_are_frozen() -> None:
+    """A filter does not change with the scale of its own mask: Euler's theorem."""
+    model, x = convolution(padding=1).eval(), draw(3, 4, 8, 8, seed=5)
+    weight = model[0].get_parameter("weight")
+
+    def ratios() -> Tensor:
+        (gradient,) = torch.autograd.grad(model(x).square().sum(), weight)
+        scores = (gradient * weight).detach().flatten(1)
+        return scores.sum(1).abs() / scores.abs().sum(1)
+
+    plain, whole = model(x), ratios()
+    with frozen_norms(model, x) as outputs:
+        torch.testing.assert_close(outputs, plain)
+        torch.testing.assert_close(model(x), plain)
+        frozen = ratios()
+    assert whole.max() < 1e-3
+    assert frozen.median() > 0.05
+    assert torch.equal(model(x), plain)
+
+
+@pytest.mark.parametrize("saliency", ["ntk", "snip", "grasp", "synflow"])
+def test_every_saliency_scores_a_standardised_network(saliency: Literal["ntk", "snip", "grasp", "synflow"]) -> None:
+    """SynFlow, which wants positive weights and no norms, scores it as the network without standardisation."""
+    config = SaliencyConfig(saliency=saliency, inputs="real", weights="fixed")
+    found = []
+    for norm in ("standardised", "none"):
+        model = build(f"resnet14:norm={norm},width=0.25", (1, 32, 32), 10)
+        inputs = [(draw(8, 1, 32, 32), torch.arange(8))]
+        found.append(score(model, None, config, inputs, torch_generator(0), initialise))
+    own, plain = (list(scores.values()) for scores in found)
+    assert all(bool(value.isfinite().all()) and bool(value.any()) for value in own)
+    assert all(torch.equal(one, other) for one, other in zip(own, plain, strict=True)) is (saliency == "synflow")
 
 
 # -- in a model -------------------------------------------------------------------------------------------------------
