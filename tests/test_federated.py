@@ -1,5 +1,6 @@
 """The loop: degenerate equalities, what is counted, and that methods meet the same splits, weights and batches."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -15,11 +16,13 @@ from baselines.fedavg import FedAvg
 from baselines.fedavg_erk import FedAvgERK
 from bench.api import Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Update
 from bench.cell import Protocol
+from bench.data import Examples
 from bench.errors import Diverged
+from bench.evaluation import recalibrated
 from bench.federated import Federation, Result
 from bench.masks import erk_densities, exact_counts, prunable_shapes
 from bench.primitives.flat import flat_parameters, model_tensors
-from bench.record import measured_fields
+from bench.record import measured_fields, round_line
 from tests.conftest import TINY
 from tests.plugins.fedprox import FedProx
 
@@ -245,3 +248,56 @@ def test_a_setup_only_cell_ends_before_training_unevaluated(federation: Make) ->
     fields = measured_fields(made.cell, result)
     assert fields["setup_rounds"] == 2
     assert "test_accuracy" not in fields
+
+
+# Recalibrated batch norm
+
+
+def stripes(count: int) -> Examples:
+    """Return images whose pixels are -1 and 3 in turn: mean 1, deviation 2."""
+    images = torch.tensor([64, 192], dtype=torch.uint8).repeat(16).expand(count, 1, 32, 32)
+    level, step = torch.tensor([96 / 255]), torch.tensor([32 / 255])
+    return Examples(images.contiguous(), torch.zeros(count, dtype=torch.int64), level, step)
+
+
+@pytest.mark.parametrize("count", [3, 500, 700])
+def test_recalibrated_statistics_by_hand(count: int) -> None:
+    """Over one batch and over two equal ones; the model that was trained is left as it is."""
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten())
+    before = copy.deepcopy(model.state_dict())
+    found = recalibrated(model, stripes(count), torch.device("cpu"))
+    assert found is not None and not found.training and model.training
+    pixels = 1024 * (count if count <= 500 else count // 2)
+    statistics = found.state_dict()
+    assert float(statistics["0.running_mean"]) == pytest.approx(1.0, abs=1e-5)
+    assert float(statistics["0.running_var"]) == pytest.approx(4.0 * pixels / (pixels - 1), rel=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    x, _ = stripes(2).batch(torch.arange(2))
+    torch.testing.assert_close(found(x), (x.flatten(1) - 1) / 2, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_recalibration_is_a_second_evaluation_and_changes_nothing_else(federation: Make, norm: str) -> None:
+    model, has = f"lenet5:norm={norm}", norm == "batch"
+    plain, asked = (federation(FedAvg, replace(TINY, recalibrate=on), model=model) for on in (False, True))
+    result, twice = plain.run(), asked.run()
+    assert torch.equal(weights(result), weights(twice))
+    assert [point.test.loss for point in result.points] == [point.test.loss for point in twice.points]
+    assert all(point.recalibrated is None for point in result.points)
+    anew = [point.recalibrated for point in twice.points]
+    assert [evaluation is not None for evaluation in anew] == [has] * len(anew)
+    fields = measured_fields(asked.cell, twice)
+    lines = [round_line(point)["test_accuracy_recalibrated"] for point in twice.points]
+    assert measured_fields(plain.cell, result)["test_accuracy_recalibrated"] is None
+    if has:
+        assert fields["test_accuracy_recalibrated"] == pytest.approx(np.mean(lines[1:]))
+        assert all(own.loss != point.test.loss for own, point in zip(anew, twice.points, strict=True) if own)
+    else:
+        assert fields["test_accuracy_recalibrated"] is None and lines == [None] * len(lines)
+
+
+def test_a_seeds_recalibration_examples_are_the_same_for_every_method(federation: Make) -> None:
+    train = replace(TINY, recalibrate=True)
+    start = [federation(m, train, model="lenet5:norm=batch").run().points[0].recalibrated for m in (FedAvg, FedProx)]
+    assert start[0] is not None and start[1] is not None
+    assert start[0].loss == start[1].loss

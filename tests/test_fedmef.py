@@ -290,6 +290,35 @@ def test_the_model_is_normalised_on_both_sides_unless_switched_off(federation: M
             assert sum(isinstance(module, NormalisedConv2d) for module in model.modules()) == expected
 
 
+@pytest.mark.parametrize(
+    "model", ["resnet14", "resnet20", "mobilenet_v2:width=0.5", pytest.param("resnet18", marks=pytest.mark.slow)]
+)
+def test_without_norm_layers_it_is_a_standardised_network_that_starts_near_chance(federation: Make, model: str) -> None:
+    """Unscaled branches would start ResNet-14 at a loss of 12, ResNet-20 at 40."""
+    start = []
+    x = draw(16, 1, 32, 32, seed=1)
+    for norm in ("none", "standardised"):
+        made = federation(FedMef, model=f"{model}{',' if ':' in model else ':'}norm={norm}", sparsity=0.9)
+        mask = made.server_side.start(made.model, made._server_context("setup", 0, ()))
+        assert mask is not None
+        mask.apply_(dict(made.model.named_parameters()))
+        with torch.no_grad():
+            start.append(made.model.eval()(x))
+    assert torch.equal(*start)
+    loss = float(cross_entropy(start[0], torch.arange(16) % 10))
+    assert math.log(10) - 0.5 < loss < math.log(10) + 1
+
+
+def test_a_standardised_network_without_nsconv_is_one_with_it(federation: Make) -> None:
+    given = {**PLAIN, "adjust_every": 1.0}
+    results = [
+        final(federation(method, given=switches, sparsity=0.8, model="lenet5:norm=standardised"))
+        for method, switches in ((FedMef, given), (FedMef, {**given, "nsconv": True}), (FedAvgERK, {}))
+    ]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
 @pytest.mark.parametrize("option", [{"memory": "accumulate", "micro_batch": 4}, {"memory": "optimizer_in_backward"}])
 def test_an_extrusion_takes_local_sgds_memory_options(option: dict[str, Any]) -> None:
     def weights(**given: Any) -> Tensor:

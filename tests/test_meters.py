@@ -117,7 +117,7 @@ def test_forward_macs_by_hand_and_by_torchs_counter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet5", "baffle_lenet", "resnet14", "mobilenet_v2"])
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", ["batch", "group", "standardised"])
 def test_every_operator_of_a_model_is_counted_or_light(name: str, norm: str) -> None:
     model = build(f"{name}:norm={norm},width=0.25", CIFAR, 10)
     assert forward_macs(model, CIFAR).uncounted == ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Literal
 
 import pytest
@@ -13,12 +15,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.baffle_erk import BaffleERK
+from baselines.fedavg_erk import FedAvgERK
+from bench.api import Mask, Method
+from bench.federated import Federation
 from bench.masks import erk_mask, prunable_shapes
 from bench.meters import StepMeter, forward_macs
 from bench.models import build, initialise
 from bench.primitives.activation_pruning import Pruned, pruned_activations
 from bench.primitives.flat import flat_parameters
 from bench.primitives.frozen_norm import frozen_norms
+from bench.primitives.gradients import Batch
 from bench.primitives.saliency import SaliencyConfig, score
 from bench.primitives.sparse_normalisation import (
     EPSILON,
@@ -27,7 +34,12 @@ from bench.primitives.sparse_normalisation import (
     normalise_convolutions,
     standardise,
 )
+from bench.primitives.zeroth_order import Step, ZerothOrderConfig
+from bench.record import cost_fields
 from bench.streams import torch_generator
+from tests.conftest import TINY
+
+Make = Callable[..., Federation]
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -209,6 +221,49 @@ def test_a_model_keeps_its_names_shapes_weights_and_counted_operations() -> None
     x = draw(2, 3, 32, 32)
     assert torch.equal(copy.deepcopy(model)(x), model(x))
     assert not torch.allclose(plain(x), model(x))
+
+
+@pytest.mark.parametrize("estimator", ["directional", "exact"])
+def test_zeroth_order_scalars_are_the_same_by_finite_differences_and_for_all_clients_at_once(
+    estimator: Literal["directional", "exact"],
+) -> None:
+    model = build("resnet14:norm=standardised,width=0.25", (1, 32, 32), 10)
+    flat_parameters(model)
+    mask = erk_mask(model, 0.5, torch_generator(0))
+    assert mask is not None
+    mask.apply_(dict(model.named_parameters()))
+    batches = [Batch(draw(8, 1, 32, 32, seed=seed), torch.arange(8)) for seed in range(2)]
+    config = ZerothOrderConfig(num_perturbations=8, sigma=1e-3, form="central")
+    step, real = (Step(kind, config, seed=5, round=2) for kind in (estimator, "finite_difference"))
+    together = step.send(model, batches, range(2), mask)
+    for client, batch in enumerate(batches):
+        (alone,) = step.send(model, [batch], [client], mask)
+        torch.testing.assert_close(asdict(together[client]), asdict(alone))
+    if estimator == "directional":
+        for one, other in zip(together, real.send(model, batches, range(2), mask), strict=True):
+            assert one.scalars is not None and other.scalars is not None
+            assert (one.scalars - other.scalars).norm() < 0.05 * one.scalars.norm()
+
+
+METERED = replace(TINY, rounds=1, meter_only=True)
+
+
+def no_setup(model: nn.Module) -> Mask:
+    raise AssertionError("these methods make their masks in start")
+
+
+@pytest.mark.parametrize(("method", "given"), [(BaffleERK, {"num_perturbations": 2}), (FedAvgERK, {})])
+def test_the_meters_see_the_layers_of_a_plain_network(
+    federation: Make, method: type[Method], given: dict[str, int]
+) -> None:
+    counted = ("device_step_flops", "forward_macs_masked", "num_parameters", "num_prunable", "uncounted_ops")
+    fields = []
+    for norm in ("standardised", "none"):
+        model = f"resnet14:norm={norm},width=0.25"
+        made = federation(method, METERED, given=given, estimator="finite_difference", sparsity=0.8, model=model)
+        fields.append(cost_fields(made.meter(no_setup)))
+    assert [fields[0][name] for name in counted] == [fields[1][name] for name in counted]
+    assert fields[0]["peak_device_bytes"] < 1.2 * fields[1]["peak_device_bytes"], "no weight is kept twice"
 
 
 def test_a_training_step_costs_the_flops_of_the_mask_and_keeps_no_copy_of_the_weights() -> None:
