@@ -26,7 +26,8 @@ class Protocol:
     `rounds` is the budget; a cell ends after the round in which the budget is reached. `setup_only` cells have none:
     they end before training, unevaluated, and answer questions about masks and kernels. `meter_only` cells have none
     either: they run nothing but the meters, without data files (see `bench.metering`). `eval_every` is in the unit of
-    the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see; `compare_masks` runs the
+    the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see, where `ntk_seeds` is given
+    in cells of a smaller seed only; `compare_masks` runs the
     setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the centralised
     one. `wire_precision` is the type in which floats travel, both ways: a receiver computes with the rounded values, a
     sender keeps its own. `recalibrate` evaluates a second time at each evaluation, on a copy of the model whose
@@ -45,6 +46,7 @@ class Protocol:
     meter_only: bool = False
     augment: bool = False
     ntk: bool = True
+    ntk_seeds: PositiveInt | None = None
     compare_masks: bool = False
     wire_precision: WirePrecision = "float32"
     recalibrate: bool = False
@@ -58,6 +60,14 @@ class Protocol:
     def cohort_size(self) -> int:
         """The number of clients that take part in a round."""
         return max(1, int(self.participation * self.clients + 0.5))
+
+    def without_kernels(self, seed: int) -> str | None:
+        """Return why no kernel is measured in a cell of this seed, or None where it is."""
+        if not self.ntk:
+            return "The protocol says train.ntk = false."
+        if self.ntk_seeds is not None and seed >= self.ntk_seeds:
+            return f"The protocol says train.ntk_seeds = {self.ntk_seeds}: kernels are measured at smaller seeds."
+        return None
 
     @property
     def evaluation_interval(self) -> float:

@@ -499,9 +499,9 @@ class Federation:
 
     def _approximation(self) -> dict[str, float | str | None]:
         """Return the fields of the record on the federated kernel and, where the protocol asks for it, the mask."""
-        fields: dict[str, float | str | None] = {"ntk_reason": "The protocol says train.ntk = false."}
+        fields: dict[str, float | str | None] = {"ntk_reason": self.cell.train.without_kernels(self.cell.seed)}
         with self.clock.charge("ntk"):
-            if self.cell.train.ntk:
+            if fields["ntk_reason"] is None:
                 classes = self.dataset.spec.num_classes
                 fields = kernel_fields(self.model, self.mask, self.fleet, classes, self.macs.dense)
             if self.cell.train.compare_masks and self.mask is not None and "draws" in self.cell.params:

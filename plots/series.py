@@ -25,7 +25,7 @@ from plots.style import ALPHA, MINUS, SALIENCIES, SHIPPED, UNKNOWN, Look, field_
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
 _SALIENCY = "params.saliency"
-_SWITCHES = ("train.ntk", "train.compare_masks")
+_SWITCHES = ("train.ntk", "train.ntk_seeds", "train.compare_masks")
 """Settings that choose what is measured: they name a series only where nothing else tells its cells apart."""
 
 

@@ -46,12 +46,17 @@ def test_label_skew_shows_in_real_kernels_and_not_in_gaussian_ones(federation: M
     ("train", "ntk", "reason"),
     [
         (SETUP, False, "The protocol says train.ntk = false."),
+        (
+            replace(SETUP, ntk_seeds=3),
+            True,
+            "The protocol says train.ntk_seeds = 3: kernels are measured at smaller seeds.",
+        ),
         (replace(SETUP, clients=10), True, "Fewer than two clients have 20 examples."),
     ],
-    ids=("switched off", "small clients"),
+    ids=("switched off", "a seed beyond", "small clients"),
 )
 def test_a_kernel_that_is_not_measured_has_a_reason(federation: Make, train: Protocol, ntk: bool, reason: str) -> None:
-    assert federation(FedAvg, train, ntk=ntk).run().approximation == {"ntk_reason": reason}
+    assert federation(FedAvg, train, ntk=ntk, seed=3).run().approximation == {"ntk_reason": reason}
 
 
 def test_a_model_too_big_has_a_reason(federation: Make) -> None:

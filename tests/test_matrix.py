@@ -114,15 +114,15 @@ def test_defaults_are_filled_in() -> None:
         "clients": 10, "participation": 1.0, "batch_size": 32, "min_client_examples": 10, "data_passes": None,
         "rounds": 2, "eval_every": None, "validation_fraction": 0.0, "setup_only": False, "meter_only": False,
         "augment": False, "ntk": True, "compare_masks": False, "wire_precision": "float32",
-        "recalibrate": False,
+        "recalibrate": False, "ntk_seeds": None,
     }  # fmt: skip
 
 
 def test_the_quick_matrix_has_all_five_methods_and_none_is_skipped() -> None:
     found = resolve(read_matrix(find_matrix("quick")), methods())
-    assert len(found) == 42 and all(item.skip is None for item in found)
+    assert len(found) == 54 and all(item.skip is None for item in found)
     counts = {name: sum(item.cell.method == name for item in found) for name in methods()}
-    assert [counts[name] for name in ("fedavg", "baffle", "fed_ntk_zo", "fedtiny", "fedmef")] == [6, 6, 18, 6, 6]
+    assert [counts[name] for name in ("fedavg", "baffle", "fed_ntk_zo", "fedtiny", "fedmef")] == [10, 10, 14, 10, 10]
 
 
 @pytest.mark.parametrize("name", sorted(named_matrices()))
