@@ -26,8 +26,8 @@ class Protocol:
     `rounds` is the budget; a cell ends after the round in which the budget is reached. `setup_only` cells have none:
     they end before training, unevaluated, and answer questions about masks and kernels. `meter_only` cells have none
     either: they run nothing but the meters, without data files (see `bench.metering`). `eval_every` is in the unit of
-    the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see, where `ntk_seeds` is given
-    in cells of a smaller seed only; `compare_masks` runs the
+    the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see, only in cells of a
+    smaller seed where `ntk_seeds` is given; `compare_masks` runs the
     setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the centralised
     one. `wire_precision` is the type in which floats travel, both ways: a receiver computes with the rounded values, a
     sender keeps its own. `recalibrate` evaluates a second time at each evaluation, on a copy of the model whose
