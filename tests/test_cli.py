@@ -254,7 +254,7 @@ def test_a_matrix_without_cells_is_one_sentence(tmp_path: Path, refusal: Refusal
 
 def test_a_good_plug_in_is_listed_and_planned(plugins: Path, printed: Callable[..., str]) -> None:
     assert "[plugin] A method that works." in printed("ls", "methods", "--plugins", plugins)
-    assert printed("plan", "--plugins", plugins, "--set", "method=good").endswith("6 cells, 0 of them skipped\n")
+    assert printed("plan", "--plugins", plugins, "--set", "method=good").endswith("10 cells, 0 of them skipped\n")
 
 
 @pytest.mark.parametrize("kind", BROKEN)
