@@ -17,7 +17,6 @@ from bench.devices import Fleet
 from bench.masks import Mask
 from bench.ntk import affordable, empirical_ntk
 from bench.ntk_errors import (
-    MIN_PROBES,
     layer_density_l1,
     mask_iou,
     measure,
@@ -25,10 +24,8 @@ from bench.ntk_errors import (
     spectrum,
     spectrum_distance,
 )
+from bench.probes import MIN_PROBES, MOST_CLIENTS
 from bench.streams import stream_seed, torch_generator
-
-MOST_CLIENTS = 10
-"""Clients whose kernels are compared, the first of a random order; more would cost more than training."""
 
 
 def kernel_fields(
@@ -73,14 +70,18 @@ def mask_fields(
     """
     central, independent, target = reference(0, {}), reference(1, {}), reference(0, {"inputs": "real"})
     probes = _examples(fleet, np.arange(len(fleet.train)), _generator(fleet, 2))
-    return {
+    distances = {
         "layer_density_l1": layer_density_l1(mask, central),
         "layer_density_l1_null": layer_density_l1(central, independent),
+        "target_layer_density_l1": layer_density_l1(mask, target),
+        "target_layer_density_l1_null": layer_density_l1(target, reference(1, {"inputs": "real"})),
+    }
+    return {
+        **distances,
+        **{name.replace("layer_density_l1", "moved_weights"): value / 2 for name, value in distances.items()},
         "mask_iou": mask_iou(mask, central),
         "mask_iou_null": mask_iou(central, independent),
         "mask_iou_shuffled": shuffled_iou(mask, central),
-        "target_layer_density_l1": layer_density_l1(mask, target),
-        "target_layer_density_l1_null": layer_density_l1(target, reference(1, {"inputs": "real"})),
         "target_spectrum_error": spectrum_distance(*(_masked_spectrum(model, one, probes) for one in (mask, target))),
     }
 

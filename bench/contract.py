@@ -104,6 +104,9 @@ class Context:
 
     progress: the fraction of the training budget spent before this round, in [0, 1). device: where tensors live.
     input_shape: of one example, [C, H, W].
+
+    To judge zeroth-order estimates the harness rehearses the training round that comes next, and after the last one
+    more: `broadcast` and `client_update`, with a cohort of one, on copies of the model and of both states.
     """
 
     cell: Cell

@@ -47,13 +47,19 @@ class Fleet:
         """Return these training examples as one batch, as they are."""
         return Batch(*self.train.batch(torch.from_numpy(indices).to(self.device)))
 
-    def client(self, client: int, indices: np.ndarray, state: dict[str, Any], phase: str) -> Client:
-        """Return a client that draws from the examples `indices` by the streams of `phase`."""
+    def client(
+        self, client: int, indices: np.ndarray, state: dict[str, Any], phase: str, *, as_they_are: bool = False
+    ) -> Client:
+        """Return a client that draws from the examples `indices` by the streams of `phase`.
+
+        Training augments its examples where the protocol says so, unless they are asked for `as_they_are`.
+        """
+        augmented = self.cell.train.augment and not as_they_are
         own = torch.from_numpy(indices).to(self.device)
 
         def batch(chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
             x, y = self.train.batch(own[chosen.to(own.device)])
-            return (augment(x, generator) if self.cell.train.augment else x), y
+            return (augment(x, generator) if augmented else x), y
 
         def stream(epoch: int) -> int:
             return stream_seed(self.cell.seed, "batches", phase, epoch, client)

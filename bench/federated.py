@@ -19,11 +19,10 @@ from bench.contract import Client, ClientContext, Message, Method, ServerContext
 from bench.data import Dataset, Examples, split_validation
 from bench.devices import PHASES, Device, Fleet
 from bench.diagnostics import (
-    MOMENTS,
-    PROBE_EXAMPLES,
     Diagnosis,
     estimate_quality,
     gradient_energy,
+    has_finite_gradient,
     variance_ratio,
     zeroth_order_config,
 )
@@ -34,6 +33,9 @@ from bench.meters import Clock, DeviceCost, DeviceSetting, ForwardMacs, forward_
 from bench.models import build, initialise
 from bench.partition import partition
 from bench.primitives.flat import flat_parameters, load_tensors, model_tensors
+from bench.primitives.gradients import Batch
+from bench.primitives.zeroth_order import Step, ZerothOrderConfig
+from bench.probes import MILESTONES, PROBE_EXAMPLES
 from bench.rules import (
     check_global_rng,
     check_plain,
@@ -136,6 +138,7 @@ class Federation:
         self.devices: list[Device] = self.fleet.make()
         self.totals = {phase: Totals() for phase in PHASES}
         self.costs: dict[tuple[Any, ...], DeviceCost] = {}
+        self.started: Mapping[str, Tensor] = {}
         self.evaluates_other_weights = False
         self.points: list[Point] = []
         self.diagnoses: list[Diagnosis] = []
@@ -207,7 +210,9 @@ class Federation:
     def _start(self) -> int:
         """Run `start`; return the number of setup rounds."""
         with self.clock.charge("setup"):
-            self._adopt(self.server_side.start(self.model, self._server_context("setup", 0, ())), "setup")
+            mask = self.server_side.start(self.model, self._server_context("setup", 0, ()))
+            self.started = {name: value.clone() for name, value in model_tensors(self.model).items()}
+            self._adopt(mask, "setup")
         skips_setup = self.cell.sparsity == 0 and "sparsity" in self.method.uses
         return 0 if skips_setup else self.server_side.setup_rounds(self.cell)
 
@@ -449,39 +454,47 @@ class Federation:
     # -- diagnostics --------------------------------------------------------------------------------------------------
 
     def _diagnose(self) -> None:
-        """Diagnose once for the latest moment of the budget that has been reached and not been diagnosed."""
-        reached = [moment for moment in MOMENTS if self._progress() >= moment - 1e-9]
+        """Diagnose once for the latest milestone of the budget that has been reached and not been diagnosed.
+
+        Raises Diverged where training has come to weights without a finite gradient.
+        """
+        reached = [milestone for milestone in MILESTONES if self._progress() >= milestone - 1e-9]
         if self.diagnoses and self.diagnoses[-1].moment == reached[-1]:
             return
+        rounds, config = self.totals["train"].rounds, zeroth_order_config(self.cell)
         with self.clock.charge("diagnose"):
-            quality = self._estimate_quality(len(reached)) if zeroth_order_config(self.cell) else {}
+            seen = self.fleet.batch(self.probe[: self.cell.train.batch_size])
+            if (config or self.mask) and not has_finite_gradient(self._scratch(), seen):
+                raise Diverged(
+                    f"The gradient of probe examples is not finite after train round {rounds}; try a smaller learning "
+                    "rate."
+                )
+            quality = self._estimate_quality(seen, config) if config else {}
             energy = gradient_energy(self._scratch(), self.fleet.batch(self.probe), self.mask) if self.mask else None
-            diagnosis = Diagnosis(reached[-1], self.totals["train"].rounds, **quality, grad_energy=energy)
+            diagnosis = Diagnosis(reached[-1], rounds, **quality, grad_energy=energy)
         self.diagnoses.append(diagnosis)
         self.on_diagnosis(diagnosis)
 
-    def _estimate_quality(self, round: int) -> dict[str, float | None]:
-        server = replace(self._server_context("probe", round, (0,)), state=copy.deepcopy(self.state))
+    def _estimate_quality(self, seen: Batch, config: ZerothOrderConfig) -> dict[str, float | None]:
+        """Rehearse the round that would come next with one client whose data are a batch, and judge what it sends.
+
+        States are copies and the batch is drawn by a stream of its own, so that training does not notice.
+        """
+        size, round = self.cell.train.batch_size, self.totals["train"].rounds
+        context = self._context("train", round) | {"progress": min(self._progress(), math.nextafter(1.0, 0.0))}
+        server = ServerContext(**context, state=copy.deepcopy(self.state), cohort=(0,))
         message = self.server_side.broadcast(self._scratch(), server)
         if "seed" not in message.tensors:
             return {}
-        size = self.cell.train.batch_size
-        client = self.fleet.client(0, self.probe[:size], copy.deepcopy(self.devices[0].state), "probe")
-        ctx = ClientContext(**self._context("probe", round), received=message.tensors)
+        state = copy.deepcopy(self.devices[0].state)
+        client = self.fleet.client(0, self.probe[:size], state, "probe", as_they_are=True)
+        ctx = ClientContext(**context, received=message.tensors)
         update = self.client_side.client_update(self._scratch(), client, ctx)
+        step = Step(self.cell.estimator or "finite_difference", config, int(message.tensors["seed"]), round)
         batches = [self.fleet.batch(part[:size]) for part in self.parts]
         sizes = [len(part) for part in self.parts]
         return {
-            **estimate_quality(
-                self._scratch(),
-                self.fleet.batch(self.probe[:size]),
-                update,
-                self.cell,
-                int(message.tensors["seed"]),
-                round,
-                0,
-                self.mask,
-            ),
+            **estimate_quality(self._scratch(), seen, update, step, 0, self.mask),
             "variance_ratio": variance_ratio(self._scratch(), batches, sizes, self.mask),
         }
 
@@ -490,7 +503,13 @@ class Federation:
         if self.mask is None:
             return None
         with self.clock.charge("diagnose"):
-            return gradient_energy(self._initial_model(), self.fleet.batch(self.probe), self.mask)
+            return gradient_energy(self._dense_start(), self.fleet.batch(self.probe), self.mask)
+
+    def _dense_start(self) -> nn.Module:
+        """Return the initial model with the weights that `start` gave it, before any mask."""
+        model = self._initial_model()
+        load_tensors(model, self.started)
+        return model
 
     def _scratch(self) -> nn.Module:
         """Return the clients' model with the server's weights: whatever happens to it, nobody will see."""
@@ -505,7 +524,7 @@ class Federation:
                 classes = self.dataset.spec.num_classes
                 fields = kernel_fields(self.model, self.mask, self.fleet, classes, self.macs.dense)
             if self.cell.train.compare_masks and self.mask is not None and "draws" in self.cell.params:
-                fields |= mask_fields(self.mask, self._reference_mask, self._initial_model(), self.fleet)
+                fields |= mask_fields(self.mask, self._reference_mask, self._dense_start(), self.fleet)
         return fields
 
     def _reference_mask(self, number: int, params: Mapping[str, str]) -> Mask:

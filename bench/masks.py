@@ -32,6 +32,11 @@ def prunable_shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: weight.shape for name, weight in prunable_weights(model).items()}
 
 
+def dead_channels(weight: Tensor) -> Tensor:
+    """Return for every output channel of a weight [out, ...] whether all of its weights are zero: boolean [out]."""
+    return ~weight.detach().flatten(1).bool().any(1)
+
+
 class Mask(Mapping[str, Tensor]):
     """An immutable mask: for every prunable weight a boolean tensor of its shape, True where the weight is kept.
 

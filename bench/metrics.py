@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.probes import MILESTONES_TEXT, MIN_PROBES, MOST_CLIENTS, SCALAR_DIRECTIONS
+
 Direction = Literal["higher", "lower", "descriptive"]
 
 
@@ -25,8 +27,6 @@ class Metric:
 
 
 FRACTION = (0.0, 1.0)
-CERTIFIED_SCALAR_ERROR = 0.05
-"""Above this `fd_scalar_error` a simulated estimator is uncertified."""
 
 _ROWS = (
     Metric("test_accuracy", "fraction", "higher", "Test accuracy",
@@ -111,25 +111,31 @@ _ROWS = (
     Metric("min_client_examples", "examples", "descriptive", "Smallest client", "Training examples of the smallest "
            "client."),
     Metric("grad_rel_error", "ratio", "lower", "Relative gradient error",
-           "|g_hat - g| / |g| of one client's estimate on a fixed probe batch, over active coordinates; mean over 0, "
-           "1, 10, 50 and 100% of the budget. Null for methods that send no estimate."),
+           "|g_hat - g| / |g| of one client's estimate on a fixed probe batch, over active coordinates; mean over "
+           f"{MILESTONES_TEXT} of the budget, where it is defined and finite. Null for methods that send no estimate."),
     Metric("grad_cosine", "cosine", "higher", "Gradient cosine", "Cosine of g_hat and g, likewise.", (-1.0, 1.0)),
     Metric("fd_scalar_error", "ratio", "lower", "Finite-difference scalar error",
-           "Relative difference between finite-difference scalars and their limit sigma -> 0 over 40 directions; the "
-           "largest of the five moments. Above 0.05 a simulated estimator is uncertified."),
+           "Relative difference between finite-difference scalars and their limit sigma -> 0 over "
+           f"{SCALAR_DIRECTIONS} directions, the largest at {MILESTONES_TEXT} of the budget. Null where it was not "
+           "measured or not finite at one of them. Whether a simulated estimator is certified is a matter of all seeds "
+           "together."),
     Metric("variance_ratio_start", "ratio", "descriptive", "Variance, shared / independent, at the start",
            "|sum p_i g_i|^2 / sum p_i^2 |g_i|^2 over clients: what shared perturbations cost in variance against "
-           "independent ones, before training."),
+           "independent ones, before training. Null where no client has a gradient, or none that is finite."),
     Metric("variance_ratio_end", "ratio", "descriptive", "Variance, shared / independent, at the end",
            "The same after training; below 1 where clients disagree."),
     Metric("grad_energy_kept", "fraction", "higher", "Gradient energy kept",
-           "|m.g|^2 / |g|^2 over prunable weights at the dense initial weights, on probe data.", FRACTION),
+           "|m.g|^2 / |g|^2 over prunable weights at the dense weights that the method starts from, on probe data. "
+           "Null where there is no gradient, or none that is finite.", FRACTION),
     Metric("grad_energy_masked_point", "fraction", "descriptive", "Gradient energy at the masked weights",
-           "The same at the trained masked weights.", FRACTION),
+           "The same at the trained masked weights, weights of dead channels left out: batch norm multiplies what "
+           "reaches them by 1 / sqrt(eps).", FRACTION),
+    Metric("dead_channels", "channels", "descriptive", "Dead channels",
+           "Output channels of convolutions and linear layers all of whose weights are zero at the end."),
     Metric("ntk_rel_frobenius_error", "ratio", "descriptive", "NTK blocks between clients",
            "Frobenius norm of the trace kernel's blocks between clients over the whole kernel's, at the masked initial "
-           "weights, 20 real examples a client, at most 10 clients. Set by the number of clients and the probes' "
-           "geometry.", FRACTION),
+           f"weights, {MIN_PROBES} real examples a client, at most {MOST_CLIENTS} clients. Set by the number of "
+           "clients and the probes' geometry.", FRACTION),
     Metric("ntk_rel_frobenius_error_iid", "ratio", "descriptive", "the same, probes dealt at random",
            "Its mean where the same probes are dealt to the clients at random.", FRACTION),
     Metric("ntk_mmd2", "ratio", "lower", "NTK feature distance (MMD²)",
@@ -160,6 +166,11 @@ _ROWS = (
            "centralised one of as many draws. Null unless train.compare_masks.", (0.0, 2.0)),
     Metric("layer_density_l1_null", "ratio", "descriptive", "Layer-density distance, null",
            "The same between two independent centralised masks.", (0.0, 2.0)),
+    Metric("moved_weights", "fraction", "lower", "Moved weights",
+           "Half of the layer-density distance: the share of the kept weights that the federated mask has in another "
+           "layer than the centralised one. A moved weight is missing in one layer and too many in another.", FRACTION),
+    Metric("moved_weights_null", "fraction", "descriptive", "Moved weights, null",
+           "The same between two independent centralised masks.", FRACTION),
     Metric("mask_iou", "ratio", "higher", "Mask overlap (IoU)",
            "Weights that the federated and the centralised mask both keep / that either keeps.", FRACTION),
     Metric("mask_iou_null", "ratio", "descriptive", "Mask overlap, null",
@@ -170,9 +181,13 @@ _ROWS = (
            "Layer-density distance between the federated mask and the centralised one of real inputs.", (0.0, 2.0)),
     Metric("target_layer_density_l1_null", "ratio", "descriptive", "Layer-density distance to real data, null",
            "The same between two independent centralised masks of real inputs.", (0.0, 2.0)),
+    Metric("target_moved_weights", "fraction", "lower", "Moved weights to real data",
+           "Half of the layer-density distance to the centralised mask of real inputs.", FRACTION),
+    Metric("target_moved_weights_null", "fraction", "descriptive", "Moved weights to real data, null",
+           "The same between two independent centralised masks of real inputs.", FRACTION),
     Metric("target_spectrum_error", "ratio", "lower", "Spectrum error to real data",
            "sum |difference| of the sorted normalised NTK spectra of the initial weights under the federated mask and "
-           "under the centralised one of real inputs, on 20 real examples.", (0.0, 2.0)),
+           f"under the centralised one of real inputs, on {MIN_PROBES} real examples.", (0.0, 2.0)),
     Metric("train_seconds", "s", "lower", "Training time", "Simulation time in training rounds; not a device's time."),
     Metric("setup_seconds", "s", "lower", "Setup time", "Simulation time in start and setup rounds."),
     Metric("evaluate_seconds", "s", "lower", "Evaluation time", "Simulation time in evaluations."),

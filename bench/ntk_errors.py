@@ -21,9 +21,7 @@ from torch.nn.functional import one_hot
 from bench.errors import ConfigError
 from bench.masks import Mask
 from bench.ntk import empirical_ntk
-
-MIN_PROBES = 20
-"""Probes that a client needs: below, the U-statistics say little."""
+from bench.probes import MIN_PROBES
 
 POOLED_SUBSETS = 20
 REASSIGNMENTS = 200

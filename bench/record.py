@@ -11,7 +11,7 @@ from bench.cell import Cell
 from bench.diagnostics import Diagnosis, summary
 from bench.evaluation import client_accuracies
 from bench.federated import Point, Result
-from bench.masks import prunable_weights
+from bench.masks import dead_channels, prunable_weights
 from bench.meters import ACCOUNTS, CLOCKS, DeviceCost
 from bench.partition import label_skew_tv
 from bench.rules import measured_sparsity
@@ -61,7 +61,7 @@ def measured_fields(cell: Cell, result: Result) -> dict[str, Any]:
         **cost_fields(result),
         **_totals(result),
         **result.approximation,
-        **summary(result.diagnoses, result.energy_at_start, cell),
+        **summary(result.diagnoses, result.energy_at_start),
         "label_skew_tv": label_skew_tv(labels, list(result.parts), int(labels.max()) + 1),
         "evaluates_other_weights": result.evaluates_other_weights,
         "min_client_examples": min(len(part) for part in result.parts),
@@ -164,4 +164,5 @@ def _sparsity(result: Result) -> dict[str, Any]:
         "sparsity_measured": sparsity,
         "sparsity_all_parameters": sparsity * prunable / total,
         "layer_density_min": min(result.mask.layer_densities().values()) if result.mask else 1.0,
+        "dead_channels": sum(int(dead_channels(weight).sum()) for weight in prunable_weights(result.model).values()),
     }

@@ -11,10 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from plots.certification import certificate_notes
 from plots.layout import frame, label_edges, panels
-from plots.series import Series, curve, points, records, select, shown_sparsity
+from plots.series import POINT, Series, curve, points, records, select, shown_sparsity
 from plots.style import axis_label, human_bytes, human_count, value_label
-from plots.view import Drawn, View, handle, line_style, notes, percent_axis, seeds_sentence
+from plots.view import Drawn, View, handle, line_style, mark_withheld, notes, percent_axis, seeds_sentence
 
 _METRIC = "test_accuracy"
 _SPREAD = f"{_METRIC}_half_width"
@@ -66,6 +67,8 @@ def _reference_line(panel: Axes, series: Series, row: dict[str, float]) -> None:
     panel.axhline(mean, color=style["color"], linestyle=style["linestyle"], linewidth=1.2, zorder=2)
     if not math.isnan(spread):
         panel.axhspan(mean - spread, mean + spread, color=style["color"], alpha=0.12, linewidth=0)
+    if row["withheld"]:
+        mark_withheld(panel, None, mean, style["color"])
 
 
 def accuracy_by_sparsity(view: View) -> Drawn:
@@ -89,6 +92,9 @@ def accuracy_by_sparsity(view: View) -> Drawn:
             panel.errorbar(
                 at, own[_METRIC], yerr=own[_SPREAD], elinewidth=0.9, capsize=1.8, zorder=3, **line_style(one)
             )
+            for x, row in zip(at, records(own), strict=True):
+                if row["withheld"]:
+                    mark_withheld(panel, x, row[_METRIC], line_style(one)["color"])
         panel.set_title(alpha)
         panel.xaxis.set_major_locator(FixedLocator(list(position.values())))
         panel.set_xticklabels([value_label(level) for level in levels])
@@ -97,7 +103,7 @@ def accuracy_by_sparsity(view: View) -> Drawn:
     _limit(axes[0], (summary[_METRIC] - spread).min(), (summary[_METRIC] + spread).max())
     label_edges(axes, "Sparsity (log scale of density)", axis_label(_METRIC))
     legend = [handle(one, view.named(one, view.cells), marker=one.has_sparsity) for one in view.series]
-    frame(figure, view.title, legend, notes(view.cells))
+    frame(figure, view.title, legend, [*notes(view.cells), *certificate_notes(view.cells, POINT)])
     reference = " Horizontal lines, with bands: methods without the sparsity axis." if lines else ""
     return Drawn(
         f"accuracy-sparsity-{view.slug}",
@@ -121,12 +127,14 @@ def accuracy_by_series(view: View) -> Drawn:
             own = select(summary, {"alpha": alpha, "series": one.label})
             style = line_style(one) | {"linestyle": "", "capsize": 1.8, "elinewidth": 1.0}
             panel.errorbar(own[_METRIC], [row] * len(own), xerr=own[_SPREAD], **style)
+            if own["withheld"].any():
+                mark_withheld(panel, own[_METRIC].iloc[0], row, style["color"])
         panel.set_title(alpha)
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
         percent_axis(panel.xaxis)
     label_edges(axes, axis_label(_METRIC), "")
-    frame(figure, view.title, [], notes(view.cells))
+    frame(figure, view.title, [], [*notes(view.cells), *certificate_notes(view.cells, POINT)])
     return Drawn(
         f"accuracy-{view.slug}",
         f"Accuracy: {view.title}",
@@ -184,6 +192,8 @@ def _accuracy_along(view: View, cost: _Cost) -> Drawn:
                 continue
             style = line_style(one)
             panel.plot(line["x"], line["mean"], markersize=3.5, markevery=[-1], zorder=3, **style)
+            if own["withheld"].any():
+                mark_withheld(panel, line["x"].iloc[-1], line["mean"].iloc[-1], style["color"])
             band = (line["mean"] - line["half_width"], line["mean"] + line["half_width"])
             panel.fill_between(line["x"], *band, color=style["color"], alpha=0.15, linewidth=0)
             drawn.append(line)
@@ -197,7 +207,8 @@ def _accuracy_along(view: View, cost: _Cost) -> Drawn:
             else:
                 panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     label_edges(axes, cost.label, axis_label(_METRIC))
-    frame(figure, view.title, [handle(one, view.named(one, shown)) for one in series], notes(shown))
+    legend = [handle(one, view.named(one, shown)) for one in series]
+    frame(figure, view.title, legend, [*notes(shown), *certificate_notes(shown, POINT)])
     which = "" if level is None else f" Methods with the sparsity axis are shown at sparsity {value_label(level)}."
     what = cost.column.replace("_", " ")
     return Drawn(

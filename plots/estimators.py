@@ -13,15 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from bench.metrics import CERTIFIED_SCALAR_ERROR
+from bench.probes import SCALAR_DIRECTIONS
 from bench.store import DIAGNOSTICS, load_lines
+from plots.certification import MOST_SCALAR_ERROR
 from plots.layout import frame, label_edges, panels
 from plots.series import twins
 from plots.style import CONTROL_STYLE, LINE_STYLES, look, value_label
 from plots.view import Drawn, View, notes, percent_axis
 
-TWIN_POINTS = 1.5
-"""Accuracy points within which a simulated cell and its finite-difference twin agree."""
+_BAND = 1.5
+"""Half the height, in accuracy points, of the band around no difference between twins."""
 _PANEL_HEIGHT = 2.1
 _MOST_PANELS = 4
 _DOTS = "Lines are geometric means, dots single cells."
@@ -33,10 +34,10 @@ _TWIN_MARKERS = {"directional": "o", "moment": "s", "exact": "x"}
 def estimator_figures(view: View) -> Iterator[Drawn]:
     """Yield the figures that the view's records hold data for, maybe none."""
     diagnoses = _diagnoses(view)
-    ratios = diagnoses.dropna(subset="variance_ratio") if "variance_ratio" in diagnoses else diagnoses
+    ratios = diagnoses.dropna(subset="variance_ratio") if "variance_ratio" in diagnoses else diagnoses[:0]
     if len(ratios) and ratios["series"].nunique() <= _MOST_PANELS:
         yield _variance_ratio(view, ratios)
-    if "fd_scalar_error" in diagnoses and diagnoses["params.sigma"].nunique() > 1:
+    if {"fd_scalar_error", "params.sigma"} <= set(diagnoses) and diagnoses["params.sigma"].nunique() > 1:
         yield _scalar_error(view, diagnoses.dropna(subset="fd_scalar_error"))
     pairs = twins(view.cells)
     if not pairs.empty:
@@ -122,7 +123,7 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
     colours = sns.color_palette("viridis", len(levels) + 1).as_hex()
     figure, axes = panels(len(moments), view.width, _PANEL_HEIGHT)
     for panel, moment in zip(axes, moments, strict=True):
-        panel.axhline(CERTIFIED_SCALAR_ERROR, color="#444444", linewidth=0.8, linestyle=LINE_STYLES[1])
+        panel.axhline(MOST_SCALAR_ERROR, color="#444444", linewidth=0.8, linestyle=LINE_STYLES[1])
         for colour, level in zip(colours, levels, strict=False):
             for kind in kinds:
                 own = diagnoses[
@@ -148,9 +149,9 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
         f"scalar-error-{view.slug}",
         f"Finite differences against their limit: {view.title}",
         "Relative difference between real finite-difference scalars and their limit sigma -> 0, on the same "
-        "40 directions and one mini-batch, at three moments of training. Left of the minimum rounding dominates, right "
-        f"of it curvature; above the dotted line ({CERTIFIED_SCALAR_ERROR:.0%}) a simulated estimator counts as "
-        f"uncertified. {_DOTS}",
+        f"{SCALAR_DIRECTIONS} directions and one mini-batch, at {len(moments)} milestones of training. Left of the "
+        "minimum rounding dominates, right of it curvature; a simulated point whose line lies above the dotted one "
+        f"({MOST_SCALAR_ERROR:.0%}) at some milestone is not certified. {_DOTS}",
         "Chart of the relative error of finite-difference scalars against the perturbation size.",
         figure,
     )
@@ -167,7 +168,7 @@ def _twins(view: View, pairs: pd.DataFrame) -> Drawn:
     groups = list(pairs.groupby(["method", "sparsity"], sort=False))
     figure, axes = panels(len(groups), view.width, _PANEL_HEIGHT)
     for panel, ((method, sparsity), own) in zip(axes, groups, strict=True):
-        panel.axhspan(-TWIN_POINTS, TWIN_POINTS, color="#BBBBBB", alpha=0.3, linewidth=0)
+        panel.axhspan(-_BAND, _BAND, color="#BBBBBB", alpha=0.3, linewidth=0)
         panel.axhline(0.0, color="#444444", linewidth=0.8)
         for estimator, marker in _TWIN_MARKERS.items():
             shown = own[own["estimator"] == estimator]
@@ -192,7 +193,7 @@ def _twins(view: View, pairs: pd.DataFrame) -> Drawn:
         f"Simulated cells against their finite-difference twins: {view.title}",
         "Headline accuracy of a simulated cell minus that of its twin, which differs in the estimator alone; one mark "
         "a seed. `directional` uses the twin's very perturbations, `moment` draws others of the same distribution, and "
-        f"`exact` has no noise at all. The band is ±{TWIN_POINTS:g} points.",
+        f"`exact` has no noise at all. The band is ±{_BAND:g} points.",
         "Chart of accuracy differences between simulated cells and their finite-difference twins.",
         figure,
     )

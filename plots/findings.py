@@ -1,22 +1,33 @@
 """Sentences that a run's numbers support: best methods, paired differences over shared seeds, costs, masks, kernels.
 
-No sentence compares methods on fewer than two seeds, and one whose interval includes 0 says so.
+No sentence compares methods on fewer than two seeds, and one whose interval includes 0 says so. No sentence compares
+what was trained by a simulated estimator that is not certified (see `plots.certification`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from bench.metrics import METRICS
-from plots.estimators import TWIN_POINTS
+from plots.certification import MOST_SCALAR_ERROR
 from plots.masks import mask_sentences
 from plots.ntk import ntk_sentences
-from plots.series import POINT, Estimate, Study, paired_difference, points, records, shown_sparsity, twins, verdict
-from plots.style import human_bytes, human_count, look, value_label
+from plots.series import (
+    POINT,
+    Estimate,
+    Study,
+    paired_difference,
+    points,
+    records,
+    select,
+    shown_sparsity,
+    verdict,
+)
+from plots.style import DOUBLE_DAGGER, human_bytes, human_count, look, value_label
 
 REFERENCE = "fedavg"
 """The dense method that others are compared with."""
@@ -44,7 +55,7 @@ def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None
     if len(labels) != 1 or point["series"] == labels[0]:
         return None
     reference = {**point, "series": labels[0], "sparsity": 0.0}
-    return paired_difference(study.cells, point, reference, _METRIC)
+    return paired_difference(study.compared, point, reference, _METRIC)
 
 
 def _name(study: Study, point: Mapping[str, Any]) -> str:
@@ -67,7 +78,8 @@ def _best_of_each_alpha(study: Study, summary: pd.DataFrame) -> Iterator[str]:
     for alpha, here in summary.groupby("alpha", observed=True):
         best = _best(here)
         if best is None:
-            yield f"{alpha}: no point has two finished seeds, so no method is called better than another."
+            certified = " that is certified" if here["withheld"].any() else ""
+            yield f"{alpha}: no point{certified} has two finished seeds, so no method is called better than another."
             continue
         sentence = (
             f"{alpha}: {_name(study, best)} has the highest mean test accuracy, "
@@ -75,7 +87,7 @@ def _best_of_each_alpha(study: Study, summary: pd.DataFrame) -> Iterator[str]:
         )
         second = _best(here[here["series"] != best["series"]])
         if second is not None:
-            difference = paired_difference(study.cells, _key(best), _key(second), _METRIC)
+            difference = paired_difference(study.compared, _key(best), _key(second), _METRIC)
             sentence += f"; against the next method, {_name(study, second)}, {verdict(difference)}"
         yield sentence + "."
 
@@ -106,8 +118,11 @@ def _flagship_against_baffle(study: Study, cells: pd.DataFrame) -> Iterator[str]
     parts = []
     for alpha in cells["alpha"].cat.remove_unused_categories().cat.categories:
         first = {**place, "alpha": alpha, "series": flagship, "sparsity": level}
-        difference = paired_difference(cells, first, {**first, "series": baffle, "sparsity": 0.0}, _METRIC)
-        parts.append(f"{alpha}: {verdict(difference)}")
+        second = {**first, "series": baffle, "sparsity": 0.0}
+        if any(select(cells, point)["withheld"].any() for point in (first, second)):
+            parts.append(f"{alpha}: not compared (not certified)")
+            continue
+        parts.append(f"{alpha}: {verdict(paired_difference(cells, first, second, _METRIC))}")
     yield f"{flagship} at sparsity {value_label(level)} against {baffle}: {'; '.join(parts)}."
 
 
@@ -142,7 +157,7 @@ def _costs(study: Study, cells: pd.DataFrame) -> Iterator[str]:
         yield f"{METRICS[metric].label}: {look(REFERENCE).label} {write(reference)}; {'; '.join(parts)}."
 
 
-def _origin(cells: pd.DataFrame, uncertified: int) -> Iterator[str]:
+def _origin(cells: pd.DataFrame) -> Iterator[str]:
     ok = cells[cells["ok"]]
     estimated = ok[ok["estimator"].notna()]
     if estimated.empty:
@@ -154,37 +169,29 @@ def _origin(cells: pd.DataFrame, uncertified: int) -> Iterator[str]:
         + (f"{simulated} of them are simulated: their updates carry what no device could send. " if simulated else "")
         + "Device memory and FLOPs are metered on the device's own algorithm in every cell."
     )
-    if uncertified:
+    needing = estimated[estimated["certificate"] != ""].drop_duplicates(list(POINT))["certificate"]
+    if len(needing):
+        counts = needing.value_counts()
+        parts = [
+            f"{counts[name]} {meaning}"
+            for name, meaning in (("uncertified", "differ by more"), ("unknown", "have never been compared"))
+            if name in counts
+        ]
+        marked = f"; {', '.join(parts)}: marked {DOUBLE_DAGGER}, and part of no comparison above" if parts else ""
         yield (
-            f"The estimator of {uncertified} finished cells is uncertified: its scalars differ from real finite "
-            "differences by more than the limit. Figures and tables show these cells; the comparisons of accuracy "
-            "above leave them out."
+            f"{counts.get('certified', 0)} of {len(needing)} points with directional or moment estimates are "
+            f"certified: in the geometric mean over seeds their scalars are within {MOST_SCALAR_ERROR:.0%} of real "
+            f"finite differences at every milestone of training{marked}."
         )
 
 
-def _certified(study: Study) -> Study:
-    """Return the study without results whose simulated estimator strays too far from finite differences.
-
-    A twin cell that ran finite differences and agrees in accuracy brings such a result back.
-    """
-    if "estimator_uncertified" not in study.cells:
-        return study
-    pairs = twins(study.cells)
-    agreeing = pairs.loc[(100 * pairs["difference"]).abs() <= TWIN_POINTS, "cell_id"]
-    uncertified = study.cells["estimator_uncertified"].eq(True) & ~study.cells["cell_id"].isin(agreeing)
-    trusted = study.cells["ok"] & ~uncertified
-    return replace(study, cells=study.cells.assign(ok=trusted))
-
-
 def findings(study: Study) -> list[Findings]:
-    """Return the findings on each (dataset, model) with an ok cell; accuracies are compared on certified cells."""
-    certified = _certified(study)
+    """Return the findings on each (dataset, model) with an ok cell; accuracies are compared on certified points."""
     found = []
-    for ((dataset, model), cells), (_, trusted) in zip(study.by_setting(), certified.by_setting(), strict=True):
+    for (dataset, model), cells in study.by_setting():
         if cells["ok"].any():
-            trained = cells[cells["trained"]]
             sentences = (
-                *_of_training(study, trained, certified, trusted[trusted["trained"]]),
+                *_of_training(study, cells[cells["trained"]]),
                 *_untrained(cells),
                 *mask_sentences(study, cells),
                 *ntk_sentences(cells),
@@ -193,16 +200,16 @@ def findings(study: Study) -> list[Findings]:
     return found
 
 
-def _of_training(study: Study, cells: pd.DataFrame, certified: Study, trusted: pd.DataFrame) -> Iterator[str]:
-    """Yield what trained cells say, in accuracy those of `trusted` alone."""
+def _of_training(study: Study, cells: pd.DataFrame) -> Iterator[str]:
+    """Yield what trained cells say, in accuracy those of points that are not withheld."""
     if not cells["ok"].any():
         return
-    summary = points(trusted, [_METRIC])
-    yield from _best_of_each_alpha(certified, summary)
-    yield from _sparse_against_dense(certified, summary)
-    yield from _flagship_against_baffle(certified, trusted)
+    summary = points(study.compared.loc[cells.index], [_METRIC])
+    yield from _best_of_each_alpha(study, summary)
+    yield from _sparse_against_dense(study, summary)
+    yield from _flagship_against_baffle(study, cells)
     yield from _costs(study, cells)
-    yield from _origin(cells, int(cells["ok"].sum() - trusted["ok"].sum()))
+    yield from _origin(cells)
 
 
 def _untrained(cells: pd.DataFrame) -> Iterator[str]:

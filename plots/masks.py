@@ -28,6 +28,8 @@ LEFT = {
     "grad_energy_masked_point": "Gradient energy left (masked)",
 }
 """What a mask leaves, as fractions of the dense model's, the gradient at the dense and at the masked weights."""
+_TRAINED = ("grad_energy_masked_point",)
+"""What depends on how the weights were trained."""
 _FEW_LAYERS = 8
 _LAYER_WIDTH = 0.125
 _PANEL_MARGIN = 0.65
@@ -92,15 +94,16 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
     """Yield which series leave the most and the least at one sparsity, among points of at least two seeds."""
     level = shown_sparsity(cells, study.series)
     found = masked(study, cells)
-    names = [name for name in LEFT if name in found.known]
-    summary = points(found.cells[found.cells["sparsity"] == level], names)
-    for name in names:
+    compared = found.cells.assign(ok=found.cells["ok"] & ~found.cells["withheld"])
+    for name in (name for name in LEFT if name in found.known):
+        own = compared if name in _TRAINED else found.cells
+        summary = points(own[own["sparsity"] == level], [name])
         enough = summary[(summary["n_ok"] > 1) & summary[name].notna()]
         if enough["series"].nunique() < 2:
             continue
         most, least = (records(one)[0] for one in (enough.nlargest(1, name), enough.nsmallest(1, name)))
         first, second = ({key: one[key] for key in POINT} for one in (most, least))
-        difference = paired_difference(found.cells, first, second, name)
+        difference = paired_difference(own, first, second, name)
         which = [
             f"{one['series']}{', ' + one['alpha'] if enough['alpha'].nunique() > 1 else ''} "
             f"({percent_text(one[name], one[f'{name}_half_width'])} %)"
@@ -200,7 +203,7 @@ def _what_is_left(view: View, found: Masked, series: Sequence[Series], alpha: st
         f"What masks leave{part[1]}: {view.title}",
         "Fractions of the dense model that masks leave: FLOPs of a forward pass; the gradient's energy, "
         "|m.g|² / |g|² over prunable weights, at the dense initial weights and at the masked weights (the last "
-        f"diagnosed moment); label distribution: {alpha}. Dashed: the density, which equal layer densities "
+        f"milestone); label distribution: {alpha}. Dashed: the density, which equal layer densities "
         "leave of the FLOPs of these layers and a random mask, in expectation, of the gradient at the dense weights. "
         f"{seeds_sentence(shown)} Markers are shifted sideways a little to be told apart; those below the axis "
         "stand at its lower edge.",

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.metrics import METRICS
 from plots.layout import frame, is_narrow, label_edges, panels
-from plots.series import Estimate, estimate, points, select, settings
+from plots.series import Estimate, difference_text, estimate, points, select, settings
 from plots.style import MINUS, UNKNOWN, axis_label, value_label
 from plots.view import Drawn, View, notes, seeds_sentence
 
@@ -57,10 +57,12 @@ _ERRORS = (
 )  # fmt: skip
 
 _COMPARED = {
-    "layer_density_l1": ("", "_null"),
+    "moved_weights": ("", "_null"),
     "mask_iou": ("", "_null", "_shuffled"),
-    "target_layer_density_l1": ("", "_null"),
+    "target_moved_weights": ("", "_null"),
 }
+_HALVES = {"moved_weights": "layer_density_l1", "target_moved_weights": "target_layer_density_l1"}
+"""What is half of what."""
 _MARKS = {
     "": ("o", "#D55E00", "federated against centralised mask"),
     "_null": ("D", "#0072B2", "null: two independent centralised masks"),
@@ -87,8 +89,8 @@ def ntk_sentences(cells: pd.DataFrame) -> Iterator[str]:
         yield from _feature_distances(f"{label}, " if len(families) > 1 else "", family)
     compared = _compared(cells)
     if len(compared):
-        yield from _mask_distances(compared, "layer_density_l1", "centralised mask's")
-        yield from _mask_distances(compared, "target_layer_density_l1", "centralised mask's of real inputs")
+        yield from _mask_distances(compared, "moved_weights", "centralised mask's")
+        yield from _mask_distances(compared, "target_moved_weights", "centralised mask's of real inputs")
 
 
 def _families(cells: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -111,9 +113,19 @@ def _families(cells: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _compared(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the ok cells whose masks were compared with centralised ones, with their `setting`."""
+    """Return the ok cells whose masks were compared with centralised ones, with their `setting`.
+
+    Records that know the distance of layer densities alone get the share of moved weights, half of it.
+    """
     known = cells[cells["ok"] & cells["layer_density_l1"].notna()]
-    return known.assign(setting=settings(known, also=("sparsity", "alpha"))) if len(known) else known
+    if known.empty:
+        return known
+    moved = {
+        f"{metric}{null}": known[f"{metric}{null}"].fillna(known[f"{distance}{null}"] / 2)
+        for metric, distance in _HALVES.items()
+        for null in ("", "_null")
+    }
+    return known.assign(setting=settings(known, also=("sparsity", "alpha")), **moved)
 
 
 def _decimals(largest: float) -> int:
@@ -155,19 +167,16 @@ def _feature_distances(label: str, family: pd.DataFrame) -> Iterator[str]:
 
 def _mask_distances(compared: pd.DataFrame, metric: str, reference: str) -> Iterator[str]:
     """Yield in how many settings the federated mask is farther from a centralised one than two of these are."""
-    differences = {
-        str(name): estimate((own[metric] - own[f"{metric}_null"]).dropna())
-        for name, own in compared.groupby("setting", observed=True)
-    }
-    tested = {name: one for name, one in differences.items() if one.n > 1}
-    farther = [
-        f"{name} ({_number(one, 3, between=' ')})"
-        for name, one in tested.items()
-        if one.mean > 0 and not one.includes_zero
-    ]
+    tested, farther = 0, []
+    for name, own in compared.groupby("setting", observed=True):
+        more = estimate((own[metric] - own[f"{metric}_null"]).dropna())
+        tested += more.n > 1
+        if more.n > 1 and more.mean > 0 and not more.includes_zero:
+            share = f"{100 * own[metric].mean():.1f}% of the kept weights are in another layer"
+            farther.append(f"{name} ({share}, {difference_text(more)} points)")
     if tested:
         yield (
-            f"In {len(farther)} of {len(tested)} settings the federated mask's layer densities are farther from the "
+            f"In {len(farther)} of {tested} settings the federated mask's layer densities are farther from the "
             f"{reference} than those of two independent ones are from each other (95% interval of the paired "
             f"difference above 0){': ' + '; '.join(farther) if farther else ''}."
         )
@@ -260,8 +269,9 @@ def _mask_comparison(view: View, compared: pd.DataFrame) -> Drawn:
     return Drawn(
         f"mask-comparison-{view.slug}",
         f"Federated against centralised masks: {view.title}",
-        "Distance in layer densities (sum over layers of |difference of kept| / kept) and overlap of the federated "
-        "mask and the centralised one of as many draws, then the distance to the centralised mask of real inputs. "
+        "Share of the kept weights that are in another layer (half of the distance in layer densities, sum over layers "
+        "of |difference of kept| / kept) and overlap of the federated mask and the centralised one of as many draws, "
+        "then the share against the centralised mask of real inputs. "
         "Nulls: the same between two independent centralised masks; the overlap expected of random positions within "
         f"layers. A mask is as good as centralised where it meets the null. {seeds_sentence(compared)}",
         "Chart of distances and overlaps of federated and centralised masks beside their nulls.",

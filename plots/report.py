@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.metrics import METRICS
 from bench.store import read_command, read_environments, write_atomically
+from plots.certification import certificate_notes
 from plots.figures import draw_figures
 from plots.findings import REFERENCE, against_reference, findings
 from plots.series import POINT, Study, difference_text, load_study, records
@@ -164,6 +165,7 @@ def write_report(run: Path) -> Path:
         findings=findings(study),
         tuned=(*study.tuned, *study.left_out),
         results=list(_results(study)),
+        certificates=certificate_notes(study.cells, POINT),
         masks=list(_masks(study)),
         trained=bool(study.ok["trained"].any()),
         images=[_embedded(drawn) for drawn in draw_figures(study)],

@@ -20,6 +20,7 @@ from scipy import stats
 
 from bench.errors import StoreError
 from bench.store import ROUNDS, load_lines, load_table
+from plots.certification import WITHHELD, certificates
 from plots.style import ALPHA, MINUS, SALIENCIES, SHIPPED, UNKNOWN, Look, field_label, look, value_label
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
@@ -51,9 +52,10 @@ class Study:
 
     `cells` has one row a planned cell: the columns of `bench.store.load_table`, with `alpha` and `series` as ordered
     categories of labels, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to training and be
-    evaluated, and `metered`: whether it runs nothing but the meters. `tuned` says which parameters take one value a
-    point, such as a learning rate chosen for each sparsity, and so do not split a series; `left_out` what else differs
-    between series than their labels say.
+    evaluated, `metered`: whether it runs nothing but the meters, `certificate` (see `plots.certification`), and
+    `withheld`: whether that keeps its point out of comparisons of what was trained. `tuned` says which parameters take
+    one value a point, such as a learning rate chosen for each sparsity, and so do not split a series; `left_out` what
+    else differs between series than their labels say.
     """
 
     run: Path
@@ -66,6 +68,11 @@ class Study:
     def ok(self) -> pd.DataFrame:
         """The cells that ended well."""
         return self.cells[self.cells["ok"]]
+
+    @property
+    def compared(self) -> pd.DataFrame:
+        """The cells, as if those of points that are withheld had not ended well."""
+        return self.cells.assign(ok=self.cells["ok"] & ~self.cells["withheld"])
 
     def series_of(self, cells: pd.DataFrame) -> list[Series]:
         """Return the series that have an ok cell among these cells."""
@@ -309,6 +316,8 @@ def load_study(run: Path) -> Study:
     series = tuple(one for own, *_ in found for one in own)
     names = pd.concat([labels for _, labels, *_ in found]).reindex(cells.index)
     cells = cells.assign(series=pd.Categorical(names, [one.label for one in series], ordered=True))
+    cells = cells.assign(certificate=certificates(run, cells, POINT))
+    cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD))
     tuned = tuple(note for *_, notes, _ in found for note in notes)
     left_out = tuple(note for *_, notes in found for note in notes)
     return Study(run, cells, series, tuned, left_out)
@@ -319,14 +328,14 @@ def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:
 
 
 def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:
-    """Return one row a point: `n_ok`, `n_planned`, `stale`, and each metric's mean and `<metric>_half_width`.
+    """Return one row a point: `n_ok`, `n_planned`, `stale`, `withheld`, and each metric's mean and half-width.
 
-    Values keep the metric's unit. `stale` says that some averaged record is stale.
+    The columns are `<metric>` and `<metric>_half_width`. Values keep the metric's unit. `stale` says that some averaged record is stale, `withheld` that the point is.
     """
     keys = list(by)
     marked = cells.assign(stale=cells["stale"] & cells["ok"])
     frame = marked.groupby(keys, observed=True).agg(
-        n_ok=("ok", "sum"), n_planned=("ok", "size"), stale=("stale", "any")
+        n_ok=("ok", "sum"), n_planned=("ok", "size"), stale=("stale", "any"), withheld=("withheld", "any")
     )
     groups = cells[cells["ok"]].groupby(keys, observed=True)
     columns = {}
@@ -360,6 +369,7 @@ def paired_difference(
 def twins(cells: pd.DataFrame) -> pd.DataFrame:
     """Return one row a simulated ok cell with an ok twin, which differs from it in its `finite_difference` alone.
 
+    A description: that a twin is near says nothing for its cell, since two seeds may be.
     Columns: those of the simulated cell, `real` (the twin's headline accuracy, a fraction) and `difference` to it.
     """
     same = ["method", "dataset", "model", "alpha", "sparsity", "seed"]

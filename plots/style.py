@@ -19,6 +19,7 @@ FULL_WIDTH = 7.0
 COLUMN_WIDTH = 3.3
 """Width in inches of a figure in one column."""
 DAGGER = "†"
+DOUBLE_DAGGER = "‡"
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 MINUS = "\N{MINUS SIGN}"
 UNKNOWN = "\N{EN DASH}"

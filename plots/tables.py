@@ -12,9 +12,20 @@ import pandas as pd
 
 from bench.errors import StoreError
 from bench.store import load_table
+from plots.certification import certificate_notes
 from plots.masks import LEFT, masked, short_layer
-from plots.series import Study, load_study, points, records
-from plots.style import ALPHA, DAGGER, UNKNOWN, axis_label, human_bytes, human_count, percent_text, value_label
+from plots.series import POINT, Study, load_study, points, records
+from plots.style import (
+    ALPHA,
+    DAGGER,
+    DOUBLE_DAGGER,
+    UNKNOWN,
+    axis_label,
+    human_bytes,
+    human_count,
+    percent_text,
+    value_label,
+)
 
 _SUMMARY_METRICS = (
     "test_accuracy", "peak_device_bytes", "device_step_flops", "train_flops_total", "setup_flops_total",
@@ -30,7 +41,7 @@ _HEADERS = {
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", UNKNOWN: "--",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", ALPHA: r"$\alpha$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", ALPHA: r"$\alpha$",
 }  # fmt: skip
 
 
@@ -83,6 +94,7 @@ def _point_columns(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that say which points the rows are of, and of how many seeds."""
     shown = pd.DataFrame({title: numbers[name].astype(str) for name, title in _HEADERS.items()})
     shown["Method"] += [f" {DAGGER}" if stale else "" for stale in numbers["stale"]]
+    shown["Method"] += [f" {DOUBLE_DAGGER}" if withheld else "" for withheld in numbers["withheld"]]
     shown["Sparsity"] = numbers["sparsity"].map(value_label)
     shown["Seeds ok / planned"] = [f"{row['n_ok']} / {row['n_planned']}" for row in records(numbers)]
     return shown
@@ -100,9 +112,13 @@ def _markdown(shown: pd.DataFrame) -> str:
     return line(list(shown.columns)) + "|" + " --- |" * len(shown.columns) + "\n" + "".join(rows)
 
 
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
 def _latex(shown: pd.DataFrame) -> str:
     def line(values: list[str]) -> str:
-        return " & ".join("".join(_LATEX.get(letter, letter) for letter in value) for value in values) + r" \\" + "\n"
+        return " & ".join(map(_escaped, values)) + r" \\" + "\n"
 
     words = len(_HEADERS)
     rows = [line(list(row)) for row in shown.itertuples(index=False, name=None)]
@@ -154,6 +170,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 _OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
+_NOTE: Mapping[str, Callable[[str], str]] = {"markdown": str, "latex": _escaped}
 _OF_TABLE: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {
     "csv": lambda table: _flat(table).to_csv(index=False),
     "json": _json,
@@ -171,5 +188,6 @@ def render(run: Path, format: str) -> str | bytes:
     if format in _OF_STUDY:
         study = load_study(run)
         masks = () if study.cells["trained"].any() else mask_tables(study)
-        return "\n".join(_OF_STUDY[format](shown) for shown in (presentable(summary(study.cells)), *masks))
+        tables = [_OF_STUDY[format](shown) for shown in (presentable(summary(study.cells)), *masks)]
+        return "\n".join([*tables, *(_NOTE[format](note) + "\n" for note in certificate_notes(study.cells, POINT))])
     return _OF_TABLE[format](load_table(run))

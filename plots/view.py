@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from plots.series import Series, Study, points
-from plots.style import CONTROL_STYLE, DAGGER, LINE_STYLES
+from plots.style import CONTROL_STYLE, DAGGER, DOUBLE_DAGGER, LINE_STYLES
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,15 @@ def line_style(series: Series) -> dict[str, Any]:
 def handle(series: Series, name: str, *, marker: bool = True) -> Line2D:
     """Return the legend's sample of a series."""
     return Line2D([], [], **(line_style(series) | ({} if marker else {"marker": ""})), label=name)
+
+
+def mark_withheld(panel: Axes, x: float | None, y: float, colour: str) -> None:
+    """Mark a point that is part of no comparison, or a line from the left edge where x is None."""
+    place = panel.get_yaxis_transform() if x is None else "data"
+    panel.annotate(
+        DOUBLE_DAGGER, (x or 0.0, y), xycoords=place, xytext=(3, 2), textcoords="offset points", fontsize=7,
+        color=colour,
+    )  # fmt: skip
 
 
 def percent_axis(axis: Axis) -> None:

@@ -139,8 +139,12 @@ def write_run(
     outcome: Callable[[Cell], str] = lambda cell: "ok",
     *,
     change: Callable[[Cell], dict[str, Any]] = lambda cell: {},
+    scalar_errors: Callable[[Cell], Sequence[float | None]] = lambda cell: (0.01, 0.01),
 ) -> None:
-    """Write a run: `outcome` gives each cell's status ("missing" writes no record), `change` fields to overwrite."""
+    """Write a run: `outcome` gives each cell's status ("missing" writes no record), `change` fields to overwrite.
+
+    `scalar_errors` gives a zeroth-order cell's `fd_scalar_error` at the first and at the last milestone.
+    """
     write_plan(run, planned, "fedfore run synthetic.toml --workers 2", extend=False)
     environment = write_environment(run, ENVIRONMENT)
     for cell in planned:
@@ -151,3 +155,7 @@ def write_run(
         if status == "ok":
             lines = "".join(json.dumps(line) + "\n" for line in rounds(cell))
             write_atomically(cell_dir(run, cell.id) / "rounds.jsonl", lines)
+        if status == "ok" and cell.estimator is not None:
+            errors = zip((0.0, 1.0), scalar_errors(cell), strict=False)
+            lines = "".join(json.dumps({"moment": at, "fd_scalar_error": error}) + "\n" for at, error in errors)
+            write_atomically(cell_dir(run, cell.id) / "diagnostics.jsonl", lines)

@@ -19,7 +19,7 @@ from tests.conftest import TINY
 Make = Callable[..., Federation]
 SETUP = Protocol(clients=3, batch_size=16, setup_only=True)
 QUICKLY = {"iterations": 2, "draws": 1, "inputs_per_draw": 4}
-MASKS = [name for name in METRICS if name.startswith(("layer_density_l1", "mask_iou", "target_"))]
+MASKS = [name for name in METRICS if name.startswith(("layer_density_l1", "mask_iou", "moved_", "target_"))]
 
 
 def test_every_kernel_field_of_the_record_is_measured(federation: Make) -> None:
@@ -96,3 +96,6 @@ def test_a_mask_that_is_its_own_reference_has_no_error(federation: Make) -> None
     assert fields["mask_iou"] == 1.0
     assert fields["mask_iou_shuffled"] == pytest.approx(0.3 / 1.7, rel=0.01)
     assert fields["layer_density_l1_null"] == pytest.approx(0.3 / 0.45, rel=0.01)
+    for name in ("", "target_"):
+        for null in ("", "_null"):
+            assert fields[f"{name}moved_weights{null}"] == fields[f"{name}layer_density_l1{null}"] / 2

@@ -18,12 +18,13 @@ from bench.provenance import ROOT, WORDLESS, computing_modules
 PACKAGES = ("bench", "methods", "baselines", "plots")
 
 # Module (or pattern) -> the project modules it may import. Everything absent is forbidden, also inside a function.
-LEAVES = tuple(f"bench.{name}" for name in ("errors", "streams", "cell", "metrics", "provenance", "torchvision_compat"))
+LEAVES = tuple(f"bench.{name}" for name in ("errors", "streams", "cell", "probes", "provenance", "torchvision_compat"))
 PRIMITIVE = ("bench.primitives.*", "bench.masks", "bench.cell", "bench.errors", "bench.streams")
-READING = ("bench.store", "bench.metrics", "bench.errors", "bench.cell", "bench.provenance")
+READING = ("bench.store", "bench.metrics", "bench.errors", "bench.cell", "bench.probes", "bench.provenance")
 ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(LEAVES, ()),
     **dict.fromkeys(("bench", "bench.primitives", "bench.matrices", "methods", "baselines", "plots"), ()),
+    "bench.metrics": ("bench.probes",),
     "bench.masks": ("bench.errors",),
     "bench.primitives.*": PRIMITIVE,
     "bench.contract": PRIMITIVE,
@@ -44,15 +45,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.step_formulas": (*PRIMITIVE, "bench.flops"),
     "bench.memory": PRIMITIVE,
     "bench.meters": (*PRIMITIVE, "bench.contract", "bench.flops", "bench.memory", "bench.metrics"),
-    "bench.diagnostics": (*PRIMITIVE, "bench.contract", "bench.metrics"),
+    "bench.diagnostics": (*PRIMITIVE, "bench.contract", "bench.probes"),
     "bench.devices": (*PRIMITIVE, "bench.contract", "bench.data"),
     "bench.rules": (*PRIMITIVE, "bench.contract", "bench.wire"),
     "bench.ntk": PRIMITIVE,
-    "bench.ntk_errors": (*PRIMITIVE, "bench.ntk"),
-    "bench.approximation": (*PRIMITIVE, "bench.devices", "bench.ntk", "bench.ntk_errors"),
+    "bench.ntk_errors": (*PRIMITIVE, "bench.ntk", "bench.probes"),
+    "bench.approximation": (*PRIMITIVE, "bench.devices", "bench.ntk", "bench.ntk_errors", "bench.probes"),
     "bench.federated": (
         *PRIMITIVE, "bench.approximation", "bench.contract", "bench.data", "bench.devices", "bench.diagnostics",
-        "bench.evaluation", "bench.meters", "bench.models", "bench.partition", "bench.rules", "bench.wire",
+        "bench.evaluation", "bench.meters", "bench.models", "bench.partition", "bench.probes", "bench.rules",
+        "bench.wire",
     ),
     "bench.registry": ("bench.contract", "bench.errors", "bench.provenance"),
     "bench.matrix": (

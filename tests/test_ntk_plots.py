@@ -179,19 +179,19 @@ UPLOADS: tuple[dict[str, Any], ...] = ({"upload": "scores"}, {"upload": "masks"}
 def test_masks_are_drawn_beside_their_nulls(study_of: Callable[..., Study]) -> None:
     drawn = figures(study_of(planned(10, settings=UPLOADS, sparsities=(0.8,)), masks))
     assert set(drawn) == {"mask-comparison"}
-    density, overlap, target = drawn["mask-comparison"].figure.axes
-    assert [panel.get_xlabel() for panel in (density, overlap)] == ["Layer-density distance ↓", "Mask overlap (IoU) ↑"]
-    rows = [" ".join(label.get_text().split()) for label in density.get_yticklabels()]
+    moved, overlap, target = drawn["mask-comparison"].figure.axes
+    assert [panel.get_xlabel() for panel in (moved, overlap)] == ["Moved weights ↓", "Mask overlap (IoU) ↑"]
+    rows = [" ".join(label.get_text().split()) for label in moved.get_yticklabels()]
     assert rows == [f"uploads {what}, {alpha}" for what in ("masks", "scores") for alpha in ("iid", f"{ALPHA} = 0.1")]
     expected = {
-        density: [[0.305, 0.305, 0.115, 0.115], [0.11] * 4], overlap: [[0.3] * 4, [0.4] * 4, [0.2] * 4],
-        target: [[0.5] * 4, [0.11] * 4],
+        moved: [[0.1525, 0.1525, 0.0575, 0.0575], [0.055] * 4], overlap: [[0.3] * 4, [0.4] * 4, [0.2] * 4],
+        target: [[0.25] * 4, [0.055] * 4],
     }  # fmt: skip
     for panel, values in expected.items():
         shown = [np.asarray(line.lines[0].get_xdata(), dtype=float) for line in errorbars(panel)]
         np.testing.assert_allclose(shown, values)
-    segment = errorbars(density)[1].lines[2][0].get_segments()[0]
-    assert segment[1, 0] - segment[0, 0] == pytest.approx(2 * T_OF_TWO * 0.01)
+    segment = errorbars(moved)[1].lines[2][0].get_segments()[0]
+    assert segment[1, 0] - segment[0, 0] == pytest.approx(2 * T_OF_TWO * 0.005)
 
 
 def test_one_seed_has_no_interval(study_of: Callable[..., Study]) -> None:
@@ -206,7 +206,7 @@ def test_masks_beyond_their_null_are_counted(study_of: Callable[..., Study]) -> 
     own, target = ntk_sentences(study.cells)
     # Uploaded masks: 0.2 and 0.19 above the null; scores: 0 and 0.01.
     assert own.startswith("In 1 of 2 settings the federated mask's layer densities are farther from the centralised")
-    assert own.endswith(": uploads masks (+0.195 ± 0.064).")
+    assert own.endswith(": uploads masks (15.3% of the kept weights are in another layer, +9.8 ± 3.2 points).")
     assert target.startswith("In 2 of 2 settings") and "of real inputs" in target
 
 

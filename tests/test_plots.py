@@ -40,7 +40,18 @@ from plots.series import (
     select,
     shown_sparsity,
 )
-from plots.style import COLUMN_WIDTH, DAGGER, FULL_WIDTH, SHIPPED, Look, axis_label, human_bytes, human_count, look
+from plots.style import (
+    COLUMN_WIDTH,
+    DAGGER,
+    FULL_WIDTH,
+    SHIPPED,
+    UNKNOWN,
+    Look,
+    axis_label,
+    human_bytes,
+    human_count,
+    look,
+)
 from plots.tables import FORMATS, presentable, render, summary
 from plots.view import Drawn, View
 from tests.synthetic import METHODS, accuracy, cells, write_run
@@ -617,18 +628,58 @@ def test_findings_state_differences_with_their_intervals(study_of: MakeStudy) ->
     assert peak.startswith(
         "Peak device bytes: FedAvg (dense) 2.09 MiB; lowest of the others: 899 KiB (BAFFLE; 2.38 times"
     )
-    assert "zeroth-order estimates (directional" in found.sentences[-1] and "are simulated" not in found.sentences[-1]
+    origin, certified = found.sentences[-2:]
+    assert "zeroth-order estimates (directional" in origin and "are simulated" not in origin
+    assert certified.startswith("1 of 1 points with directional or moment estimates are certified")
 
 
-def test_uncertified_estimators_stay_out_of_comparisons(study_of: MakeStudy) -> None:
+NEAR, FAR = (0.05, 0.05), (0.05, 0.30)
+
+
+@pytest.mark.parametrize(
+    ("errors", "certificate"),
+    [
+        ((NEAR, NEAR, FAR), "certified"),  # 0.091 at the end, in the geometric mean; 0.133 in the arithmetic one
+        ((NEAR, FAR, FAR), "uncertified"),  # 0.165 at the end
+        (((0.30, 0.01),) * 3, "uncertified"),  # at every milestone, not on average over them
+        ((NEAR, (0.0, 0.0), NEAR), "certified"),
+        ((NEAR, NEAR, (0.05, None)), "unknown"),
+        ((NEAR, NEAR, ()), "unknown"),
+    ],
+)
+def test_a_point_is_certified_by_all_of_its_seeds_together(
+    study_of: MakeStudy, errors: tuple[tuple[float | None, ...], ...], certificate: str
+) -> None:
     study = study_of(
         cells(("fedavg", "baffle"), alphas=("iid",)),
-        change=lambda cell: {"test_accuracy": 0.99, "estimator_uncertified": True} if cell.method == "baffle" else {},
+        change=lambda cell: {"estimator_uncertified": cell.seed == 0},  # what old records say of single seeds
+        scalar_errors=lambda cell: errors[cell.seed],
+    )
+    assert list(study.cells["certificate"]) == [certificate if own == "baffle" else "" for own in study.cells["method"]]
+    assert list(study.cells["withheld"]) == [mark not in ("", "certified") for mark in study.cells["certificate"]]
+
+
+def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(study_of: MakeStudy) -> None:
+    study = study_of(
+        cells(("fedavg", "fed_ntk_zo", "baffle"), sparsities=(0.8,), alphas=("iid",)),
+        change=lambda cell: {"test_accuracy": 0.99} if cell.method == "baffle" else {},
+        scalar_errors=lambda cell: FAR if cell.method == "baffle" and cell.seed else NEAR,
     )
     (found,) = findings(study)
     assert found.sentences[0].startswith("iid: FedAvg (dense) has the highest") and "BAFFLE" not in found.sentences[0]
-    assert "The estimator of 3 finished cells is uncertified" in found.sentences[-1]
-    assert any("BAFFLE" in sentence for sentence in found.sentences), "costs do not depend on the estimator"
+    text = " ".join(found.sentences)
+    assert "at sparsity 0.8 against BAFFLE" in text and "iid: not compared (not certified)" in text
+    assert "1 of 2 points with directional or moment" in text and "1 differ by more: marked ‡" in text
+    assert any("Peak device bytes" in one and "BAFFLE" in one for one in found.sentences), "costs need no certificate"
+    note = "‡ Not certified: at 1 points computed scalars differ from real finite differences by more than 10%"
+    markdown, report = str(render(study.run, "markdown")), write_report(study.run).read_text()
+    assert "| BAFFLE ‡ |" in markdown and note in markdown and note in report
+    assert "BAFFLE $^\\ddagger$ &" in str(render(study.run, "latex"))
+    row = report[report.index("BAFFLE ‡") :]
+    assert f"<td>{UNKNOWN}</td>" in row[: row.index("</tr>")], "no difference to FedAvg is shown"
+    ((dataset, model), own) = next(study.by_setting())
+    figure = accuracy_by_sparsity(View(study, dataset, model, own, FULL_WIDTH)).figure
+    assert [mark.get_text() for mark in figure.axes[0].texts] == ["‡"] and note[:30] in figure.texts[-1].get_text()
 
 
 def test_methods_without_shared_seeds_are_not_compared(study_of: MakeStudy) -> None:

@@ -1,0 +1,18 @@
+"""How much the harness looks at, and when: sizes of probes and milestones of the budget. Pure data, no torch.
+
+Numbers of records depend on these, and sentences name them: a module of their own keeps both from saying another thing.
+"""
+
+MILESTONES = (0.0, 0.01, 0.1, 0.5, 1.0)
+"""Fractions of the budget at which a cell is diagnosed."""
+MILESTONES_TEXT = ", ".join(f"{milestone:.0%}" for milestone in MILESTONES)
+
+PROBE_EXAMPLES = 256
+"""Training examples on which the gradient's energy is measured."""
+SCALAR_DIRECTIONS = 40
+"""Directions along which finite differences are compared with their limit."""
+
+MIN_PROBES = 20
+"""Probes that a client needs for its tangent kernel, and gives: below, the U-statistics say little."""
+MOST_CLIENTS = 10
+"""Clients whose kernels are compared, the first of a random order; more would cost more than training."""
