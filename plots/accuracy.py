@@ -68,7 +68,7 @@ def _reference_line(panel: Axes, series: Series, row: dict[str, float]) -> None:
     if not math.isnan(spread):
         panel.axhspan(mean - spread, mean + spread, color=style["color"], alpha=0.12, linewidth=0)
     if row["withheld"]:
-        mark_withheld(panel, None, mean, style["color"])
+        mark_withheld(panel, None, mean)
 
 
 def accuracy_by_sparsity(view: View) -> Drawn:
@@ -94,7 +94,7 @@ def accuracy_by_sparsity(view: View) -> Drawn:
             )
             for x, row in zip(at, records(own), strict=True):
                 if row["withheld"]:
-                    mark_withheld(panel, x, row[_METRIC], line_style(one)["color"])
+                    mark_withheld(panel, x, row[_METRIC])
         panel.set_title(alpha)
         panel.xaxis.set_major_locator(FixedLocator(list(position.values())))
         panel.set_xticklabels([value_label(level) for level in levels])
@@ -128,7 +128,7 @@ def accuracy_by_series(view: View) -> Drawn:
             style = line_style(one) | {"linestyle": "", "capsize": 1.8, "elinewidth": 1.0}
             panel.errorbar(own[_METRIC], [row] * len(own), xerr=own[_SPREAD], **style)
             if own["withheld"].any():
-                mark_withheld(panel, own[_METRIC].iloc[0], row, style["color"])
+                mark_withheld(panel, own[_METRIC].iloc[0], row)
         panel.set_title(alpha)
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
@@ -193,7 +193,7 @@ def _accuracy_along(view: View, cost: _Cost) -> Drawn:
             style = line_style(one)
             panel.plot(line["x"], line["mean"], markersize=3.5, markevery=[-1], zorder=3, **style)
             if own["withheld"].any():
-                mark_withheld(panel, line["x"].iloc[-1], line["mean"].iloc[-1], style["color"])
+                mark_withheld(panel, line["x"].iloc[-1], line["mean"].iloc[-1])
             band = (line["mean"] - line["half_width"], line["mean"] + line["half_width"])
             panel.fill_between(line["x"], *band, color=style["color"], alpha=0.15, linewidth=0)
             drawn.append(line)

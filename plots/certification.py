@@ -63,10 +63,11 @@ def _scalar_errors(run: Path, cell_id: str) -> pd.Series[float]:
 
 def certificate_notes(shown: pd.DataFrame, point: Sequence[str]) -> list[str]:
     """Return the footnote on the marked points among these cells, if there is one."""
-    counts = shown[shown["withheld"]].drop_duplicates(list(point))["certificate"].value_counts()
+    needing = shown[shown["certificate"] != ""].drop_duplicates(list(point))["certificate"]
+    counts = needing.value_counts()
     reasons = {
         "uncertified": f"computed scalars differ from real finite differences by more than {MOST_SCALAR_ERROR:.0%}",
         "unknown": "this difference is not known",
     }
-    said = [f"at {counts[name]} points {why}" for name, why in reasons.items() if name in counts]
+    said = [f"at {counts[name]} of {len(needing)} points {why}" for name, why in reasons.items() if name in counts]
     return [f"{DOUBLE_DAGGER} Not certified: {', and '.join(said)}; no comparison uses them."] if said else []

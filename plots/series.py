@@ -330,7 +330,8 @@ def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:
 def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:
     """Return one row a point: `n_ok`, `n_planned`, `stale`, `withheld`, and each metric's mean and half-width.
 
-    The columns are `<metric>` and `<metric>_half_width`. Values keep the metric's unit. `stale` says that some averaged record is stale, `withheld` that the point is.
+    The columns are `<metric>` and `<metric>_half_width`. Values keep the metric's unit. `stale` says that some averaged
+    record is stale, `withheld` that the point is.
     """
     keys = list(by)
     marked = cells.assign(stale=cells["stale"] & cells["ok"])

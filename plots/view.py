@@ -106,13 +106,10 @@ def handle(series: Series, name: str, *, marker: bool = True) -> Line2D:
     return Line2D([], [], **(line_style(series) | ({} if marker else {"marker": ""})), label=name)
 
 
-def mark_withheld(panel: Axes, x: float | None, y: float, colour: str) -> None:
+def mark_withheld(panel: Axes, x: float | None, y: float) -> None:
     """Mark a point that is part of no comparison, or a line from the left edge where x is None."""
     place = panel.get_yaxis_transform() if x is None else "data"
-    panel.annotate(
-        DOUBLE_DAGGER, (x or 0.0, y), xycoords=place, xytext=(3, 2), textcoords="offset points", fontsize=7,
-        color=colour,
-    )  # fmt: skip
+    panel.annotate(DOUBLE_DAGGER, (x or 0.0, y), xycoords=place, xytext=(3, 2), textcoords="offset points", fontsize=7)
 
 
 def percent_axis(axis: Axis) -> None:

@@ -671,7 +671,7 @@ def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(stud
     assert "at sparsity 0.8 against BAFFLE" in text and "iid: not compared (not certified)" in text
     assert "1 of 2 points with directional or moment" in text and "1 differ by more: marked ‡" in text
     assert any("Peak device bytes" in one and "BAFFLE" in one for one in found.sentences), "costs need no certificate"
-    note = "‡ Not certified: at 1 points computed scalars differ from real finite differences by more than 10%"
+    note = "‡ Not certified: at 1 of 2 points computed scalars differ from real finite differences by more than 10%"
     markdown, report = str(render(study.run, "markdown")), write_report(study.run).read_text()
     assert "| BAFFLE ‡ |" in markdown and note in markdown and note in report
     assert "BAFFLE $^\\ddagger$ &" in str(render(study.run, "latex"))
