@@ -1,30 +1,38 @@
 """Gradient diagnostics against closed forms."""
 
-from collections.abc import Callable
+import json
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from baselines.baffle import Baffle
 from baselines.baffle_erk import BaffleERK
 from baselines.fedavg import FedAvg
 from baselines.fedavg_erk import FedAvgERK
+from bench import diagnostics
+from bench.api import Client, ClientContext, Context, Message, Method, ServerContext, Update
 from bench.cell import Protocol
-from bench.diagnostics import gradient_energy, scalar_error, summary, variance_ratio
-from bench.errors import ConfigError
+from bench.diagnostics import estimate_quality, gradient_energy, scalar_error, summary, variance_ratio
+from bench.errors import ConfigError, Diverged
 from bench.federated import Federation
-from bench.masks import Mask, prunable_shapes, random_mask, uniform_densities
+from bench.masks import Mask, dead_channels, prunable_shapes, prunable_weights, random_mask, uniform_densities
 from bench.models import build, initialise
-from bench.primitives.gradients import Batch
+from bench.primitives.gradients import Batch, flat_gradient
 from bench.primitives.zeroth_order import Step, ZerothOrderConfig, check_estimator
 from bench.probes import MILESTONES
+from bench.record import diagnosis_line, measured_fields
 from bench.streams import torch_generator
+from tests.conftest import TINY
 
 Make = Callable[..., Federation]
 TRAIN = Protocol(clients=4, batch_size=16, rounds=20)
+SETUP = Protocol(clients=4, batch_size=16, setup_only=True)
 
 
 @pytest.fixture
@@ -39,8 +47,9 @@ def batch_of(label: int, size: int = 16) -> Batch:
     return Batch(x, torch.full((size,), label))
 
 
-def test_the_exact_control_has_no_error(federation: Make) -> None:
-    result = federation(Baffle, TRAIN, estimator="exact").run()
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_exact_control_has_no_error(federation: Make, augment: bool) -> None:
+    result = federation(Baffle, replace(TINY, augment=augment), estimator="exact").run()
     for one in result.diagnoses:
         assert one.grad_rel_error == pytest.approx(0.0, abs=1e-6)
         assert one.grad_cosine == pytest.approx(1.0, abs=1e-5)
@@ -78,6 +87,105 @@ def test_diagnostics_change_nothing(federation: Make, monkeypatch: pytest.Monkey
     assert measured.totals == plain.totals
 
 
+class OnlyInDocumentedPhases(Baffle):
+    """Refuses every call that the contract does not describe."""
+
+    def start(self, model: nn.Module, ctx: ServerContext) -> Mask | None:
+        self._check(ctx)
+        return super().start(model, ctx)
+
+    def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
+        self._check(ctx)
+        return super().broadcast(model, ctx)
+
+    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+        self._check(ctx)
+        return super().client_update(model, client, ctx)
+
+    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
+        self._check(ctx)
+        return super().client_updates(model, clients, ctx)
+
+    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+        self._check(ctx)
+        return super().aggregate(model, updates, ctx)
+
+    def evaluation_weights(self, model: nn.Module, ctx: ServerContext) -> Mapping[str, Tensor] | None:
+        self._check(ctx)
+        return super().evaluation_weights(model, ctx)
+
+    def round_kind(self, ctx: Context) -> str:
+        self._check(ctx)
+        return super().round_kind(ctx)
+
+    def _check(self, ctx: Context) -> None:
+        assert ctx.phase in ("setup", "train"), ctx.phase
+
+
+def test_hooks_are_called_in_documented_phases_and_a_rehearsal_before_the_end(federation: Make) -> None:
+    progress: list[float] = []
+
+    class Rehearsed(OnlyInDocumentedPhases):
+        """Notes when it is asked for a message."""
+
+        def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
+            progress.append(ctx.progress)
+            return super().broadcast(model, ctx)
+
+    diagnoses = federation(Rehearsed, given={"num_perturbations": 4}, estimator="directional").run().diagnoses
+    assert all(one.grad_rel_error is not None for one in diagnoses)
+    assert len(progress) == 2 + len(diagnoses) and all(0 <= spent < 1 for spent in progress)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        (Baffle, {"given": {"lr": 1e20}}),
+        (BaffleERK, {"given": {"lr": 1e10}, "sparsity": 0.5}),
+        (FedAvgERK, {"given": {"lr": 1e9}, "sparsity": 0.5}),
+    ],
+)
+def test_training_that_is_no_longer_finite_has_diverged_also_between_evaluations(
+    federation: Make, method: type[Method], fields: dict[str, Any]
+) -> None:
+    if "estimator" in method.uses:
+        fields = {**fields, "given": {**fields["given"], "num_perturbations": 5}, "estimator": "directional"}
+    with pytest.raises(Diverged, match=r"not finite after train round [0123]; try a smaller learning rate\.$"):
+        federation(method, replace(TINY, rounds=3, eval_every=3), **fields).run()
+
+
+@pytest.mark.parametrize("keys", [{"precision": "float16", "init_scale": 1000.0}, {"sigma": 1e20}])
+def test_scalars_that_overflow_are_unknown_and_no_failure(federation: Make, keys: dict[str, Any]) -> None:
+    made = federation(Baffle, given={"num_perturbations": 5, **keys}, estimator="directional")
+    result = made.run()
+    fields = measured_fields(made.cell, result)
+    assert fields["fd_scalar_error"] is None and fields["grad_rel_error"] > 0
+    json.dumps([fields, *map(diagnosis_line, result.diagnoses)], allow_nan=False)
+
+
+def test_what_is_not_defined_is_unknown(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    silent = Update(4, tensors={"gradient": torch.zeros(1, 61_706)})
+    found = estimate_quality(model, batch_of(0), silent, Step("exact", ZerothOrderConfig(), 1, 0), 0, None)
+    assert found == {"grad_rel_error": 1.0, "grad_cosine": None, "fd_scalar_error": None}
+
+
+def test_the_variance_ratio_holds_one_gradient_at_a_time(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Tensor]] = []
+
+    def watched(*args: Any) -> Tensor:
+        assert sum(one() is not None for one in made) <= 1
+        gradient = flat_gradient(*args)
+        made.append(weakref.ref(gradient))
+        return gradient
+
+    monkeypatch.setattr(diagnostics, "flat_gradient", watched)
+    variance_ratio(model, [batch_of(label) for label in range(5)], [10] * 5, None)
+    assert len(made) == 5
+
+
 def test_the_variance_ratio_of_agreeing_clients_is_their_number_and_falls_with_disagreement(model: nn.Module) -> None:
     assert variance_ratio(model, [batch_of(3)] * 5, [10] * 5, None) == pytest.approx(5.0, rel=1e-4)
     skewed = variance_ratio(model, [batch_of(label) for label in range(5)], [10] * 5, None)
@@ -96,6 +204,51 @@ def test_a_random_mask_keeps_its_density_of_the_gradient_energy(model: nn.Module
     assert np.mean(kept) == pytest.approx(0.3, abs=0.03)
     everything = Mask({name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()})
     assert gradient_energy(model, batch_of(1), everything) == pytest.approx(1.0)
+
+
+def batch_normalised() -> tuple[nn.Module, Mask]:
+    """Return a net of which the mask leaves the second of three filters without a weight, masked."""
+    net = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3 * 30 * 30, 10))
+    initialise(net, torch_generator(3))
+    filters = torch.ones(3, 1, 3, 3, dtype=torch.bool)
+    filters[1] = False
+    filters[0, 0, 0] = False
+    mask = Mask({"0.weight": filters, "3.weight": torch.ones(10, 2700, dtype=torch.bool)})
+    mask.apply_(dict(net.named_parameters()))
+    return net, mask
+
+
+def test_weights_of_a_channel_without_weights_are_no_part_of_the_energy() -> None:
+    net, mask = batch_normalised()
+    batch = batch_of(2)
+    first, last = torch.autograd.grad(batch.loss(net), [net[0].weight, net[3].weight])
+    dead = float(first[1].square().sum())
+    assert dead > 100 * float(first[[0, 2]].square().sum()), "batch norm multiplies what reaches it by 1 / sqrt(eps)"
+    rest = float(first[[0, 2]].square().sum() + last.square().sum())
+    lost = float(first[0, 0, 0].square().sum())
+    assert gradient_energy(net, batch, mask) == pytest.approx(1 - lost / rest, rel=1e-4)
+    assert [int(dead_channels(weight).sum()) for weight in (net[0].weight, net[3].weight)] == [1, 0]
+
+
+def test_dead_channels_are_counted_in_the_record(federation: Make) -> None:
+    made = federation(FedAvgERK, replace(TINY, rounds=1), sparsity=0.99)
+    result = made.run()
+    assert result.mask is not None
+    dead = sum(int((~layer.flatten(1).any(1)).sum()) for layer in result.mask.values())
+    assert measured_fields(made.cell, result)["dead_channels"] == dead > 0
+
+
+def test_energy_at_the_start_is_that_of_the_weights_that_the_method_starts_from(federation: Make) -> None:
+    kept = []
+    for scale in (1.0, 4.0):
+        made = federation(BaffleERK, SETUP, given={"init_scale": scale}, estimator="directional", sparsity=0.8)
+        kept.append(made.run().energy_at_start)
+    scaled = made._initial_model()
+    with torch.no_grad():
+        for weight in prunable_weights(scaled).values():
+            weight.mul_(4.0)
+    assert made.mask is not None
+    assert kept[1] == gradient_energy(scaled, made.fleet.batch(made.probe), made.mask) != kept[0]
 
 
 def test_energy_is_measured_at_the_dense_start_and_at_the_masked_end(federation: Make) -> None:
