@@ -365,7 +365,9 @@ class Federation:
     def _check_server_model(self, phase: str, round: int) -> None:
         where = f"{phase} round {round}"
         if not bool(torch.isfinite(flat_parameters(self.model)).all()):
-            raise Diverged(f"The server's weights are not finite after {where}; try a smaller learning rate.")
+            raise Diverged(
+                f"The server's weights are not finite after {phase} round {round + 1}; try a smaller learning rate."
+            )
         self._check_tensors(model_tensors(self.model), f"the server after {where}")
 
     def _check_mask(self) -> None:

@@ -1,7 +1,7 @@
 """Gradient diagnostics against closed forms."""
 
+import gc
 import json
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -150,7 +150,7 @@ def test_training_that_is_no_longer_finite_has_diverged_also_between_evaluations
 ) -> None:
     if "estimator" in method.uses:
         fields = {**fields, "given": {**fields["given"], "num_perturbations": 5}, "estimator": "directional"}
-    with pytest.raises(Diverged, match=r"not finite after train round [0123]; try a smaller learning rate\.$"):
+    with pytest.raises(Diverged, match=r"not finite after train round [123]; try a smaller learning rate\.$"):
         federation(method, replace(TINY, rounds=3, eval_every=3), **fields).run()
 
 
@@ -172,18 +172,18 @@ def test_what_is_not_defined_is_unknown(model: nn.Module) -> None:
     assert found == {"grad_rel_error": 1.0, "grad_cosine": None, "fd_scalar_error": None}
 
 
-def test_the_variance_ratio_holds_one_gradient_at_a_time(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[weakref.ref[Tensor]] = []
+def test_the_variance_ratio_holds_no_more_gradients_for_more_clients(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
 
-    def watched(*args: Any) -> Tensor:
-        assert sum(one() is not None for one in made) <= 1
-        gradient = flat_gradient(*args)
-        made.append(weakref.ref(gradient))
-        return gradient
+    def counted(*args: Any) -> Tensor:
+        held.append(sum(type(one) is Tensor and one.shape == (61_706,) for one in gc.get_objects()))
+        return flat_gradient(*args)
 
-    monkeypatch.setattr(diagnostics, "flat_gradient", watched)
+    monkeypatch.setattr(diagnostics, "flat_gradient", counted)
     variance_ratio(model, [batch_of(label) for label in range(5)], [10] * 5, None)
-    assert len(made) == 5
+    assert len(set(held[1:])) == 1
 
 
 def test_the_variance_ratio_of_agreeing_clients_is_their_number_and_falls_with_disagreement(model: nn.Module) -> None:
