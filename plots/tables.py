@@ -170,7 +170,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 _OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
-_NOTE: Mapping[str, Callable[[str], str]] = {"markdown": str, "latex": _escaped}
+_NOTE: Mapping[str, Callable[[str], str]] = {"markdown": "{}\n".format, "latex": lambda note: f"{_escaped(note)}\n"}
 _OF_TABLE: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {
     "csv": lambda table: _flat(table).to_csv(index=False),
     "json": _json,
@@ -189,5 +189,5 @@ def render(run: Path, format: str) -> str | bytes:
         study = load_study(run)
         masks = () if study.cells["trained"].any() else mask_tables(study)
         tables = [_OF_STUDY[format](shown) for shown in (presentable(summary(study.cells)), *masks)]
-        return "\n".join([*tables, *(_NOTE[format](note) + "\n" for note in certificate_notes(study.cells, POINT))])
+        return "\n".join([*tables, *(_NOTE[format](note) for note in certificate_notes(study.cells, POINT))])
     return _OF_TABLE[format](load_table(run))
