@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.streams import torch_generator
+
 
 @dataclass(frozen=True)
 class MomentDraw:
@@ -28,7 +30,7 @@ class MomentDraw:
 
     def combine(self, weights: Tensor) -> Tensor:
         """Return sum_k weights_k e_k [P]."""
-        noise = torch.randn(len(self.basis), generator=_generator(self.seed, 1)).to(self.basis)
+        noise = torch.randn(len(self.basis), generator=torch_generator(self.seed, 1)).to(self.basis)
         noise -= self.basis @ (self.basis.T @ noise)
         return self.basis @ (self.coordinates.T @ weights) + weights.norm() * noise
 
@@ -36,9 +38,5 @@ class MomentDraw:
 def draw(gradients: Tensor, count: int, seed: int) -> MomentDraw:
     """Draw the part of `count` directions that gradients [C, P] can see."""
     basis = torch.linalg.qr(gradients.T).Q
-    coordinates = torch.randn(count, basis.shape[1], generator=_generator(seed, 0)).to(basis)
+    coordinates = torch.randn(count, basis.shape[1], generator=torch_generator(seed, 0)).to(basis)
     return MomentDraw(basis, coordinates, seed)
-
-
-def _generator(seed: int, part: int) -> torch.Generator:
-    return torch.Generator().manual_seed((2 * seed + part) % (1 << 63))
