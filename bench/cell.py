@@ -13,6 +13,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 OpenFraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 WirePrecision = Literal["float32", "float16", "bfloat16"]
+Initialiser = Literal["kaiming", "pytorch"]
+InputScaling = Literal["standardised", "unit"]
 Estimator = Literal["finite_difference", "directional", "moment", "exact"]
 SIMULATED = frozenset({"moment"})
 """Estimators whose updates carry, beside what is sent, something that no device could send."""
@@ -31,7 +33,10 @@ class Protocol:
     setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the centralised
     one. `wire_precision` is the type in which floats travel, both ways: a receiver computes with the rounded values, a
     sender keeps its own. `recalibrate` evaluates a second time at each evaluation, on a copy of the model whose
-    batch-norm statistics are computed anew from training examples.
+    batch-norm statistics are computed anew from training examples. `init` is the distribution of every method's initial
+    weights, and of those that a saliency draws anew (see `bench.models.initialise`). `input_scaling` is that of all
+    images, in training, scoring and evaluation: mean 0 and deviation 1 over the training set, or grey levels from 0 to
+    1 (`unit`).
     """
 
     clients: PositiveInt = 10
@@ -50,6 +55,8 @@ class Protocol:
     compare_masks: bool = False
     wire_precision: WirePrecision = "float32"
     recalibrate: bool = False
+    init: Initialiser = "kaiming"
+    input_scaling: InputScaling = "standardised"
 
     @property
     def budget(self) -> float:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from bench.cell import InputScaling
 from bench.errors import ConfigError, DataError, suggestion
 
 SIDE = 32
@@ -58,7 +59,8 @@ class DatasetSpec:
 class Examples:
     """Labelled images; they stay bytes in memory and become normalised floats batch by batch.
 
-    `images: uint8 [N, C, 32, 32]`, `labels: int64 [N]`, `mean, std: float32 [C]` as in `DatasetSpec`.
+    `images: uint8 [N, C, 32, 32]`, `labels: int64 [N]`, `mean, std: float32 [C]`: those of `DatasetSpec`, with which
+    batches have mean 0 and deviation 1 over the training set, unless `scaled` says otherwise.
     """
 
     images: Tensor
@@ -70,7 +72,7 @@ class Examples:
         return len(self.labels)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return `x: float32 [B, C, 32, 32]` with mean 0 and deviation 1 over the training set, and `y: int64 [B]`.
+        """Return `x: float32 [B, C, 32, 32]`, pixels / 255 less `mean` over `std`, and `y: int64 [B]`.
 
         x lies in memory with channels last, in which convolutions run up to twice as fast.
         """
@@ -84,6 +86,12 @@ class Examples:
         index = torch.as_tensor(indices, dtype=torch.int64)
         return replace(self, images=self.images[index], labels=self.labels[index])
 
+    def scaled(self, scaling: InputScaling) -> Examples:
+        """Return the same images, whose batches are scaled as `scaling` says; `unit` leaves pixels / 255."""
+        if scaling == "standardised":
+            return self
+        return replace(self, mean=torch.zeros_like(self.mean), std=torch.ones_like(self.std))
+
     def to(self, device: torch.device | str) -> Examples:
         """Return the same examples on `device`."""
         return Examples(*(value.to(device) for value in (self.images, self.labels, self.mean, self.std)))
@@ -96,6 +104,10 @@ class Dataset:
     spec: DatasetSpec
     train: Examples
     test: Examples
+
+    def scaled(self, scaling: InputScaling) -> Dataset:
+        """Return the same data, whose batches are scaled as `scaling` says (see `Examples.scaled`)."""
+        return replace(self, train=self.train.scaled(scaling), test=self.test.scaled(scaling))
 
 
 DATASETS: Mapping[str, DatasetSpec] = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,7 @@ class Federation:
 
     def __post_init__(self) -> None:
         cell = self.cell
+        self.dataset = self.dataset.scaled(cell.train.input_scaling)
         with self.clock.charge("data"):
             self.train, self.validation = self._split()
             self.parts = self._partition()
@@ -542,6 +543,10 @@ class Federation:
     # -- making things ------------------------------------------------------------------------------------------------
 
     @cached_property
+    def _initialise(self) -> Callable[[nn.Module, torch.Generator], None]:
+        return partial(initialise, init=self.cell.train.init)
+
+    @cached_property
     def macs(self) -> ForwardMacs:
         """The model's forward MACs an example, which no weight and no mask changes."""
         return forward_macs(self.model, self.dataset.spec.input_shape)
@@ -549,7 +554,7 @@ class Federation:
     def _initial_model(self) -> nn.Module:
         spec = self.dataset.spec
         model = self.server_side.prepare(build(self.cell.model, spec.input_shape, spec.num_classes))
-        initialise(model, torch_generator(stream_seed(self.cell.seed, "init")))
+        self._initialise(model, torch_generator(stream_seed(self.cell.seed, "init")))
         return model.to(self.device)
 
     def _partition(self) -> Sequence[np.ndarray]:
@@ -584,7 +589,7 @@ class Federation:
             "progress": self._progress(),
             "device": self.device,
             "input_shape": self.dataset.spec.input_shape,
-            "initialise": initialise,
+            "initialise": self._initialise,
         }
 
     def _server_context(self, phase: str, round: int, cohort: tuple[int, ...]) -> ServerContext:

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.cell import Initialiser
 from bench.errors import ConfigError, suggestion
 from bench.primitives.sequences import Chain
 from bench.primitives.sparse_normalisation import normalise_convolutions, note_gains
@@ -105,19 +106,26 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, generator: torch.Generator) -> None:
+def initialise(model: nn.Module, generator: torch.Generator, init: Initialiser = "kaiming") -> None:
     """Draw all weights anew, in place, in the order of `named_parameters`: the one initialiser of every method.
 
-    Convolutional and linear weights ~ N(0, 2 / fan_in) (He et al. 2015, section 2.2; gain sqrt 2 for every activation),
-    biases 0, the weights of norms 1, running statistics reset. `generator` lives on the CPU, so that the weights do not
+    `kaiming`: convolutional and linear weights ~ N(0, 2 / fan_in) (He et al. 2015, section 2.2; gain sqrt 2 for every
+    activation), biases 0. `pytorch`: both uniform within 1 / sqrt(fan_in), as `torch.nn` draws them if nobody asks
+    otherwise (its kaiming_uniform with a = sqrt 5): weights of 1 / sqrt 6 = 0.41 times that deviation. The weights of
+    norms are 1, their biases 0, running statistics are reset. `generator` lives on the CPU, so that the weights do not
     depend on the model's device.
     """
     for name, parameter in model.named_parameters():
-        if parameter.dim() > 1:
-            draw = torch.empty(parameter.shape).normal_(generator=generator)
-            parameter.copy_(draw.mul_(math.sqrt(2 / parameter[0].numel())))
+        owner, _, last = name.rpartition(".")
+        weight = getattr(model.get_submodule(owner), "weight", parameter) if last == "bias" else parameter
+        draw = torch.empty(parameter.shape)
+        if init == "pytorch" and weight.dim() > 1:
+            bound = weight[0].numel() ** -0.5
+            parameter.copy_(draw.uniform_(-bound, bound, generator=generator))
+        elif parameter.dim() > 1:
+            parameter.copy_(draw.normal_(generator=generator).mul_(math.sqrt(2 / weight[0].numel())))
         else:
-            parameter.fill_(0.0 if name.rpartition(".")[2] == "bias" else 1.0)
+            parameter.fill_(0.0 if last == "bias" else 1.0)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.reset_running_stats()

@@ -1,6 +1,6 @@
 """Cell ids and random streams: pinned, because stored records are found and repeated by them.
 
-To regenerate GOLDEN_IDS or GOLDEN_SEEDS, run the test and copy the left side of the failed comparison. Do so only for a
+To regenerate a GOLDEN table, run the test and copy the left side of the failed comparison. Do so only for a
 reason that is worth it: a changed id orphans every stored record of that cell (it is looked for under the new name and
 never found), and a changed seed makes every published number irreproducible.
 """
@@ -14,7 +14,9 @@ from dataclasses import asdict, fields, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +74,21 @@ GOLDEN_SEEDS: dict[tuple[int, str, str, int, int], int] = {
     (0, "perturbation", "train", 100, -1): 5690317036049341878,
     (0, "method", "setup", 2, 5): 7222290459034008076,
 }
+GOLDEN_WORDS: dict[tuple[int, int], list[int]] = {
+    (0, 0): [623662, 9937152, 8779551, 10145121],
+    (5, 0): [12995980, 10081681, 7149305, 14251846],
+    (5, 1): [8501707, 10768815, 5865243, 1665270],
+    (5 + 2**32, 0): [523615, 1054005, 15933014, 8591517],
+    (2782881168522170790, 0): [9492704, 14082672, 4196434, 14034863],
+    (2**64 - 1, 1): [13645136, 16218666, 16186829, 11477180],
+}
+"""The first numbers of torch's generators, by seed and part."""
+GOLDEN_INTEGERS: dict[int, list[int]] = {
+    5: [14499533, 14387789, 2518184, 15520470],
+    5 + 2**32: [15945206, 6099481, 6803882, 8185930],
+    2782881168522170790: [14641854, 16175589, 10858394, 3985881],
+}
+"""The first numbers of NumPy's generators."""
 
 DEFAULTS = {"lr": 0.05, "momentum": 0.0, "local_steps": None}
 CELL = Cell("fedavg", "digits", "lenet5", Protocol(rounds=5), alpha=0.1, seed=1, params=DEFAULTS)
@@ -164,6 +181,7 @@ CHANGED_PROTOCOL: dict[str, Any] = {
     "clients": 11, "participation": 0.5, "batch_size": 16, "min_client_examples": 5, "data_passes": 5.0, "rounds": 6,
     "eval_every": 2.0, "validation_fraction": 0.1, "setup_only": True, "meter_only": True, "augment": True,
     "ntk": False, "compare_masks": True, "wire_precision": "float16", "recalibrate": True,
+    "init": "pytorch", "input_scaling": "unit",
 }  # fmt: skip
 CELL_ID = cell_id(CELL, DEFAULTS)
 
@@ -241,4 +259,31 @@ def test_a_role_that_is_none_is_refused(role: str) -> None:
 def test_generators_of_one_seed_are_equal_and_independent_of_each_other() -> None:
     seed = stream_seed(3, "init")
     assert torch_generator(seed).get_state().equal(torch_generator(seed).get_state())
+    assert not torch_generator(seed).get_state().equal(torch_generator(seed, 1).get_state())
     assert numpy_generator(seed).integers(0, 2**60, 4).tolist() == numpy_generator(seed).integers(0, 2**60, 4).tolist()
+
+
+def words(seed: int, part: int = 0) -> list[int]:
+    """Return the first numbers of a stream, 24 bits each."""
+    return torch.empty(4, dtype=torch.int64).random_(2**24, generator=torch_generator(seed, part)).tolist()
+
+
+def test_the_first_numbers_of_these_streams_are_pinned() -> None:
+    assert {key: words(*key) for key in GOLDEN_WORDS} == GOLDEN_WORDS
+    assert {seed: numpy_generator(seed).integers(2**24, size=4).tolist() for seed in GOLDEN_INTEGERS} == GOLDEN_INTEGERS
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**63 - 1])
+@pytest.mark.parametrize("bit", [0, 31, 32, 45, 62])
+def test_every_bit_of_a_seed_changes_its_streams(seed: int, bit: int) -> None:
+    assert words(seed) != words(seed ^ 1 << bit)
+    first, other = (numpy_generator(one).integers(2**24, size=4) for one in (seed, seed ^ 1 << bit))
+    assert not np.array_equal(first, other)
+
+
+def test_a_stream_is_numpys_mersenne_twister_from_the_same_words() -> None:
+    state = np.random.MT19937(0).state
+    state["state"] = {"key": np.frombuffer(hashlib.shake_128(b"5/0").digest(4 * 624), dtype="<u4"), "pos": 624}
+    reference = np.random.MT19937(0)
+    reference.state = state
+    assert words(5) == (reference.random_raw(4) % 2**24).tolist()

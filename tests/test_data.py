@@ -120,6 +120,16 @@ def test_batches_are_normalised_floats():
     assert some.batch(np.array([], dtype=int))[0].shape == (0, 3, 32, 32)
 
 
+def test_unit_scaled_batches_are_grey_levels_from_0_to_1():
+    whole = load("digits")
+    unit, same = whole.scaled("unit"), whole.scaled("standardised")
+    for one, part, plain in ((unit.train, whole.train, same.train), (unit.test, whole.test, same.test)):
+        x, y = one.batch(torch.arange(40))
+        torch.testing.assert_close(x, part.images[:40] / 255, rtol=0, atol=1e-7)
+        assert torch.equal(y, part.labels[:40]) and x.min() == 0 and x.max() == 1
+        assert torch.equal(plain.batch(torch.arange(40))[0], part.batch(torch.arange(40))[0])
+
+
 def test_each_channel_has_its_own_constants():
     some = examples([0])
     some = Examples(some.images, some.labels, torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 4.0]))

@@ -32,10 +32,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.foresight": (*PRIMITIVE, "bench.contract"),
     "bench.dynamic_pruning": (*PRIMITIVE, "bench.contract"),
     "bench.api": (*PRIMITIVE, "bench.contract", "bench.bp_free", "bench.dynamic_pruning", "bench.foresight"),
-    "bench.data": ("bench.errors", "bench.torchvision_compat"),
+    "bench.data": ("bench.cell", "bench.errors", "bench.torchvision_compat"),
     "bench.partition": ("bench.errors",),
     "bench.models": (
-        "bench.errors", "bench.primitives.sequences", "bench.primitives.sparse_normalisation",
+        "bench.cell", "bench.errors", "bench.primitives.sequences", "bench.primitives.sparse_normalisation",
         "bench.torchvision_compat",
     ),
     "bench.evaluation": ("bench.data",),

@@ -115,6 +115,7 @@ def test_defaults_are_filled_in() -> None:
         "rounds": 2, "eval_every": None, "validation_fraction": 0.0, "setup_only": False, "meter_only": False,
         "augment": False, "ntk": True, "compare_masks": False, "wire_precision": "float32",
         "recalibrate": False, "ntk_seeds": None,
+        "init": "kaiming", "input_scaling": "standardised",
     }  # fmt: skip
 
 

@@ -354,6 +354,35 @@ def test_initial_weights_are_kaiming_normal():
             assert (p == (0 if name.endswith("bias") else 1)).all(), name
 
 
+@pytest.mark.parametrize("name", ["lenet5", "baffle_lenet", "resnet20:norm=batch,width=0.25"])
+def test_the_pytorch_initialiser_is_that_of_torch_nn_bit_for_bit(name):
+    own, default = (build(name, CIFAR, 10) for _ in range(2))
+    initialise(own, torch.Generator().manual_seed(9), "pytorch")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        for module in default.modules():
+            getattr(module, "reset_parameters", lambda: None)()
+    assert all(torch.equal(value, default.state_dict()[key]) for key, value in own.state_dict().items())
+
+
+def test_the_pytorch_initialiser_has_small_weights_and_biases_within_their_bound():
+    """Uniform within 1 / sqrt(fan_in): 1 / sqrt 6 = 0.408 of He's deviation, and biases that are not 0."""
+    model = build("lenet5", CIFAR, 10)
+    initialise(model, torch.Generator().manual_seed(0), "pytorch")
+    fan_ins = {"weight": 1, "bias": 1}
+    ratios = []
+    for name, p in model.named_parameters():
+        if p.dim() > 1:
+            fan_ins["weight"] = p[0].numel()
+            ratios.append(p.std().item() / math.sqrt(2 / p[0].numel()))
+            assert abs(p.mean().item()) < 4 * p.std().item() / math.sqrt(p.numel())
+        bound = fan_ins["weight"] ** -0.5
+        assert p.abs().max() <= bound, name
+        assert p.abs().max() > 0.6 * bound, name
+    assert ratios == pytest.approx([6**-0.5] * len(ratios), abs=0.02)
+    assert sum(ratios) / len(ratios) == pytest.approx(0.405, abs=0.01)
+
+
 def test_initialise_draws_in_parameter_order():
     model = build("lenet5", MNIST, 10)
     initialise(model, torch.Generator().manual_seed(9))
