@@ -42,6 +42,7 @@ from bench.rules import (
     check_revival,
     check_sparsity,
     check_tensors,
+    check_untouched,
     expect,
     global_rng,
 )
@@ -276,10 +277,12 @@ class Federation:
         return message
 
     def _send_down(self, message: Message, server: ServerContext) -> Mapping[str, Tensor]:
-        """Send the server's message to the cohort; return its decoded tensors."""
+        """Send the server's message to the cohort; return its decoded tensors.
+
+        Whether a client gets the mask beside them or not, all decode the same model: it is made once.
+        """
         encoded: dict[bool, bytes] = {}
-        model: Mapping[str, Tensor] | None = None
-        tensors: Mapping[str, Tensor] = {}
+        received = Packet()
         for client in server.cohort:
             device = self.devices[client]
             news = self.mask is not None and device.mask_version != self.mask_version
@@ -290,27 +293,32 @@ class Federation:
                     tensors=message.tensors,
                 )
                 encoded[news] = self._encode(packet)
-                received = decode(encoded[news], self.layout, self.active, self.device)
-                model, tensors = received.model, received.tensors
+                if len(encoded) == 1:
+                    received = decode(encoded[news], self.layout, self.active, self.device)
             self.totals[server.phase].downlink_bytes += len(encoded[news])
             device.mask_version = self.mask_version
-            device.model = device.model if model is None else model
-        return tensors
+            device.model = device.model if received.model is None else received.model
+        return received.tensors
 
     def _updates(self, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
         method = self.client_side
         models = [self.devices[client.id].model for client in clients]
         if self.vectorised and method.client_updates is not None and all(model is models[0] for model in models):
             self._load_received(clients[0], ctx.phase)
-            updates = method.client_updates(self.client_model, clients, ctx)
+            updates: Iterable[Update] = method.client_updates(self.client_model, clients, ctx)
             if not isinstance(updates, list) or len(updates) != len(clients):
                 raise ContractError("hook_type", f"{self.method.__name__}.client_updates returns one Update a client.")
-            return [self._send_up(update, client, ctx) for update, client in zip(updates, clients, strict=True)]
-        received = []
-        for client in clients:
-            self._load_received(client, ctx.phase)
-            received.append(self._send_up(method.client_update(self.client_model, client, ctx), client, ctx))
+        else:
+            updates = (self._own_update(client, ctx) for client in clients)
+        received = [self._send_up(update, client, ctx) for update, client in zip(updates, clients, strict=True)]
+        check_untouched(self.mask, self.active, self.layout, self.method)
         return received
+
+    def _own_update(self, client: Client, ctx: ClientContext) -> Update:
+        """Return one device's update, made from copies of its own of all that it received."""
+        self._load_received(client, ctx.phase)
+        own = {name: tensor.clone() for name, tensor in ctx.received.items()}
+        return self.client_side.client_update(self.client_model, client, replace(ctx, received=own))
 
     def _load_received(self, client: Client, phase: str) -> None:
         model = self.devices[client.id].model

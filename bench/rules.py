@@ -52,6 +52,15 @@ def check_tensors(tensors: Mapping[str, Tensor], layout: Layout, mask: Mask | No
         raise ContractError("mask_leak", f'The weights of {who} are not zero where the mask prunes "{leak}".')
 
 
+def check_untouched(mask: Mask | None, active: Tensor | None, layout: Layout, method: type[Method]) -> None:
+    """Raise (`mask_edit`) where the present mask, whose values travel at `active`, has been edited in place."""
+    now = layout.active(mask)
+    if now is not None and active is not None and not torch.equal(now, active):
+        raise ContractError(
+            "mask_edit", f"{method.__name__} edits the tensors of ctx.mask, which all share; edit a clone of them."
+        )
+
+
 def check_revival(new: Mask, present: Mask | None, method: type[Method]) -> None:
     """Raise (`revival`) where a mask keeps a weight that is pruned, unless the method may do so."""
     if not method.grows and not new.within(present):

@@ -126,6 +126,16 @@ class MasksWithFloats(Sparse):
         return Mask({name: torch.ones(shape) for name, shape in prunable_shapes(model).items()})
 
 
+class EditsTheMask(Sparse):
+    """A device that moves a weight of the mask that it shares with all."""
+
+    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+        assert ctx.mask is not None
+        layer = next(iter(ctx.mask.values())).view(-1)
+        layer.copy_(layer.roll(1))
+        return super().client_update(model, client, ctx)
+
+
 class LosesABuffer(Method):
     """Sends a part of the model."""
 
@@ -148,6 +158,7 @@ CHEATS = {
     NeverSendsAModel: "no_model",
     MasksWithFloats: "mask_type",
     LosesABuffer: "weights",
+    EditsTheMask: "mask_edit",
 }
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from baselines.baffle import Baffle
+from baselines.baffle_erk import BaffleERK
 from baselines.fedavg import FedAvg
 from baselines.fedavg_erk import FedAvgERK
 from bench.api import Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Update
@@ -147,6 +148,89 @@ def test_a_zeroth_order_client_sends_k_scalars_and_receives_the_model_and_a_seed
     totals = federation(Baffle, given={"num_perturbations": 7}, estimator="directional").run().totals["train"]
     assert totals.uplink_bytes == 8 * (4 * 7 + 4 + 9)
     assert totals.downlink_bytes == 8 * (4 * 61_706 + 9 + 1 + len("seed") + 2 + 8)
+
+
+def test_a_cohort_some_of_which_hold_the_mask_already_is_one_cohort(federation: Make) -> None:
+    """Half of 8 clients a round, K beyond all noise: the moment estimate is the gradient, whoever needs the mask."""
+
+    class ShowsItsGradient(BaffleERK):
+        """Its server shows its estimate of every round: Adam's first moment at beta1 = 0."""
+
+        def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+            mask = super().aggregate(model, updates, ctx)
+            estimates.append(ctx.state["adam"]["exp_avg"].clone())
+            cohorts.append(set(ctx.cohort))
+            return mask
+
+    estimates: list[torch.Tensor] = []
+    cohorts: list[set[int]] = []
+    train = Protocol(clients=8, participation=0.5, batch_size=20, rounds=3, eval_every=3.0)
+    given = {"num_perturbations": 500_000, "lr": 1e-9, "beta1": 0.0, "weight_decay": 0.0}
+    for estimator in ("exact", "moment"):
+        made = federation(ShowsItsGradient, train, given=given, estimator=estimator, sparsity=0.95)
+        result = made.run()
+    cosines = [float(torch.cosine_similarity(*pair, 0)) for pair in zip(estimates[:3], estimates[3:], strict=True)]
+    assert min(cosines) > 0.99
+    holders = [set().union(*cohorts[:round]) for round in range(3)]
+    assert any(0 < len(cohort & held) < 4 for cohort, held in zip(cohorts[:3], holders, strict=True))
+    assert len({id(made.devices[client].model) for client in cohorts[2]}) == 1
+    assert result.mask is not None
+    message = 4 * (result.mask.kept + 61_706 - result.mask.size) + 9 + 1 + len("seed") + 2 + 8
+    news = len(set().union(*cohorts)) * -(-result.mask.size // 8)
+    assert result.totals["train"].downlink_bytes == 12 * message + news
+
+
+class Scribbles(Method):
+    """Sends a number that every device reads and then overwrites."""
+
+    def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
+        return Message({"number": torch.tensor([1.0])})
+
+    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+        update = Update(client.num_examples, tensors={"read": ctx.received["number"].clone()})
+        ctx.received["number"].zero_()
+        return update
+
+    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+        ctx.state["notes"] = {"read": [float(update.tensors["read"]) for update in updates]}
+        return None
+
+
+def test_a_device_that_overwrites_what_it_received_reaches_no_other(federation: Make) -> None:
+    assert federation(Scribbles).run().notes["read"] == [1.0] * 4
+
+
+@pytest.mark.parametrize("method", [FedAvg, Baffle])
+def test_every_method_starts_from_the_protocols_initialiser_and_sees_its_scaling(
+    federation: Make, method: type[Method]
+) -> None:
+    class Watched(method):  # type: ignore[misc, valid-type]
+        """Draws weights anew as a saliency would, and shows them with a batch."""
+
+        def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+            x, _ = next(client.batches(steps=1))
+            seen.append(x)
+            redrawn = copy.deepcopy(model)
+            ctx.initialise(redrawn, ctx.rng("method", client))
+            drawn.append(redrawn)
+            return super().client_update(model, client, ctx)
+
+        client_updates = None
+
+    seen: list[torch.Tensor] = []
+    drawn: list[nn.Module] = []
+    train = replace(TINY, rounds=1, init="pytorch", input_scaling="unit")
+    given = {"num_perturbations": 2} if method is Baffle else {}
+    made = federation(Watched, train, given=given, estimator="directional" if method is Baffle else None)
+    drawn.append(made.model)
+    for model in drawn:
+        for name, parameter in model.named_parameters():
+            weight = model.get_parameter(f"{name.rpartition('.')[0]}.weight")
+            assert 0.6 < parameter.abs().max() * weight[0].numel() ** 0.5 <= 1
+    made.run()
+    assert len(drawn) > 1
+    seen += [made.dataset.test.batch(torch.arange(50))[0], made.fleet.batch(made.probe).x]
+    assert all(x.min() >= 0 and 0.9 < x.max() <= 1 for x in seen)
 
 
 @pytest.mark.parametrize("budget", [{"rounds": 5}, {"data_passes": 2.0}])

@@ -20,8 +20,9 @@ from bench.primitives.finite_difference import finite_differences
 from bench.primitives.flat import active_coordinates, flat_parameters, select
 from bench.primitives.gradients import Batch, flat_gradient
 from bench.primitives.perturbations import Directions
-from bench.primitives.zeroth_order import Step, ZerothOrderConfig, check_estimator
+from bench.primitives.zeroth_order import Step, ZerothOrderConfig
 from bench.streams import torch_generator
+from tests.conftest import make_cell
 
 DIRECTIONS = Directions(seed=5, round=2)
 
@@ -142,7 +143,7 @@ def test_the_error_of_the_estimate_follows_the_law(
     gradient = true_gradient(model, batch, mask)
     sign = 1 if distribution == "gaussian" else -1
     errors = []
-    for seed in range(20 if count == 20 else 8):
+    for seed in range(40 if estimator == "moment" else 20 if count == 20 else 8):
         made = step(estimator, seed, num_perturbations=count, distribution=distribution)
         found = estimate(made, model, [batch], mask)
         errors.append(float((found - gradient).square().sum() / gradient.square().sum()))
@@ -216,10 +217,12 @@ def test_nothing_is_estimated_where_the_mask_prunes(model: nn.Module, batch: Bat
 
 @pytest.mark.parametrize("clip", ["none", "client", "server"])
 @pytest.mark.parametrize("perturbations", ["shared", "independent"])
-@pytest.mark.parametrize("estimator", ["finite_difference", "directional", "exact"])
+@pytest.mark.parametrize("estimator", ["finite_difference", "directional", "moment", "exact"])
 def test_all_clients_in_one_pass_equal_the_loop(
     model: nn.Module, estimator: str, perturbations: str, clip: str
 ) -> None:
+    if estimator == "moment" and (clip, perturbations) != ("none", "independent"):
+        pytest.skip("shared moment draws are made together, and no moment estimate is clipped")
     made = step(estimator, num_perturbations=6, perturbations=perturbations, clip=clip, restore="copy")
     batches = [random_batch(seed, 8) for seed in range(3)]
     shares = [0.5, 0.3, 0.2]
@@ -266,12 +269,47 @@ def test_every_local_step_and_client_has_directions_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("config", "said"),
-    [({"distribution": "rademacher"}, "Gaussian"), ({"clip": "server"}, "clipping"), ({"clip": "client"}, "clipping")],
+    [
+        ({"distribution": "rademacher"}, "Gaussian"),
+        ({"clip": "server"}, "clipping"),
+        ({"clip": "client"}, "clipping"),
+        ({"communication": "epoch"}, "in one draw"),
+    ],
 )
 def test_moment_is_skipped_where_it_is_not_exact(config: dict[str, Any], said: str) -> None:
+    method = Baffle(Baffle.Config(**config))
     with pytest.raises(Skip, match=said):
-        check_estimator("moment", ZerothOrderConfig(**config))
-    check_estimator("directional", ZerothOrderConfig(**config))
+        method.check(make_cell(Baffle, estimator="moment"))
+    method.check(make_cell(Baffle, estimator="directional"))
+
+
+def test_moment_draws_of_shared_directions_that_were_made_one_by_one_are_refused(model: nn.Module) -> None:
+    made, batches = step("moment", num_perturbations=6), [random_batch(seed, 8) for seed in range(2)]
+    apart = [made.send(model, [batch], [c], None)[0] for c, batch in enumerate(batches)]
+    with pytest.raises(Skip, match="in one draw"):
+        made.estimate(apart, [0.5, 0.5], range(2), model, None)
+    made.estimate(apart[:1], [1.0], [0], model, None)
+
+
+@pytest.mark.parametrize("communication", ["step", "epoch"])
+@pytest.mark.parametrize("perturbations", ["shared", "independent"])
+def test_moment_runs_client_by_client_only_where_directions_are_independent(
+    federation: Callable[..., Federation], perturbations: str, communication: str
+) -> None:
+    """Client by client are local steps, and a method without the form for all clients at once."""
+
+    def run(vectorised: bool) -> torch.Tensor:
+        train = Protocol(clients=2, batch_size=40, rounds=1)
+        options = {"vectorised": vectorised}
+        made = federation(Baffle, train, given=given, estimator="moment", options=options)
+        return flat_parameters(made.run().model)
+
+    given = {"num_perturbations": 3, "perturbations": perturbations, "communication": communication}
+    if perturbations == "independent":
+        torch.testing.assert_close(run(vectorised=True), run(vectorised=False), rtol=1e-5, atol=1e-7)
+    else:
+        with pytest.raises(Skip, match="in one draw"):
+            run(vectorised=communication == "epoch")
 
 
 def test_a_finite_difference_cell_agrees_with_its_directional_twin(federation: Callable[..., Federation]) -> None:

@@ -6,7 +6,7 @@ section 3). The server regenerates the directions and takes g_hat = (1/K) sum_k 
 * `finite_difference`: the on-device algorithm, K + 1 (forward) or 2K (central) real forward passes;
 * `directional`: its limit sigma -> 0 on the same directions, scalars sigma (g . e_k), from one backward pass;
 * `moment`: equal to `directional` in distribution, its cost independent of K; its update carries, beside the real
-  scalars, a draw that no device could send (`simulated`);
+  scalars, a draw that no device could send (`simulated`), one for all clients of a step that share directions;
 * `exact`: a control, the gradient itself through the same server: it separates the noise from the protocol.
 
 Run time and memory of all but the first are a simulator's, not a device's. Only active coordinates (unmasked weights
@@ -91,9 +91,16 @@ def unpack(scalars: Tensor | None, tensors: Mapping[str, Tensor], bypass: Any, n
     return [Sent(one, draw=draw) for one, draw in zip(steps, bypass or [None] * len(steps), strict=True)]
 
 
-def check_estimator(estimator: str | None, config: ZerothOrderConfig) -> None:
+DRAWN_APART = (
+    "the moment estimator of shared perturbations needs all clients of a step at the same weights and in one draw; use "
+    'estimator = "directional", or perturbations = "independent"'
+)
+
+
+def check_estimator(estimator: str | None, config: ZerothOrderConfig, *, local_steps: bool = False) -> None:
     """Raise Skip where an estimator does not stand for what the configuration asks.
 
+    `local_steps`: whether a client goes on from its own estimate, away from the weights of the others.
     Raises ConfigError for training by finite differences in a precision that cannot resolve them.
     """
     if estimator == "finite_difference" and config.precision != "float32":
@@ -103,6 +110,8 @@ def check_estimator(estimator: str | None, config: ZerothOrderConfig) -> None:
         )
     if estimator != "moment":
         return
+    if config.perturbations == "shared" and local_steps:
+        raise Skip(DRAWN_APART)
     if config.distribution != "gaussian":
         raise Skip('the moment estimator is exact for Gaussian perturbations only; use estimator = "directional"')
     if config.clip != "none":
@@ -150,7 +159,11 @@ class Step:
     def estimate(
         self, sent: Sequence[Sent], shares: Sequence[float], clients: Sequence[int], model: nn.Module, mask: Mask | None
     ) -> Tensor:
-        """Return g_hat [n], the clients' estimates summed with weights `shares`; zero at inactive coordinates."""
+        """Return g_hat [n], the clients' estimates summed with weights `shares`; zero at inactive coordinates.
+
+        Raises Skip where moment draws of shared directions were made one by one: each has the basis of its own client,
+        and their sum would point along the first one's gradient.
+        """
         active = active_coordinates(model, mask)
         size = flat_parameters(model).numel()
         estimates = self._estimates(sent, shares, clients, size, active)
@@ -173,6 +186,8 @@ class Step:
         if self.estimator == "moment":
             draws = [one.draw for one in sent if one.draw is not None]
             if config.perturbations == "shared":
+                if any(draw is not draws[0] for draw in draws):
+                    raise Skip(DRAWN_APART)
                 return draws[0].combine(weights @ scalars)
             return sum(
                 (draw.combine(w * row) for draw, w, row in zip(draws, weights, scalars, strict=True)), weights[0] * 0
