@@ -10,7 +10,9 @@ from bench.api import BPFreeMethod, Mask, ServerContext, erk_mask
 class BaffleERK(BPFreeMethod):
     """BP-free training under a static random mask with ERK layer densities (Evci et al. 2020, RigL, section 3).
 
-    The control of every foresight pruning: the same sparsity, no saliency.
+    The control of every foresight pruning: the same sparsity, no saliency. Its weights start as dense BAFFLE's do (see
+    `Baffle`), by the protocol's initialiser, but a mask makes the network's function smaller: compare it with a dense
+    network of tuned `init_scale`.
     """
 
     uses: ClassVar = frozenset({"sparsity", "estimator"})

@@ -4,8 +4,10 @@
 trains the surviving weights by forward passes alone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import ClassVar, Literal
 
 import torch
@@ -31,6 +33,8 @@ class BPFreeConfig(ZerothOrderConfig, ServerAdamConfig):
     weighting: clients count by their `examples` (the paper's p_i) or `equal`ly (the released code's 1/C).
     first_epoch_lr: the server's rate in the first epoch, where it differs from `lr`.
     ema_decay: decay of the moving average that is evaluated instead of the model, updated once an epoch; None is off.
+    It starts at the initial weights, and update t = 1, 2, ... has the decay min(ema_decay, (1 + t) / (10 + t)), as in
+    the torch_ema package that the released code uses.
     init_scale: the factor that prunable weights are multiplied by before anything else; a control, since a mask changes
     the scale of the network's function too.
     """
@@ -51,15 +55,22 @@ class BPFreeMethod(Method):
     rebuilds g_hat from the same directions and takes one step. Only unmasked coordinates are perturbed.
 
     Decisions of this suite: in the `epoch` form a client steps by plain gradient descent, so that its path can be
-    replayed from its scalars, and the server takes the weighted mean of the replayed models; an epoch is the largest
-    client's number of mini-batches; the moving average starts at the first epoch's end.
+    replayed from its scalars, and the server takes the weighted mean of the replayed models. An epoch is a pass over
+    all clients' data: the mini-batches of a client of the first cohort's mean size, times clients over cohort size. It
+    is fixed by the first round, a whole number of rounds; in the `epoch` form it is the local epoch, one round.
+
+    The initial weights are the protocol's `train.init`: He-normal by default, PyTorch's own in BAFFLE's released code,
+    0.41 times as large in every layer and with biases. A zeroth-order comparison of masks depends on that scale, since
+    a mask changes the function's scale too: tune `init_scale` for dense and sparse models alike. There is no schedule
+    of the rate but `first_epoch_lr`: a long run ends at the noise floor of its constant rate, which P / K sets (P
+    perturbed coordinates), so that two long runs compare floors.
     """
 
     Config = BPFreeConfig
     uses: ClassVar = frozenset({"estimator"})
 
     def check(self, cell: Cell) -> None:
-        check_estimator(cell.estimator, self.config)
+        check_estimator(cell.estimator, self.config, local_steps=self.config.communication == "epoch")
 
     def prepare(self, model: nn.Module) -> nn.Module:
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
@@ -102,18 +113,20 @@ class BPFreeMethod(Method):
         weights = shares(updates) if config.weighting == "examples" else [1 / len(updates)] * len(updates)
         step = self._step(ctx.cell, ctx.seed("perturbation"), ctx.round)
         vector = flat_parameters(model)
+        if config.ema_decay is not None and "average" not in state:
+            state["average"] = vector.clone()
+        epoch = state.setdefault("epoch_rounds", self._epoch_rounds(updates, ctx))
         if config.communication == "step":
             gradient = step.estimate(
                 [self._sent(update)[0] for update in updates], weights, ctx.cohort, model, ctx.mask
             )
-            in_first_epoch = ctx.round < self._epoch_rounds(updates, ctx)
-            rate = config.first_epoch_lr if config.first_epoch_lr and in_first_epoch else config.lr
+            rate = config.first_epoch_lr if config.first_epoch_lr and ctx.round < epoch else config.lr
             adam_step_(vector, gradient, state.setdefault("adam", {}), config, rate)
         else:
             vector.sub_(self._replayed(step, updates, weights, model, ctx), alpha=config.local_lr)
-        if config.ema_decay is not None and (ctx.round + 1) % self._epoch_rounds(updates, ctx) == 0:
-            average = state.setdefault("average", vector.clone())
-            average.lerp_(vector, 1 - config.ema_decay)
+        ended, rest = divmod(ctx.round + 1, epoch)
+        if config.ema_decay is not None and rest == 0:
+            state["average"].lerp_(vector, 1 - min(config.ema_decay, (1 + ended) / (10 + ended)))
         return None
 
     def evaluation_weights(self, model: nn.Module, ctx: ServerContext) -> Mapping[str, Tensor] | None:
@@ -131,16 +144,19 @@ class BPFreeMethod(Method):
     ) -> Tensor:
         """Return the weighted sum over clients of the estimates along their local paths."""
         total = torch.zeros_like(flat_parameters(model))
-        for client, weight, update in zip(ctx.cohort, weights, updates, strict=True):
-            for number, sent in enumerate(self._sent(update)):
-                local = replace(step, local_step=number)
-                total += local.estimate([sent], [weight], [client], model, ctx.mask)
+        for number, of_all in enumerate(zip_longest(*(self._sent(update) for update in updates))):
+            took = [item for item in zip(of_all, weights, ctx.cohort, strict=True) if item[0] is not None]
+            sent, own, clients = (list(column) for column in zip(*took, strict=True))
+            total += replace(step, local_step=number).estimate(sent, own, clients, model, ctx.mask)
         return total
 
     def _epoch_rounds(self, updates: Sequence[Update], ctx: ServerContext) -> int:
+        """Return the rounds of an epoch, as the cohort's examples have it."""
         if self.config.communication == "epoch":
             return 1
-        return -(-max(update.num_examples for update in updates) // ctx.cell.train.batch_size)
+        train, examples = ctx.cell.train, sum(update.num_examples for update in updates)
+        batches = math.ceil(examples / len(updates) / train.batch_size)
+        return round(batches * train.clients / len(updates))
 
     def _step(self, cell: Cell, seed: int, round: int) -> Step:
         return Step(cell.estimator or "finite_difference", self.config, seed, round)

@@ -18,7 +18,8 @@ class Config(ForesightConfig, LocalSGDConfig):
 class FedNTKFedAvg(ForesightPruning):
     """FedAvg under the mask of `fed_ntk_zo`: the same setup, then local SGD.
 
-    What that mask is worth where training is by backpropagation. No published method.
+    What that mask is worth where training is by backpropagation, from the same initial weights (`train.init`). No
+    published method.
     """
 
     Config = Config

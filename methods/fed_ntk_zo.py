@@ -42,6 +42,11 @@ class FedNTKZO(ForesightPruning, BPFreeMethod):
     kind of norm layer are frozen while scoring. With redrawn weights the mask is a rule for layer densities, its
     positions being nearly random (`shuffle` is the control). A device's memory peaks while it scores, on all inputs of
     a draw at once by default; `scoring_micro_batch` lowers that.
+
+    Training starts from the protocol's initial weights (`train.init`, He-normal by default; BAFFLE's released code has
+    PyTorch's, 0.40 to 0.41 times as large), scoring redraws weights from the same initialiser. A mask makes the
+    network's function smaller, and zeroth-order training gains by that alone: compare with dense BAFFLE at a tuned
+    `init_scale`, with the rate tuned too, since none decays.
     """
 
     Config = Config

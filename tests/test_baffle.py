@@ -1,18 +1,23 @@
 """BAFFLE's forms: presets, local epochs replayed from their scalars, moving average, first-epoch rate."""
 
-from collections.abc import Callable
-from dataclasses import replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from baselines.baffle import Baffle
-from bench.api import Client, ClientContext, Update
+from bench.api import Client, ClientContext, Mask, ServerContext, Update
 from bench.cell import Protocol
+from bench.data import Dataset
 from bench.federated import Federation
+from bench.matrix import find_matrix, read_matrix, resolve
 from bench.primitives.flat import flat_parameters
+from bench.registry import discover
 from tests.conftest import TINY, make_cell
 
 Make = Callable[..., Federation]
@@ -38,7 +43,8 @@ def test_the_server_replays_local_epochs_to_the_mean_of_the_local_models(federat
             return update
 
     ends: list[torch.Tensor] = []
-    given = {**FEW, "communication": "epoch", "local_lr": 1e-3}
+    perturbations = "independent" if estimator == "moment" else "shared"
+    given = {**FEW, "communication": "epoch", "local_lr": 1e-3, "perturbations": perturbations}
     made = federation(Watched, replace(TINY, rounds=1), given=given, estimator=estimator)
     start = flat_parameters(made.model).clone()
     end = flat_parameters(made.run().model)
@@ -77,8 +83,98 @@ def test_the_moving_average_is_evaluated_and_recorded_and_does_not_change_traini
     assert torch.equal(flat_parameters(plain.model), flat_parameters(averaged.model))
     assert averaged.evaluates_other_weights and not plain.evaluates_other_weights
     losses = [[point.test.loss for point in result.points] for result in (plain, averaged)]
-    assert losses[0][:2] == losses[1][:2]
-    assert losses[0][2] != losses[1][2]
+    assert losses[0][0] == losses[1][0]
+    assert all(one != other for one, other in zip(losses[0][1:], losses[1][1:], strict=True))
+
+
+@dataclass
+class Path:
+    """A run seen from its server: weights before and after every round, averages and sizes of its clients' data."""
+
+    weights: list[np.ndarray] = field(default_factory=list)
+    averages: list[np.ndarray] = field(default_factory=list)
+    sizes: list[list[int]] = field(default_factory=list)
+
+    def shares(self, round: int, epoch: int) -> np.ndarray:
+        """Return what the average after `round` has of the initial weights and of each epoch's last ones."""
+        ends = np.stack(self.weights[::epoch]).T
+        return np.linalg.lstsq(ends, self.averages[round], rcond=None)[0]
+
+
+def path(federation: Make, train: Protocol, **fields: Any) -> Path:
+    """Return the path of BAFFLE with the release's average, at every 50th coordinate."""
+    found = Path()
+
+    class Remembers(Baffle):
+        """BAFFLE that shows its server's path."""
+
+        def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+            if ctx.round == 0:
+                found.weights.append(flat_parameters(model)[::50].double().numpy())
+            mask = super().aggregate(model, updates, ctx)
+            found.weights.append(flat_parameters(model)[::50].double().numpy())
+            found.averages.append(ctx.state["average"][::50].double().numpy())
+            found.sizes.append([update.num_examples for update in updates])
+            return mask
+
+    given = {"num_perturbations": 2, "lr": 1e-2, "ema_decay": 0.995}
+    federation(Remembers, train, given=given, estimator="directional", **fields).run()
+    return found
+
+
+def test_the_moving_average_is_that_of_torch_ema(federation: Make) -> None:
+    """The initial weights keep the product of the decays (1 + t) / (10 + t), epoch t adds 1 - (1 + t) / (10 + t)."""
+    found = path(federation, Protocol(clients=2, batch_size=80, rounds=20, eval_every=20.0))
+    assert found.shares(0, 1)[:3] == pytest.approx([2 / 11, 9 / 11, 0], abs=1e-4)
+    assert found.shares(1, 1)[:4] == pytest.approx([2 / 11 * 3 / 12, 9 / 11 * 3 / 12, 9 / 12, 0], abs=1e-4)
+    last = found.shares(19, 1)
+    assert last[20] == pytest.approx(0.30, abs=1e-3)
+    assert last[-5:].sum() == pytest.approx(0.86, abs=5e-3)
+    assert last[:2].sum() < 1e-3
+    assert last @ range(21) == pytest.approx(17.9, abs=0.05)
+
+
+def test_epochs_of_the_moving_average_do_not_follow_the_cohorts(federation: Make) -> None:
+    """Half of four unequal clients a round: an epoch is the first cohort's, and no cohort after it changes that."""
+    train = Protocol(clients=4, participation=0.5, batch_size=16, rounds=18, min_client_examples=5, eval_every=18.0)
+    found = path(federation, train, alpha=0.5)
+    epochs = [2 * math.ceil(sum(sizes) / 2 / 16) for sizes in found.sizes]
+    assert len(set(epochs)) > 1
+    changes = [r + 1 for r in range(1, 18) if not np.array_equal(found.averages[r], found.averages[r - 1])]
+    assert changes == list(range(epochs[0], 19, epochs[0]))
+    ended = 18 // epochs[0]
+    assert found.shares(17, epochs[0])[ended] == pytest.approx(9 / (10 + ended), abs=1e-3)
+
+
+def test_the_released_matrix_runs_with_the_releases_choices(tiny_digits: Dataset) -> None:
+    """Cut down to real digits and one round: the setting of CIFAR-10 and that of MNIST."""
+    document = read_matrix(find_matrix("baffle-as-released"), ['dataset=["digits"]', "seed=[0]"])
+    for block in document["grid"]:
+        block.pop("train.augment", None)
+        block["params.baffle.num_perturbations"] = [2]
+    document["train"] |= {"data_passes": 1, "eval_every": 1, "ntk": False}
+    cells = [item.cell for item in resolve(document, discover())]
+    assert [(cell.model, cell.train.input_scaling) for cell in cells] == [
+        ("baffle_lenet", "standardised"),
+        ("baffle_lenet:norm=none", "unit"),
+    ]
+    for cell in cells:
+        made = Federation(cell, Baffle, tiny_digits, torch.device("cpu"))
+        bound = 25**-0.5
+        assert 0.9 * bound < made.model.get_parameter("conv1.weight").abs().max() <= bound
+        assert 0.5 * bound < made.model.get_parameter("conv1.bias").abs().max() <= bound
+        result = made.run()
+        assert result.evaluates_other_weights and result.totals["train"].rounds == 1
+        assert len(made.validation) in (13, 16)
+
+
+def test_the_released_matrix_plans_k_100_and_unscaled_pixels_for_mnist() -> None:
+    planned = resolve(read_matrix(find_matrix("baffle-as-released")), discover())
+    found = {item.cell.dataset: item.cell for item in planned}
+    assert {name: cell.params["num_perturbations"] for name, cell in found.items()} == {"cifar10": 500, "mnist": 100}
+    assert {name: cell.params["ema_decay"] for name, cell in found.items()} == {"cifar10": 0.995, "mnist": 0.995}
+    assert {cell.train.init for cell in found.values()} == {"pytorch"}
+    assert (found["mnist"].model, found["mnist"].train.input_scaling) == ("baffle_lenet:norm=none", "unit")
 
 
 def test_the_presets_differ_as_the_released_code_does() -> None:
