@@ -127,12 +127,11 @@ class MasksWithFloats(Sparse):
 
 
 class EditsTheMask(Sparse):
-    """A device that moves a weight of the mask that it shares with all."""
+    """A device that keeps every weight of a layer in the mask that it shares with all."""
 
     def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
         assert ctx.mask is not None
-        layer = next(iter(ctx.mask.values())).view(-1)
-        layer.copy_(layer.roll(1))
+        ctx.mask["fc1.weight"].fill_(True)
         return super().client_update(model, client, ctx)
 
 
