@@ -233,7 +233,7 @@ def test_zeroth_order_scalars_are_the_same_by_finite_differences_and_for_all_cli
     assert mask is not None
     mask.apply_(dict(model.named_parameters()))
     batches = [Batch(draw(8, 1, 32, 32, seed=seed), torch.arange(8)) for seed in range(2)]
-    config = ZerothOrderConfig(num_perturbations=8, sigma=1e-3, form="central")
+    config = ZerothOrderConfig(num_perturbations=8, sigma=3e-4, form="central")
     step, real = (Step(kind, config, seed=5, round=2) for kind in (estimator, "finite_difference"))
     together = step.send(model, batches, range(2), mask)
     for client, batch in enumerate(batches):
