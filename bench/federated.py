@@ -156,15 +156,14 @@ class Federation:
         if not cell.train.setup_only:
             self._evaluate()
         self._diagnose()
-        due = cell.train.evaluation_interval
+        due = interval = cell.train.evaluation_interval
         while not self._finished():
             self._round("train", self.totals["train"].rounds)
             self._check_mask()
             check_global_rng(globals_before, self.method)
             if self._spent() >= due - 1e-9 or self._finished():
                 self._evaluate()
-                while due <= self._spent() + 1e-9:
-                    due += cell.train.evaluation_interval
+                due = interval * (math.floor((self._spent() + 1e-9) / interval) + 1)
             self._diagnose()
         if [fingerprint(self.server_side), fingerprint(self.client_side)] != self._fingerprints:
             raise ContractError(

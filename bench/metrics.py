@@ -49,6 +49,9 @@ _ROWS = (
            "Smallest of the clients' reweighted test accuracies at the last evaluation.", FRACTION),
     Metric("data_passes", "passes", "lower", "Data passes",
            "Examples drawn by clients in training / examples of all clients."),
+    Metric("budget_used", "fraction", "descriptive", "Share of the budget used",
+           "What training spent / the budget of data passes or rounds that the protocol sets: above 1 where the last "
+           "round went past it. Null without a budget."),
     Metric("server_updates", "updates", "lower", "Server updates", "Training rounds, each ending in one aggregation."),
     Metric("setup_rounds", "rounds", "lower", "Setup rounds", "Federated rounds before training."),
     Metric("forward_macs_dense", "MACs", "lower", "Forward MACs, dense",

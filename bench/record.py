@@ -58,6 +58,7 @@ def measured_fields(cell: Cell, result: Result) -> dict[str, Any]:
     return {
         "method_variant": result.notes.get("variant"),
         **_accuracy(result),
+        "budget_used": _budget_used(cell, result),
         **cost_fields(result),
         **_totals(result),
         **result.approximation,
@@ -100,6 +101,12 @@ def _accuracy(result: Result) -> dict[str, Any]:
         "server_updates": result.totals["train"].rounds,
         "setup_rounds": result.totals["setup"].rounds,
     }
+
+
+def _budget_used(cell: Cell, result: Result) -> float | None:
+    train = result.totals["train"]
+    spent = train.rounds if cell.train.data_passes is None else train.examples / len(result.train)
+    return spent / cell.train.budget if cell.train.budget else None
 
 
 def _compute(result: Result) -> dict[str, Any]:

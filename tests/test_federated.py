@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -244,6 +244,28 @@ def test_the_budget_is_kept_and_evaluated_at_its_end(federation: Make, budget: d
         assert last.data_passes >= 2.0 > result.points[-2].data_passes
 
 
+@pytest.mark.parametrize(
+    ("budget", "epochs", "used"),
+    [({"rounds": 2}, 5, 1.0), ({"data_passes": 3.0}, 5, 5 / 3), ({"data_passes": 3.0}, 1, 1.0)],
+)
+def test_the_share_of_the_budget_that_was_really_used_is_a_field(
+    federation: Make, budget: dict[str, Any], epochs: int, used: float
+) -> None:
+    made = federation(FedAvg, replace(TINY, **{"rounds": None, **budget}), given={"local_epochs": epochs})
+    assert measured_fields(made.cell, made.run())["budget_used"] == pytest.approx(used)
+
+
+@pytest.mark.parametrize(
+    ("every", "rounds"),
+    [(1e-17, [0, 1, 2, 3, 4, 5]), (1.0, [0, 1, 2, 3, 4, 5]), (1.5, [0, 2, 3, 5]), (2.0, [0, 2, 4, 5]), (9.0, [0, 5])],
+)
+def test_an_evaluation_follows_the_round_that_reaches_a_multiple_of_the_interval(
+    federation: Make, every: float, rounds: list[int]
+) -> None:
+    points = federation(FedAvg, replace(TINY, rounds=5, eval_every=every), given=ONE_STEP).run().points
+    assert [point.round for point in points] == rounds
+
+
 def test_no_example_is_dropped_in_an_epoch(federation: Make) -> None:
     client = federation(FedAvg, replace(TINY, clients=3, batch_size=16)).devices[0].clients["train"]
     drawn = [x for x, _ in client.batches(epochs=1)]
@@ -330,7 +352,7 @@ def test_a_setup_only_cell_ends_before_training_unevaluated(federation: Make) ->
     assert (result.points, result.totals["setup"].rounds, result.totals["train"].rounds) == ([], 2, 0)
     assert torch.equal(weights(result), start)
     fields = measured_fields(made.cell, result)
-    assert fields["setup_rounds"] == 2
+    assert fields["setup_rounds"] == 2 and fields["budget_used"] is None
     assert "test_accuracy" not in fields
 
 
