@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,10 +66,21 @@ class Fleet:
 
         return Client(client, len(own), state, batch, self.cell.train.batch_size, stream)
 
-    def metered_client(self, batches: int, state: dict[str, Any], phase: str) -> Client:
-        """Return a client whose epoch is this many full batches, for the meters."""
-        indices = np.arange(batches * self.cell.train.batch_size) % len(self.train)
-        return self.client(0, indices, copy.deepcopy(state), phase)
+    @property
+    def largest(self) -> int:
+        """Examples of the largest device."""
+        return max(len(part) for part in self.parts)
+
+    @property
+    def largest_batch(self) -> int:
+        """Examples of the largest batch that any device can draw."""
+        return min(self.cell.train.batch_size, self.largest)
+
+    def metered_client(self, examples: int, state: dict[str, Any], phase: str) -> Client:
+        """Return a client for the meters that holds this many examples and draws them in the largest batches."""
+        indices = np.arange(examples) % len(self.train)
+        client = self.client(0, indices, copy.deepcopy(state), phase)
+        return replace(client, _batch_size=self.largest_batch)
 
     def _device(self, client: int) -> Device:
         state: dict[str, Any] = {}

@@ -29,6 +29,7 @@ from bench.diagnostics import (
 from bench.errors import ContractError, Diverged
 from bench.evaluation import RECALIBRATION_EXAMPLES, Evaluation, evaluate, recalibrated
 from bench.masks import Mask
+from bench.memory import storage_bytes, tensors_in
 from bench.meters import Clock, DeviceCost, DeviceSetting, ForwardMacs, forward_macs, meter_device
 from bench.models import build, initialise
 from bench.partition import partition
@@ -244,7 +245,7 @@ class Federation:
             server = self._server_context(phase, round, cohort)
             tensors = self._send_down(self._message(server), server)
             ctx = ClientContext(**self._context(phase, round), received=tensors)
-        cost = self._cost(ctx, cohort[0]) if self.pooled is None else None
+        cost = self._cost(ctx, cohort) if self.pooled is None else None
         with self.clock.charge(phase):
             clients = [self.devices[client].clients[phase] for client in cohort]
             drawn_before = sum(client.examples_drawn for client in clients)
@@ -255,7 +256,7 @@ class Federation:
             totals.client_rounds += len(cohort)
             totals.examples += drawn
             if cost is not None:
-                totals.flops += cost.flops(len(cohort), drawn / self.cell.train.batch_size)
+                totals.flops += cost.flops_of([client.num_examples for client in clients], drawn)
             self._adopt(self.server_side.aggregate(self.model, updates, server), phase)
             check_plain(self.state, "ctx.state")
             self._check_server_model(phase, round)
@@ -268,7 +269,7 @@ class Federation:
         ctx = ClientContext(**self._context(phase, round), received=message.tensors)
         if self._cost_key(ctx) not in self.costs:
             ctx = replace(ctx, received=self._send_down(message, server))
-        return self._cost(ctx, cohort[0])
+        return self._cost(ctx, cohort)
 
     def _message(self, server: ServerContext) -> Message:
         message = self.server_side.broadcast(self.model, server)
@@ -438,23 +439,31 @@ class Federation:
             return None
         return evaluate(model, self.dataset.test, self.dataset.spec.num_classes, self.device)
 
-    def _cost(self, ctx: ClientContext, client: int) -> DeviceCost:
-        """Return the metered cost of this kind of round under this mask, metering it the first time."""
+    def _cost(self, ctx: ClientContext, cohort: Sequence[int]) -> DeviceCost:
+        """Return the metered cost of this kind of round under this mask, on the device that keeps most.
+
+        It is metered the first time, and again when a device brings more from earlier rounds than any did before.
+        """
         key = self._cost_key(ctx)
-        if key not in self.costs:
+        held = {client: storage_bytes(tensors_in(self.devices[client].state)) for client in cohort}
+        client = max(held, key=held.__getitem__)
+        before = self.costs.get(key)
+        if before is None or held[client] > before.state_bytes:
             with self.clock.charge("meter"):
-                device = self.devices[client]
+                device, train = self.devices[client], replace(self.cell.train, batch_size=self.fleet.largest_batch)
                 self._load_received(device.clients[ctx.phase], ctx.phase)
                 state = copy.deepcopy(device.state)
                 setting = DeviceSetting(
                     self.method,
                     self.cell.params,
                     self.client_model,
-                    ctx,
+                    replace(ctx, cell=replace(self.cell, train=train)),
                     lambda n: self.fleet.metered_client(n, state, ctx.phase),
+                    self.fleet.largest,
                     lambda update: len(self._encoded(update, client, ctx)),
                 )
-                self.costs[key] = meter_device(setting)
+                cost = meter_device(setting)
+                self.costs[key] = cost if before is None else cost.with_peak_of(before)
         return self.costs[key]
 
     def _cost_key(self, ctx: ClientContext) -> tuple[Any, ...]:

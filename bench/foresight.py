@@ -171,8 +171,11 @@ class ForesightPruning(Method):
             yield torch.empty(shape).normal_(generator=generator).to(ctx.device), None
 
     def _real_inputs(self, client: Client, batch_size: int) -> Iterator[Inputs]:
-        """Yield a draw's `inputs_per_draw` examples, or fewer where an epoch of the client ends between them."""
-        size = self.config.inputs_per_draw
+        """Yield a draw's `inputs_per_draw` examples, or all of a client that holds fewer.
+
+        There are fewer too where an epoch of the client ends between them.
+        """
+        size = min(self.config.inputs_per_draw, client.num_examples)
         for _ in range(self.config.draws):
             x, y = zip(*client.batches(steps=-(-size // batch_size)), strict=True)
             yield torch.cat(x)[:size], torch.cat(y)[:size]

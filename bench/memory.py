@@ -9,9 +9,10 @@ and no messages, and `torch.profiler` reads one machine's allocator: hence this;
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bench.masks import Mask, prunable_weights
 from bench.primitives.accounting import Account
@@ -62,6 +63,17 @@ class LiveBytes:
         self._total += size
         if self._total > self._highest:
             self._highest, self.peak = self._total, dict(self._live)
+
+
+def tensors_in(state: object) -> list[Tensor]:
+    """Return the tensors of a state, however deep in dicts, lists and tuples."""
+    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes that the tensors hold in memory, those of a shared storage once."""
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
+    return sum(storage.nbytes() for storage in storages.values())
 
 
 def cheapest_bytes(rows: int, columns: int, kept: int, value_bytes: int = 4) -> int:

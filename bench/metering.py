@@ -39,7 +39,7 @@ def metered_fields(
         cell.train, rounds=ROUNDS, data_passes=None, min_client_examples=1, validation_fraction=0.0, meter_only=True
     )
     imagined = replace(cell, train=train, alpha="iid")
-    dataset = data.stand_in(cell.dataset, train.clients * train.batch_size)
+    dataset = data.stand_in(cell.dataset, 2 * train.clients * train.batch_size)
 
     def stand_in(model: nn.Module) -> Mask:
         shapes = prunable_shapes(model)

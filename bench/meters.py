@@ -2,8 +2,9 @@
 
 A device's cost is metered on its real `client_update`, run on throw-away copies of the model with the on-device
 algorithm (`finite_difference` for a zeroth-order method): on 2 batches of data and, if it draws more than one, on 1.
-Cost = fixed + per batch x batches. It is linear in the counts of `LINEAR`, large ones of which are metered as a small
-number and one more; many `local_steps` are metered as 1 and 2.
+Cost = fixed + per batch x batches. A batch is the largest that any client can draw, and where no client holds two of
+them the peak is that of an update on the largest client's data. The cost is linear in the counts of `LINEAR`, large
+ones of which are metered as a small number and one more; many `local_steps` are metered as 1, 2 or 3.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import copy
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -26,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from bench.contract import Client, ClientContext, Method, Update, instantiate
 from bench.flops import FlopCounter, ForwardMacs, forward_macs
 from bench.masks import Mask
-from bench.memory import ACCOUNTS, LiveBytes, cheapest_bytes, sparse_saving
+from bench.memory import ACCOUNTS, LiveBytes, cheapest_bytes, sparse_saving, storage_bytes, tensors_in
 from bench.primitives.accounting import Account, account, current_account
 from bench.primitives.flat import flat_parameters
 from bench.primitives.zeroth_order import CHUNK
@@ -185,24 +186,39 @@ def _makes_its_results(func: Any) -> bool:
 
 @dataclass(frozen=True)
 class DeviceCost:
-    """The cost of a device's update: `fixed` once, `per_batch` for every batch of the protocol's size.
+    """The cost of a device's update: `fixed` once, `per_batch` for every batch of `batch` examples.
 
-    `peak` is by account, in bytes, at the moment of the highest total; `sparse_saving` what the masked weights would
-    save of it in sparse storage. `perturbation_ops` are those of one batch, `uplink_bytes` those of one update that
-    draws one batch.
+    `fixed_on_data` says whether the fixed part is work on a batch of its own, such as an adjustment's gradients. `peak`
+    is by account, in bytes, at the moment of the highest total; `sparse_saving` what the masked weights would save of
+    it in sparse storage; `state_bytes` what the device had kept from earlier rounds. `perturbation_ops` are those of
+    one batch, `uplink_bytes` those of one update that draws one batch.
     """
 
     fixed_flops: float
     flops_per_batch: float
     perturbation_ops: float
     peak: Mapping[Account, int]
+    batch: int
+    fixed_on_data: bool = False
     sparse_saving: int = 0
     uncounted: tuple[str, ...] = ()
     uplink_bytes: int = 0
+    state_bytes: int = 0
 
-    def flops(self, calls: int, batches: float) -> float:
+    def flops(self, calls: float, batches: float) -> float:
         """FLOPs of `calls` updates that drew `batches` batches together."""
         return self.fixed_flops * calls + self.flops_per_batch * batches
+
+    def flops_of(self, sizes: Sequence[int], drawn: int) -> float:
+        """FLOPs of one update each of devices that hold `sizes` examples and drew `drawn` examples together."""
+        calls = sum(min(size / self.batch, 1.0) for size in sizes) if self.fixed_on_data else len(sizes)
+        return self.flops(calls, drawn / self.batch)
+
+    def with_peak_of(self, other: DeviceCost) -> DeviceCost:
+        """Return this cost with the other's peak where that is higher."""
+        if other.peak_bytes <= self.peak_bytes:
+            return self
+        return replace(self, peak=other.peak, sparse_saving=other.sparse_saving)
 
     @property
     def peak_bytes(self) -> int:
@@ -217,14 +233,19 @@ class DeviceCost:
 
 @dataclass(frozen=True)
 class DeviceSetting:
-    """What a metered device starts from: the method, its parameters, the model as received, the context, its data."""
+    """What a metered device starts from: the method, its parameters, the model as received, the context, its data.
+
+    The context's cell has the metered batch as its batch size.
+    """
 
     method: type[Method]
     params: Mapping[str, Any]
     model: nn.Module
     ctx: ClientContext
     client_of: Callable[[int], Client]
-    """Called with a number of batches, returns a Client whose epoch is that many full batches."""
+    """Called with a number of examples, returns a Client that holds so many."""
+    largest: int
+    """Examples of the largest client that there is."""
     encoded_bytes: Callable[[Update], int]
 
 
@@ -233,49 +254,55 @@ def meter_device(setting: DeviceSetting) -> DeviceCost:
     cell = setting.ctx.cell
     if cell.estimator in ON_DEVICE:
         setting = replace(setting, ctx=replace(setting.ctx, cell=replace(cell, estimator="finite_difference")))
-    two = _cost(setting, 2)
-    one = _cost(setting, 1) if two.drawn > 1 else two
-    if two.drawn > one.drawn:
-        per_batch = (two.flops - one.flops) / (two.drawn - one.drawn)
-    else:
-        per_batch = two.flops / two.drawn if two.drawn else 0.0
+    batch = setting.ctx.cell.train.batch_size
+    two = _cost(setting, 2 * batch, 2)
+    one = _cost(setting, batch, 1) if two.drawn > 1 else two
+    grown = two.drawn - one.drawn
+    drawn, flops = (grown, two.flops - one.flops) if grown > 0 else (two.drawn, two.flops)
+    per_batch = flops / drawn if drawn else 0.0
+    invented = two.drawn > 1 and setting.largest < 2 * batch
+    real = [_cost(setting, setting.largest, 3)] if invented else [one, two]
     return DeviceCost(
         fixed_flops=one.flops - per_batch * one.drawn,
         flops_per_batch=per_batch,
         perturbation_ops=one.perturbation_ops / max(one.drawn, 1),
-        peak=max(one, two, key=lambda cost: cost.peak_bytes).peak,
+        peak=max(real, key=lambda cost: cost.peak_bytes).peak,
+        batch=batch,
+        fixed_on_data=one.drawn > grown > 0,
         sparse_saving=sparse_saving(setting.model, setting.ctx.mask),
-        uncounted=tuple(sorted(one.uncounted | two.uncounted)),
+        uncounted=tuple(sorted(one.uncounted.union(*(cost.uncounted for cost in (two, *real))))),
         uplink_bytes=one.uplink_bytes,
+        state_bytes=storage_bytes(tensors_in(setting.client_of(1).state)),
     )
 
 
-def _cost(setting: DeviceSetting, batches: int) -> StepCost:
-    """Return the cost of an update on `batches` batches of data."""
+def _cost(setting: DeviceSetting, examples: int, most_steps: int) -> StepCost:
+    """Return the cost of an update on `examples` examples, of many `local_steps` the first `most_steps`."""
     steps = setting.params.get("local_steps")
-    if isinstance(steps, int) and steps > 1:
-        setting = replace(setting, params={**setting.params, "local_steps": batches})
+    if isinstance(steps, int):
+        setting = replace(setting, params={**setting.params, "local_steps": min(steps, most_steps)})
     for name in LINEAR[setting.ctx.phase]:
         count = setting.params.get(name)
         for low in (FEW, MANY):
             if isinstance(count, int) and count > low + 1:
                 first, after = (
-                    _cost(replace(setting, params={**setting.params, name: low + step}), batches) for step in (0, 1)
+                    _cost(replace(setting, params={**setting.params, name: low + step}), examples, most_steps)
+                    for step in (0, 1)
                 )
                 if low == MANY or abs(after.peak_bytes - first.peak_bytes) <= SCALARS:
                     return first.extended(after, count - low)
-    return _run(setting, batches)
+    return _run(setting, examples)
 
 
-def _run(setting: DeviceSetting, batches: int) -> StepCost:
+def _run(setting: DeviceSetting, examples: int) -> StepCost:
     method = instantiate(setting.method, setting.params)
-    client = setting.client_of(batches)
+    client = setting.client_of(examples)
     model, ctx = copy.deepcopy(setting.model), setting.ctx
     flat_parameters(model)
     resident: dict[Account, list[Tensor]] = {
         "parameters": [*(p.data for p in model.parameters()), *model.buffers()],
         "messages": [*ctx.received.values(), *(ctx.mask.values() if ctx.mask is not None else ())],
-        "optimizer": [value for value in client.state.values() if isinstance(value, Tensor)],
+        "optimizer": tensors_in(client.state),
     }
     with _no_garbage_collection(), account("activations"), StepMeter(model, ctx.mask, resident) as meter:
         update = method.client_update(model, client, ctx)

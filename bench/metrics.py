@@ -64,6 +64,10 @@ _ROWS = (
     Metric("device_setup_flops", "FLOPs", "lower", "Setup-round FLOPs of a device",
            "The same of the setup round with the highest peak, on one batch where it draws any; for foresight pruning "
            "the first round, in which nothing is pruned yet."),
+    Metric("metered_batch", "examples", "descriptive", "Metered batch",
+           "Examples of the batch on which a device was metered, the largest that any client can draw: the protocol's "
+           "batch size, or all examples of the largest client where that holds fewer. FLOPs of a step and peaks are of "
+           "it."),
     Metric("train_flops_total", "FLOPs", "lower", "Training FLOPs",
            "Device FLOPs summed over clients and training rounds: metered cost of the round's kind x batches drawn."),
     Metric("setup_flops_total", "FLOPs", "lower", "Setup FLOPs", "The same over the setup rounds."),

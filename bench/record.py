@@ -119,6 +119,7 @@ def _compute(result: Result) -> dict[str, Any]:
         "device_step_flops": step.flops_per_batch if step else None,
         "device_setup_flops": scoring.flops(1, 1.0) if scoring else None,
         "perturbation_ops": step.perturbation_ops if step else None,
+        "metered_batch": next((cost.batch for cost in (step, scoring) if cost), None),
     }
 
 

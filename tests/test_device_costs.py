@@ -44,8 +44,8 @@ def images(count: int) -> tuple[Tensor, Tensor]:
     return torch.randn(count, *CIFAR, generator=torch_generator(0)), torch.arange(count) % 10
 
 
-def client_of(batches: int, state: dict[str, Any] | None = None) -> Client:
-    x, y = images(batches * BATCH)
+def client_of(examples: int, state: dict[str, Any] | None = None) -> Client:
+    x, y = images(examples)
     return Client(0, len(y), state or {}, lambda chosen, _: (x[chosen], y[chosen]), BATCH, lambda epoch: epoch)
 
 
@@ -72,7 +72,7 @@ def setting(
         initialise=initialise,
         received={"seed": torch.tensor(7)},
     )
-    return DeviceSetting(method, cell.params, model, ctx, client_of, lambda update: 0)
+    return DeviceSetting(method, cell.params, model, ctx, client_of, 2 * BATCH, lambda update: 0)
 
 
 def cost(method: type[Method], model: nn.Module, mask: Mask | None = None, **given: Any) -> DeviceCost:
@@ -145,6 +145,14 @@ def test_an_adjustment_round_adds_dense_weight_gradients_of_what_it_adjusts() ->
     for batches in (1, 5):
         expected = 2 * BATCH * (batches * step.backpropagation + adjusting)
         assert measured.flops(1, batches + 1) == pytest.approx(expected, rel=1e-12)
+
+
+def test_work_on_a_batch_of_its_own_is_less_on_a_smaller_device_and_other_fixed_work_is_not() -> None:
+    """A device of half a batch: half of its step and half of the batch beside it."""
+    growing, scoring = cost(Growing, lenet5()), meter_device(setting(Scoring, lenet5(), phase="setup"))
+    whole = growing.flops_of([BATCH], 2 * BATCH)
+    assert growing.flops_of([BATCH, BATCH // 2], 3 * BATCH) == 1.5 * whole
+    assert scoring.flops_of([BATCH, BATCH // 2], 0) == 2 * scoring.fixed_flops > 0
 
 
 # -- forward passes ----------------------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.approximation": (*PRIMITIVE, "bench.devices", "bench.ntk", "bench.ntk_errors", "bench.probes"),
     "bench.federated": (
         *PRIMITIVE, "bench.approximation", "bench.contract", "bench.data", "bench.devices", "bench.diagnostics",
-        "bench.evaluation", "bench.meters", "bench.models", "bench.partition", "bench.probes", "bench.rules",
+        "bench.evaluation", "bench.memory", "bench.meters", "bench.models", "bench.partition", "bench.probes",
+        "bench.rules",
         "bench.wire",
     ),
     "bench.registry": ("bench.contract", "bench.errors", "bench.provenance"),

@@ -46,8 +46,8 @@ def fields(method: type[Method], *, densities: dict[str, float] | None = None, *
 
 @pytest.fixture(scope="module")
 def few() -> Dataset:
-    """Three clients' batches of real digits, one batch each."""
-    data = stand_in("digits", 3 * TRAIN.batch_size)
+    """Three clients of two batches each."""
+    data = stand_in("digits", 3 * 2 * TRAIN.batch_size)
     return replace(data, test=data.train)
 
 
