@@ -54,23 +54,32 @@ class FedTinyConfig(DynamicPruningConfig):
 class FedTiny(DynamicPruningMethod):
     """FedTiny (Huang et al. 2023, ICDCS): adaptive batch-norm selection, then progressive pruning.
 
-    Setup, two rounds. Every candidate is a mask on the same dense initial weights. Clients run each one forward on
-    their data and send its batch-norm statistics; the server pools them. Clients then send each candidate's loss under
-    the pooled statistics, and the server keeps the one of least mean loss, with its statistics. A model without batch
-    norm leaves the first of these rounds empty: "FedTiny (loss selection)", not the published method.
+    Setup, two rounds of the same clients. Every candidate is a mask on the same dense initial weights. Clients run each
+    one forward on their data and send its batch-norm statistics; the server pools them. Clients then send each
+    candidate's loss under the pooled statistics, and the server keeps the one of least mean loss, with its statistics.
+    A model without batch norm leaves the first of these rounds empty: "FedTiny (loss selection)", not the published
+    method.
 
     Training: FedAvg under the mask. Every `adjust_every`, one block of contiguous layers, from output to input and
     over again, is adjusted: clients send their a_l largest gradients over pruned weights, taken after local training;
     the server prunes the a_l smallest of the averaged weights that were active and grows the a_l largest of the summed
     gradients.
 
-    Decisions of this suite: five candidates with random positions, of ERK, uniform, and randomly changed layer
-    densities; statistics averaged over a client's batches by their size instead of with the layer's momentum; losses
-    weighted by examples; blocks of equally many layers; one mini-batch for the gradient, as in the released code, which
-    also updates running statistics. Setup FLOPs are counted as dense.
+    Decisions of this suite: five candidates with random positions (the released codes keep the largest initial weights,
+    a larger function), of ERK, uniform, and randomly changed layer densities; statistics averaged over a client's
+    batches by their size instead of with the layer's momentum; losses weighted by examples; blocks of equally many
+    layers; one mini-batch for the gradient, as in the released code, which also updates running statistics. Setup FLOPs
+    are counted as dense.
+
+    What to keep in mind: the candidates are cut from untrained weights, while adaptive batch-norm selection was made
+    for a trained network; on random weights the loss ranks candidates by how small their logits are, which favours
+    uniform densities. Selection pools total variances, training then averages running variances by examples, as FedAvg
+    does. Under batch norm a channel without weights multiplies its gradients by 1 / sqrt(eps), about 316, so growth by
+    gradient prefers dead channels; uniform masks of low density leave many.
     """
 
     Config: ClassVar[type] = FedTinyConfig
+    one_setup_cohort: ClassVar = True
 
     def adjusted_layers(self, mask: Mask, number: int) -> list[str]:
         return block(list(mask), self.config.blocks, number)
@@ -96,8 +105,7 @@ class FedTiny(DynamicPruningMethod):
         if ctx.round == STATISTICS and not normalised:
             return Message(model=False)
         pool: dict[str, Tensor] = {name: ctx.state[name] for name in POOL if name in ctx.state}
-        known_to_all = ctx.round == LOSSES and normalised and ctx.cell.train.participation == 1.0
-        return Message(pool, model=not known_to_all)
+        return Message(pool, model=ctx.round == STATISTICS or not normalised)
 
     def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
         if ctx.phase == "train":

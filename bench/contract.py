@@ -158,12 +158,14 @@ class Method:
         Config: a frozen dataclass of the method's keys; defaults everywhere, types validated.
         uses: which of the axes `sparsity`, `estimator` mean something to the method.
         grows: whether a pruned weight may come back in training.
+        one_setup_cohort: whether all setup rounds have the same clients; otherwise each draws its own.
     `self` is read-only after construction: the server's memory is `ctx.state`, a device's is `client.state`.
     """
 
     Config: ClassVar[type] = LocalSGDConfig
     uses: ClassVar[frozenset[str]] = frozenset()
     grows: ClassVar[bool] = False
+    one_setup_cohort: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -593,6 +593,8 @@ class Federation:
         if self.pooled is not None:
             return (self.pooled,)
         train = self.cell.train
+        if phase == "setup" and self.method.one_setup_cohort:
+            round = 0
         chosen = self._numpy("cohort", phase, round).choice(train.clients, size=train.cohort_size, replace=False)
         return tuple(sorted(int(client) for client in chosen))
 

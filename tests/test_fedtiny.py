@@ -215,6 +215,27 @@ def test_losses_are_weighted_by_examples_and_taken_in_evaluation_mode_under_pool
     torch.testing.assert_close(sent[0][chosen], loss.detach())
 
 
+class Listed(FedTiny):
+    """FedTiny that shows whom the server hears in every setup round."""
+
+    heard: ClassVar[list[tuple[int, ...]]] = []
+
+    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+        if ctx.phase == "setup":
+            self.heard.append(ctx.cohort)
+        return super().aggregate(model, updates, ctx)
+
+
+def test_the_clients_that_measure_statistics_are_those_that_measure_losses(federation: Make) -> None:
+    Listed.heard.clear()
+    train = Protocol(clients=20, participation=0.5, batch_size=16, min_client_examples=5, rounds=1)
+    made = federation(Listed, train, model="resnet14:width=0.25", sparsity=0.8, given={**NEVER, "candidates": 2})
+    made.setup()
+    assert len(Listed.heard) == 2 and Listed.heard[0] == Listed.heard[1] and len(Listed.heard[0]) == 10
+    dense = 4 * sum(shape.numel() for shape in made.layout.shapes.values())
+    assert 10 * dense < made.totals["setup"].downlink_bytes < 15 * dense, "the dense model goes down once"
+
+
 def test_measuring_statistics_leaves_the_momentum_of_training() -> None:
     model = OneNorm()
     ctx = ClientContext(**contexts(0), received={"candidates": torch.stack([FIRST, SECOND])})
