@@ -33,7 +33,9 @@ class FedDST(DynamicPruningMethod):
     weights that it pruned are zeros that are sent for nothing. Decisions of this suite: half of the steps (the released
     code adjusts after the last epoch, so that grown weights arrive as zeros and the server prunes most of them again);
     the share of FedTiny (the released commands start at 1% of the weights); one fresh mini-batch for the gradient;
-    momentum starts anew after an adjustment.
+    momentum starts anew after an adjustment; the first mask's positions are random (the released code keeps the largest
+    initial weights, a larger function); only weights pruned before the adjustment grow (the released code takes the
+    largest gradients of all weights, so that active ones may be "grown").
     """
 
     def client_adjustment(
