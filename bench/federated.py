@@ -28,6 +28,7 @@ from bench.diagnostics import (
 )
 from bench.errors import ContractError, Diverged
 from bench.evaluation import RECALIBRATION_EXAMPLES, Evaluation, evaluate, recalibrated
+from bench.mask_changes import MaskChanges
 from bench.masks import Mask
 from bench.memory import storage_bytes, tensors_in
 from bench.meters import Clock, DeviceCost, DeviceSetting, ForwardMacs, forward_macs, meter_device
@@ -85,6 +86,7 @@ class Result:
     model: nn.Module
     macs: ForwardMacs
     mask: Mask | None
+    mask_changes: MaskChanges
     train: Examples
     parts: Sequence[np.ndarray]
     points: Sequence[Point]
@@ -135,6 +137,7 @@ class Federation:
         self.layout = Layout.of(self.model)
         self.mask: Mask | None = None
         self.mask_version = 0
+        self.mask_changes = MaskChanges()
         self.active: Tensor | None = None
         self.state: dict[str, Any] = {}
         self.fleet = Fleet(cell, self.train, self.parts, self.device)
@@ -224,6 +227,7 @@ class Federation:
             self.model,
             self.macs,
             self.mask,
+            self.mask_changes,
             self.train,
             self.parts,
             self.points,
@@ -363,6 +367,8 @@ class Federation:
             return
         if phase == "train":
             check_revival(mask, self.mask, self.method)
+            if self.mask is not None:
+                self.mask_changes.see(self.totals[phase].rounds, self.mask, mask)
         self.mask = mask
         self.mask_version += 1
         self.active = self.layout.active(mask)

@@ -112,6 +112,13 @@ _ROWS = (
            "Pruned weights / all trainable parameters.", FRACTION),
     Metric("layer_density_min", "fraction", "descriptive", "Lowest layer density",
            "Density of the sparsest prunable layer.", FRACTION),
+    Metric("churn", "fraction", "lower", "Churn",
+           "Weights pruned by an adjustment that were grown when their layer last grew any / weights pruned in layers "
+           "that had grown any; mean over adjustments. Null for a mask that does not move. Above one half, adjustments "
+           "undo each other and say nothing about moving a mask.", FRACTION),
+    Metric("mask_moved", "fraction", "descriptive", "Moved weights",
+           "Kept weights at the end that the first mask of training pruned / kept weights; null without a mask.",
+           FRACTION),
     Metric("label_skew_tv", "fraction", "descriptive", "Label skew (total variation)",
            "Size-weighted mean over clients of the total-variation distance between the client's label distribution "
            "and the pooled one.", FRACTION),

@@ -52,6 +52,11 @@ def layer_lines(result: Result) -> list[dict[str, Any]]:
     ]
 
 
+def adjustment_lines(result: Result) -> list[dict[str, Any]]:
+    """Return one line of adjustments.jsonl a change of the mask in training."""
+    return [asdict(change) for change in result.mask_changes.changes]
+
+
 def measured_fields(cell: Cell, result: Result) -> dict[str, Any]:
     """Return every measured field of a cell's record."""
     labels = result.train.labels.cpu().numpy()
@@ -62,6 +67,8 @@ def measured_fields(cell: Cell, result: Result) -> dict[str, Any]:
         **cost_fields(result),
         **_totals(result),
         **result.approximation,
+        "churn": result.mask_changes.churn,
+        "mask_moved": result.mask_changes.moved(result.mask) if result.mask else None,
         **summary(result.diagnoses, result.energy_at_start),
         "label_skew_tv": label_skew_tv(labels, list(result.parts), int(labels.max()) + 1),
         "evaluates_other_weights": result.evaluates_other_weights,

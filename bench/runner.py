@@ -27,7 +27,7 @@ from bench.matrix import PlannedCell
 from bench.metering import metered_fields
 from bench.metrics import METRICS
 from bench.provenance import code_sha256, environment, git_commit
-from bench.record import diagnosis_line, layer_lines, measured_fields, round_line
+from bench.record import adjustment_lines, diagnosis_line, layer_lines, measured_fields, round_line
 from bench.registry import MethodEntry, discover, lookup
 
 Rerun = Literal["missing", "failed", "stale", "all"]
@@ -242,6 +242,10 @@ def _measure(job: Job, entry: MethodEntry) -> dict[str, Any]:
     with store.lines_writer(job.run, cell.id, store.LAYERS) as layers:
         for line in layer_lines(result):
             layers(line)
+    if result.mask_changes.changes:
+        with store.lines_writer(job.run, cell.id, store.ADJUSTMENTS) as adjustments:
+            for line in adjustment_lines(result):
+                adjustments(line)
     if result.notes:
         store.write_notes(job.run, cell.id, result.notes)
     return measured_fields(cell, result)

@@ -31,6 +31,7 @@ SCHEMA_VERSION = 1
 ROUNDS = "rounds.jsonl"
 DIAGNOSTICS = "diagnostics.jsonl"
 LAYERS = "layers.jsonl"
+ADJUSTMENTS = "adjustments.jsonl"
 STATUSES = ("ok", "skipped", "failed", "diverged", "timeout", "out_of_memory")
 DONE = ("ok", "skipped")
 LIKENESS = ("method", "dataset", "model", "sparsity", "seed")
@@ -238,7 +239,8 @@ def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
     """Return the lines of a cell's file `name` as a table, maybe empty.
 
     `ROUNDS` has one row an evaluation (round, data_passes, uplink_bytes, test_accuracy and more), `DIAGNOSTICS` one row
-    a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense). Null is NaN.
+    a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense), `ADJUSTMENTS` one row
+    a change of the mask in training (round, pruned, grown, churn). Null is NaN.
     """
     path = cell_dir(run, cell_id) / name
     lines = path.read_text().splitlines() if path.exists() else []

@@ -26,6 +26,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("bench", "bench.primitives", "bench.matrices", "methods", "baselines", "plots"), ()),
     "bench.metrics": ("bench.probes",),
     "bench.masks": ("bench.errors",),
+    "bench.mask_changes": ("bench.masks",),
     "bench.primitives.*": PRIMITIVE,
     "bench.contract": PRIMITIVE,
     "bench.bp_free": (*PRIMITIVE, "bench.contract"),
@@ -53,9 +54,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.approximation": (*PRIMITIVE, "bench.devices", "bench.ntk", "bench.ntk_errors", "bench.probes"),
     "bench.federated": (
         *PRIMITIVE, "bench.approximation", "bench.contract", "bench.data", "bench.devices", "bench.diagnostics",
-        "bench.evaluation", "bench.memory", "bench.meters", "bench.models", "bench.partition", "bench.probes",
-        "bench.rules",
-        "bench.wire",
+        "bench.evaluation", "bench.mask_changes", "bench.memory", "bench.meters", "bench.models", "bench.partition",
+        "bench.probes", "bench.rules", "bench.wire",
     ),
     "bench.registry": ("bench.contract", "bench.errors", "bench.provenance"),
     "bench.matrix": (
