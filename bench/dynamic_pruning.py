@@ -6,19 +6,23 @@ layers an adjustment works on, or what device and server do in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import nn
 
+from bench.cell import Cell
 from bench.contract import Client, ClientContext, Context, Message, Method, ServerContext, Update, shares
+from bench.errors import ConfigError
 from bench.masks import Mask, erk_mask
 from bench.primitives.local_sgd import LocalSGDConfig
 from bench.primitives.prune_grow import (
     AdjustmentConfig,
     announce,
     announced,
+    first_crowded,
     pack_gradients,
     prune_and_grow,
     sum_gradients,
@@ -43,6 +47,23 @@ class DynamicPruningMethod(Method):
     Config: ClassVar[type] = DynamicPruningConfig
     uses: ClassVar = frozenset({"sparsity"})
     grows: ClassVar = True
+
+    def check(self, cell: Cell) -> None:
+        """Raise ConfigError where adjustments would leave no round of plain training between them.
+
+        How many rounds data passes are is known beforehand where clients train whole epochs.
+        """
+        super().check(cell)
+        train, config = cell.train, self.config
+        share = (config.local_epochs or 1) * train.cohort_size / train.clients
+        rounds = train.rounds or (math.ceil((train.data_passes or 0.0) / share) if config.local_steps is None else 0)
+        crowded = first_crowded(config, [round / rounds for round in range(rounds)]) if cell.sparsity > 0 else None
+        if crowded is not None:
+            raise ConfigError(
+                f"params.{cell.method}.adjust_every = {config.adjust_every} adjusts the mask in rounds {crowded - 1} "
+                f"and {crowded} of {rounds} with no plain training between them; give an interval of at least two "
+                f"rounds ({2 / rounds:.2g} of the budget), or 1.0, which never adjusts."
+            )
 
     def adjusted_layers(self, mask: Mask, number: int) -> Iterable[str]:
         """Return the layers that adjustment `number` (0, 1, ...) works on; all, unless a subclass chooses."""

@@ -119,6 +119,37 @@ def test_defaults_are_filled_in() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("train", "keys", "rounds"),
+    [
+        ({"rounds": 30}, {}, "1 and 2 of 30"),
+        ({"rounds": 30}, {"adjust_every": 1}, "1 and 2 of 30"),
+        ({"rounds": 100}, {"adjust_every": 0.015}, "2 and 3 of 100"),
+        ({"data_passes": 30.0}, {}, "1 and 2 of 30"),
+        ({"data_passes": 30.0, "participation": 0.5}, {"local_epochs": 4, "adjust_every": 0.1}, "2 and 3 of 15"),
+        ({"rounds": 30}, {"adjust_every": 2}, None),
+        ({"rounds": 100}, {}, None),
+        ({"rounds": 30}, {"adjust_every": 1.0}, None),
+        ({"rounds": 2}, {}, None),
+        ({"data_passes": 100.0}, {}, None),
+        ({"data_passes": 30.0}, {"local_steps": 1}, None),
+        ({"meter_only": True}, {"adjust_every": 1}, None),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["feddst", "fedmef"])
+def test_adjustments_without_plain_training_between_them_are_refused_beforehand(
+    name: str, train: dict[str, Any], keys: dict[str, Any], rounds: str | None
+) -> None:
+    matrix = document(method=[name], sparsity=[0.8], train=train, params={name: keys})
+    if rounds is None:
+        assert len(cells(matrix)) == 1
+    else:
+        with pytest.raises(ConfigError, match=rf"params\.{name}\.adjust_every = .* in rounds {rounds} with no plain"):
+            cells(matrix)
+    assert cells({**matrix, "grid": {**matrix["grid"], "sparsity": [0.0]}})
+
+
 def test_the_quick_matrix_has_all_five_methods_and_none_is_skipped() -> None:
     found = resolve(read_matrix(find_matrix("quick")), methods())
     assert len(found) == 54 and all(item.skip is None for item in found)

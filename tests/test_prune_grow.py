@@ -22,6 +22,7 @@ from bench.primitives.prune_grow import (
     announce,
     announced,
     exchange,
+    first_crowded,
     highest_pruned,
     lowest_active,
     pack_gradients,
@@ -71,13 +72,23 @@ def test_fractions_of_a_budget_of_rounds_are_the_rounds_they_stand_for() -> None
 def test_under_data_passes_each_multiple_is_met_by_the_first_round_that_starts_at_or_after_it(
     steps: list[float], every: float, until: float
 ) -> None:
+    """But one that comes straight after an adjustment, which trains first."""
     progress = [0.0, *torch.tensor(steps, dtype=torch.float64).cumsum(0).tolist()]
     first_after = {
         next((r for r, spent in enumerate(progress) if spent / every >= k - 1e-9), None)
         for k in range(1, int(progress[-1] / every) + 2)
     }
     expected = {r for r in first_after if r is not None and progress[r] / until < 1 - 1e-9}
-    assert set(adjusting_rounds(AdjustmentConfig(adjust_every=every, adjust_until=until), progress)) == expected
+    config = AdjustmentConfig(adjust_every=every, adjust_until=until)
+    found = set(adjusting_rounds(config, progress))
+    crowded = first_crowded(config, progress)
+    assert crowded == min((r for r in expected if r - 1 in expected), default=None)
+    assert found == expected or crowded is not None
+    assert not any(r - 1 in found for r in found)
+    assert found <= expected | {r + 1 for r in expected}
+    assert {r for r in found if crowded is None or r < crowded} == {
+        r for r in expected if crowded is None or r < crowded
+    }
 
 
 def test_an_interval_of_the_whole_budget_never_adjusts() -> None:

@@ -31,8 +31,9 @@ class AdjustmentConfig:
     """The keys of dynamic pruning.
 
     adjust_every, adjust_until: the interval between adjustments and the end of adjusting, each in rounds (an integer)
-    or as a fraction of the training budget (1.0 is all of it: `adjust_every = 1.0` never adjusts). adjust_rate: a layer
-    moves adjust_rate (1 + cos(pi elapsed)) of its active weights, `elapsed` running from 0 to 1 at adjust_until.
+    or as a fraction of the training budget (1.0 is all of it: `adjust_every = 1.0` never adjusts); an interval holds at
+    least two rounds, so that plain training lies between adjustments. adjust_rate: a layer moves
+    adjust_rate (1 + cos(pi elapsed)) of its active weights, `elapsed` running from 0 to 1 at adjust_until.
     gradient_batches: mini-batches, drawn after local training, over which a device averages the dense gradient.
     """
 
@@ -67,17 +68,41 @@ def announce(config: AdjustmentConfig, round: int, progress: float, state: dict[
 
     The first round to start at or after a positive multiple of `adjust_every` adjusts, if it starts before
     `adjust_until`. Under a budget of data passes a round's length depends on its cohort, so a device cannot know this
-    from `round` and `progress`: the server remembers the last multiple in `state` and sends 16 bytes.
+    from `round` and `progress`: the server remembers the last multiple in `state` and sends 16 bytes. Where rounds are
+    so long that a multiple of a fraction falls due right after an adjustment, a round of plain training comes first.
     """
     state.pop(_ANNOUNCED, None)
-    reached = math.floor(_position(config.adjust_every, round, progress) + _ROUNDING)
-    elapsed = _position(config.adjust_until, round, progress)
-    if reached <= state.get("multiples_reached", 0) or elapsed >= 1.0 - _ROUNDING:
+    reached = _falls_due(config, round, progress, state.get("multiples_reached", 0))
+    waits = isinstance(config.adjust_every, float) and state.get("adjusted_round") == round - 1
+    if reached is None or waits:
         return {}
     number = state.get("adjustments", 0)
-    state |= {"multiples_reached": reached, "adjustments": number + 1}
+    state |= {"multiples_reached": reached, "adjustments": number + 1, "adjusted_round": round}
+    elapsed = _position(config.adjust_until, round, progress)
     state[_ANNOUNCED] = torch.tensor([number, elapsed], dtype=torch.float64)
     return {_ANNOUNCED: state[_ANNOUNCED]}
+
+
+def first_crowded(config: AdjustmentConfig, progress: Sequence[float]) -> int | None:
+    """Return the first round in which an adjustment falls due right after another one, or None.
+
+    `progress` are the fractions of the budget at which the rounds start.
+    """
+    adjusted, reached = -2, 0
+    for round, spent in enumerate(progress):
+        multiple = _falls_due(config, round, spent, reached)
+        if multiple is not None:
+            if adjusted == round - 1:
+                return round
+            adjusted, reached = round, multiple
+    return None
+
+
+def _falls_due(config: AdjustmentConfig, round: int, progress: float, reached: int) -> int | None:
+    """Return the multiple of `adjust_every` for which a round adjusts, `reached` being the last one; None trains."""
+    multiple = math.floor(_position(config.adjust_every, round, progress) + _ROUNDING)
+    over = _position(config.adjust_until, round, progress) >= 1.0 - _ROUNDING
+    return None if over or multiple <= reached else multiple
 
 
 def announced(tensors: Mapping[str, Any]) -> Adjustment | None:
