@@ -98,6 +98,15 @@ def test_fedprox_with_mu_zero_is_fedavg(federation: Make) -> None:
     assert not torch.allclose(weights(federation(FedProx, given={"mu": 10.0}).run()), dense, rtol=1e-3)
 
 
+@pytest.mark.parametrize("keys", [{"memory": "checkpoint"}, {"memory": "accumulate", "micro_batch": 4}], ids=str)
+def test_a_method_that_corrects_gradients_keeps_the_memory_options(federation: Make, keys: dict[str, object]) -> None:
+    fields = {"model": "resnet14:norm=group,width=0.25", "train": replace(TINY, rounds=1)}
+    plain, saving = (federation(FedProx, given={"mu": 0.1, **given}, **fields) for given in ({}, keys))
+    peaks = [measured_fields(made.cell, made.run())["peak_device_bytes"] for made in (plain, saving)]
+    assert peaks[1] < 0.7 * peaks[0]
+    torch.testing.assert_close(weights(saving), weights(plain), rtol=1e-3, atol=1e-5)
+
+
 def test_a_static_mask_of_sparsity_zero_is_fedavg_bit_for_bit(federation: Make) -> None:
     assert torch.equal(weights(federation(FedAvgERK, sparsity=0.0).run()), weights(federation(FedAvg).run()))
 

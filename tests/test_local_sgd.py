@@ -122,6 +122,32 @@ def test_every_example_weighs_the_same_in_any_micro_batch(size: int, micro_batch
     torch.testing.assert_close(model[0].weight.detach(), -step, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("keys", [*SAME, {"memory": "accumulate", "micro_batch": 5}], ids=str)
+def test_a_correction_changes_every_gradient_once_a_step_but_not_what_the_mask_prunes(keys: dict[str, Any]) -> None:
+    """A proximal term: w <- w - lr (g + mu (w - w_0)) on kept weights and biases."""
+    model = build("lenet5:width=0.25", CIFAR, 10)
+    initialise(model, torch_generator(2))
+    mask = erk(model)
+    mask.apply_(prunable_weights(model))
+    start = {name: parameter.detach() + 0.5 for name, parameter in model.named_parameters()}
+    expected = copy.deepcopy(model)
+    for x, y in batches(3):
+        gradients = torch.autograd.grad(cross_entropy(expected(x), y), list(expected.parameters()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(expected.named_parameters(), gradients, strict=True):
+                step = gradient + 2.0 * (parameter - start[name])
+                parameter.sub_(step * mask[name] if name in mask else step, alpha=0.05)
+
+    def pull(name: str, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        parameter.grad.add_(parameter - start[name], alpha=2.0)
+
+    local_sgd(model, batches(3), LocalSGDConfig(**keys), 0.05, mask, pull)
+    assert mask.leak(dict(model.named_parameters())) is None
+    for own, other in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)
+
+
 def test_a_micro_batch_is_what_batch_norm_sees() -> None:
     model = nn.Sequential(nn.BatchNorm1d(1, affine=False, momentum=1.0), nn.Linear(1, 2))
     x, y = torch.tensor([[0.0], [2.0], [10.0], [14.0]]), torch.zeros(4, dtype=torch.long)

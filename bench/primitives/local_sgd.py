@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,6 +18,9 @@ from bench.masks import Mask
 from bench.primitives.accounting import account
 from bench.primitives.checkpointing import checkpointed
 from bench.primitives.flat import model_tensors
+
+Correction = Callable[[str, Tensor], None]
+"""Given a parameter's name and the parameter, changes its gradient in place; called once a step."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +67,35 @@ def local_sgd(
     config: LocalSGDConfig,
     lr: float | Tensor,
     mask: Mask | None,
+    correct: Correction | None = None,
 ) -> None:
     """Train `model` in place on `batches` by SGD with momentum and weight decay; pruned weights stay exactly zero.
 
-    A scalar tensor as `lr` is read anew at every step.
+    A scalar tensor as `lr` is read anew at every step. `correct` changes the gradient of each parameter before the
+    step, such as by a proximal term or a control variate; whatever it adds where the mask prunes is taken away.
     """
     forward = forward_pass(model, config)
-    parameters: list[Tensor] = list(model.parameters())
-    masks: dict[Tensor, Tensor] = {}
-    if mask is not None:
-        masks = {parameter: mask[name] for name, parameter in model.named_parameters() if name in mask}
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
+
+    def prepare(name: str, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            if correct is not None:
+                with torch.no_grad():
+                    correct(name, parameter)
+            if mask is not None and name in mask:
+                parameter.grad.mul_(mask[name])
+
     if config.memory == "optimizer_in_backward":
-        with _updates_in_backward(parameters, masks, config, lr):
+        with _updates_in_backward(parameters, prepare, config, lr):
             for x, y in batches:
                 for loss in losses(forward, x, y, config.micro_batch):
                     loss.backward()
         return
-    optimizer = _optimizer(parameters, config, lr)
+    optimizer = _optimizer(parameters.values(), config, lr)
     for x, y in batches:
         for loss in losses(forward, x, y, config.micro_batch):
             loss.backward()
-        _update(optimizer, parameters, masks)
+        _update(optimizer, parameters, prepare)
 
 
 def forward_pass(model: nn.Module, config: LocalSGDConfig) -> Callable[[Tensor], Tensor]:
@@ -98,15 +110,14 @@ def losses(forward: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, micro_batc
         yield cross_entropy(forward(part_x), part_y) * (len(part_y) / len(y))
 
 
-def _optimizer(parameters: list[Tensor], config: LocalSGDConfig, lr: float | Tensor) -> torch.optim.SGD:
+def _optimizer(parameters: Iterable[Tensor], config: LocalSGDConfig, lr: float | Tensor) -> torch.optim.SGD:
     return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
 
 
-def _update(optimizer: torch.optim.SGD, parameters: list[Tensor], masks: Mapping[Tensor, Tensor]) -> None:
-    """Take a step along the masked gradients of `parameters`, and free them."""
-    for parameter in parameters:
-        if parameter in masks and parameter.grad is not None:
-            parameter.grad.mul_(masks[parameter])
+def _update(optimizer: torch.optim.SGD, parameters: Mapping[str, Tensor], prepare: Correction) -> None:
+    """Take a step along the gradients of `parameters`, each prepared before, and free them."""
+    for name, parameter in parameters.items():
+        prepare(name, parameter)
     with account("optimizer"):
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -114,14 +125,16 @@ def _update(optimizer: torch.optim.SGD, parameters: list[Tensor], masks: Mapping
 
 @contextmanager
 def _updates_in_backward(
-    parameters: list[Tensor], masks: Mapping[Tensor, Tensor], config: LocalSGDConfig, lr: float | Tensor
+    parameters: Mapping[str, Tensor], prepare: Correction, config: LocalSGDConfig, lr: float | Tensor
 ) -> Iterator[None]:
-    optimizers = {parameter: _optimizer([parameter], config, lr) for parameter in parameters}
+    optimizers = {name: _optimizer([parameter], config, lr) for name, parameter in parameters.items()}
 
-    def update(parameter: Tensor) -> None:
-        _update(optimizers[parameter], [parameter], masks)
+    def update(name: str, parameter: Tensor) -> None:
+        _update(optimizers[name], {name: parameter}, prepare)
 
-    hooks = [parameter.register_post_accumulate_grad_hook(update) for parameter in parameters]
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(partial(update, name)) for name, parameter in parameters.items()
+    ]
     try:
         yield
     finally:
