@@ -182,12 +182,13 @@ class Federation:
         self._check_mask()
         return self.mask
 
-    def meter(self, stand_in: Callable[[nn.Module], Mask]) -> Result:
-        """Meter one device's update in a round of every kind of the budget's, and train nothing.
+    def meter(self, stand_in: Callable[[nn.Module], Mask], periods: Iterable[int]) -> Result:
+        """Meter one device's update in a round of every kind, and train nothing.
 
         The setup runs up to the first round of its last kind, which is metered; `stand_in(model)` makes the mask of
-        training where `start` left it to the setup. `Result.totals` are those of the first training round, its mask
-        having been sent before.
+        training where `start` left it to the setup. Training is imagined once for each of the `periods`, in rounds, in
+        which kinds may recur: with the budget of rounds times the period, and its multiples and what follows each
+        looked at. `Result.totals` are those of the first training round, its mask having been sent before.
         """
         kinds = [
             self.client_side.round_kind(ClientContext(**self._context("setup", round)))
@@ -206,9 +207,13 @@ class Federation:
         totals = self.totals["train"]
         totals.client_rounds = self.cell.train.cohort_size
         totals.uplink_bytes = self._meter_round("train", 0).uplink_bytes * totals.client_rounds
-        first = replace(totals)
-        for totals.rounds in range(1, int(self.cell.train.budget)):
-            self._meter_round("train", totals.rounds)
+        first, state, train = replace(totals), copy.deepcopy(self.state), self.cell.train
+        rounds = train.rounds or 0
+        for period in periods:
+            self.state = copy.deepcopy(state)
+            self.cell = replace(self.cell, train=replace(train, rounds=rounds * period))
+            for totals.rounds in sorted({period * n + after for n in range(1, rounds) for after in (0, 1)}):
+                self._meter_round("train", totals.rounds)
         self.totals["train"] = first
         return self._result(None, {})
 

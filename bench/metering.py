@@ -22,7 +22,7 @@ from bench.record import cost_fields
 from bench.streams import stream_seed, torch_generator
 
 ROUNDS = 100
-"""Rounds of an imagined training, in which every kind of round that is metered has to occur."""
+"""Rounds, or periods, of an imagined training, in which every kind of round that is metered has to occur."""
 
 
 def metered_fields(
@@ -33,7 +33,8 @@ def metered_fields(
     `densities` of the prunable layers take the place of ERK's; a mask that the server makes without a score is the
     method's own. Totals over rounds have no value, bytes per client and round are those of a first training
     round whose mask was sent before, and a setup is metered where it begins, with nothing pruned. A method whose setup
-    ends with more than a mask is metered without that.
+    ends with more than a mask is metered without that. Any whole number among the method's parameters may be the period
+    of a kind of round.
     """
     train = replace(
         cell.train, rounds=ROUNDS, data_passes=None, min_client_examples=1, validation_fraction=0.0, meter_only=True
@@ -46,5 +47,6 @@ def metered_fields(
         chosen = erk_densities(shapes, 1 - cell.sparsity) if densities is None else densities
         return random_mask(shapes, chosen, torch_generator(stream_seed(cell.seed, "method")))
 
-    result = Federation(imagined, method, dataset, device).meter(stand_in)
+    periods = sorted({1, *(value for value in cell.params.values() if isinstance(value, int) and value > 1)})
+    result = Federation(imagined, method, dataset, device).meter(stand_in, periods)
     return cost_fields(result)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from baselines.baffle import Baffle
 from baselines.baffle_erk import BaffleERK
@@ -18,7 +19,7 @@ from baselines.fedmef import FedMef
 from baselines.fedtiny import FedTiny
 from bench.cell import Cell, Protocol
 from bench.cli import main
-from bench.contract import Method
+from bench.contract import Client, ClientContext, Context, Method, Update
 from bench.data import DATASETS, Dataset, stand_in
 from bench.errors import ConfigError, DataError, StoreError
 from bench.federated import Federation
@@ -27,6 +28,8 @@ from bench.matrix import PlannedCell, resolve
 from bench.metering import metered_fields
 from bench.metrics import PEAK_PARTS
 from bench.models import build
+from bench.primitives.flat import flat_parameters
+from bench.primitives.local_sgd import LocalSGDConfig
 from bench.record import measured_fields
 from bench.registry import discover
 from bench.runner import METERED_ONLY, RunOptions, run_plan
@@ -123,6 +126,35 @@ def test_adjustments_are_metered_as_rounds_of_their_own() -> None:
     adjusting, training = (fields(FedMef, sparsity=0.8, given={"adjust_every": n}) for n in (10, 1.0))
     assert adjusting["peak_device_bytes"] > training["peak_device_bytes"]
     assert adjusting["downlink_bytes_per_client_round"] == training["downlink_bytes_per_client_round"]
+
+
+@dataclass(frozen=True)
+class Period(LocalSGDConfig):
+    sync_every: int = 10
+
+
+class Syncing(Method):
+    """Sends a copy of the model beside it in every so many rounds."""
+
+    Config = Period
+
+    def round_kind(self, ctx: Context) -> str:
+        return "sync" if ctx.round % self.config.sync_every == 0 < ctx.round else "train"
+
+    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+        copies = [flat_parameters(model).clone() for _ in range(5)] if self.round_kind(ctx) == "sync" else []
+        update = super().client_update(model, client, ctx)
+        return replace(update, tensors={"sum": sum(copies, torch.zeros(1))[:1]})
+
+
+@pytest.mark.parametrize("every", [10, 100, 1031])
+def test_every_kind_of_round_is_metered_whatever_its_period(every: int) -> None:
+    kinds = [fields(method, given=given, sparsity=0.8) for method, given in (
+        (Syncing, {"sync_every": every}), (FedMef, {"adjust_every": every}), (FedMef, {"adjust_every": 1.0})
+    )]  # fmt: skip
+    syncing, adjusting, training = (kind["peak_device_bytes"] for kind in kinds)
+    assert syncing > fields(FedAvg)["peak_device_bytes"] + 4 * 4 * 61_706
+    assert adjusting > training
 
 
 def test_a_setup_whose_rounds_build_on_each_other_is_metered_to_its_last_kind() -> None:
