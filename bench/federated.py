@@ -188,7 +188,8 @@ class Federation:
         The setup runs up to the first round of its last kind, which is metered; `stand_in(model)` makes the mask of
         training where `start` left it to the setup. Training is imagined once for each of the `periods`, in rounds, in
         which kinds may recur: with the budget of rounds times the period, and its multiples and what follows each
-        looked at. `Result.totals` are those of the first training round, its mask having been sent before.
+        looked at. `Result.totals` are those of the first training round, its mask having been sent before; where
+        devices keep a state or the server sends nothing but zeros in it, one device trains, and they are of the second.
         """
         kinds = [
             self.client_side.round_kind(ClientContext(**self._context("setup", round)))
@@ -204,9 +205,14 @@ class Federation:
         self._check_mask()
         for device in self.devices:
             device.mask_version = self.mask_version
+        cost, starts_empty = self._meter_round("train", 0)
+        if cost.kept_bytes or starts_empty:
+            self._round("train", 0, self._cohort("train", 0)[:1])
+            self.totals["train"] = Totals()
+            cost, _ = self._meter_round("train", 1, again=True)
         totals = self.totals["train"]
         totals.client_rounds = self.cell.train.cohort_size
-        totals.uplink_bytes = self._meter_round("train", 0).uplink_bytes * totals.client_rounds
+        totals.uplink_bytes = cost.uplink_bytes * totals.client_rounds
         first, state, train = replace(totals), copy.deepcopy(self.state), self.cell.train
         rounds = train.rounds or 0
         for period in periods:
@@ -248,9 +254,9 @@ class Federation:
 
     # -- one round ----------------------------------------------------------------------------------------------------
 
-    def _round(self, phase: str, round: int) -> None:
+    def _round(self, phase: str, round: int, cohort: tuple[int, ...] | None = None) -> None:
         with self.clock.charge(phase):
-            cohort = self._cohort(phase, round)
+            cohort = cohort or self._cohort(phase, round)
             server = self._server_context(phase, round, cohort)
             tensors = self._send_down(self._message(server), server)
             ctx = ClientContext(**self._context(phase, round), received=tensors)
@@ -270,15 +276,19 @@ class Federation:
             check_plain(self.state, "ctx.state")
             self._check_server_model(phase, round)
 
-    def _meter_round(self, phase: str, round: int) -> DeviceCost:
-        """Return the cost of a round's device; its message is sent if no round of this kind has been metered."""
+    def _meter_round(self, phase: str, round: int, again: bool = False) -> tuple[DeviceCost, bool]:
+        """Return the cost of a round's device, and whether the server sends a tensor of zeros beside the model.
+
+        Its message is sent if no round of this kind has been metered, or `again`.
+        """
         cohort = self._cohort(phase, round)
         server = self._server_context(phase, round, cohort)
         message = self._message(server)
         ctx = ClientContext(**self._context(phase, round), received=message.tensors)
-        if self._cost_key(ctx) not in self.costs:
+        if again or self._cost_key(ctx) not in self.costs:
             ctx = replace(ctx, received=self._send_down(message, server))
-        return self._cost(ctx, cohort)
+        zeros = any(tensor.numel() > 1 and not bool(tensor.any()) for tensor in message.tensors.values())
+        return self._cost(ctx, cohort), zeros
 
     def _message(self, server: ServerContext) -> Message:
         message = self.server_side.broadcast(self.model, server)

@@ -32,9 +32,9 @@ def metered_fields(
 
     `densities` of the prunable layers take the place of ERK's; a mask that the server makes without a score is the
     method's own. Totals over rounds have no value, bytes per client and round are those of a first training
-    round whose mask was sent before, and a setup is metered where it begins, with nothing pruned. A method whose setup
-    ends with more than a mask is metered without that. Any whole number among the method's parameters may be the period
-    of a kind of round.
+    round whose mask was sent before, or of a second one where messages or devices' states begin empty, and a setup is
+    metered where it begins, with nothing pruned. A method whose setup ends with more than a mask is metered without
+    that. Any whole number among the method's parameters may be the period of a kind of round.
     """
     train = replace(
         cell.train, rounds=ROUNDS, data_passes=None, min_client_examples=1, validation_fraction=0.0, meter_only=True

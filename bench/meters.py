@@ -86,6 +86,7 @@ class StepCost:
     perturbation_ops: real numbers written while perturbing: drawn, masked, scaled, added, taken back; the generator's
     integer arithmetic is not counted. peak: live bytes by account at their highest total. uncounted: operators that may
     multiply matrices and that no formula counts. drawn: batches of data. uplink_bytes: of the message that goes up.
+    kept_bytes: of the state that the device keeps.
     """
 
     flops: float
@@ -94,6 +95,7 @@ class StepCost:
     uncounted: frozenset[str]
     drawn: int = 0
     uplink_bytes: int = 0
+    kept_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
@@ -117,6 +119,7 @@ class StepCost:
             self.uncounted | after.uncounted,
             self.drawn + steps * (after.drawn - self.drawn),
             self.uplink_bytes + steps * (after.uplink_bytes - self.uplink_bytes),
+            after.kept_bytes,
         )
 
 
@@ -190,8 +193,8 @@ class DeviceCost:
 
     `fixed_on_data` says whether the fixed part is work on a batch of its own, such as an adjustment's gradients. `peak`
     is by account, in bytes, at the moment of the highest total; `sparse_saving` what the masked weights would save of
-    it in sparse storage; `state_bytes` what the device had kept from earlier rounds. `perturbation_ops` are those of
-    one batch, `uplink_bytes` those of one update that draws one batch.
+    it in sparse storage; `state_bytes` what the device had kept from earlier rounds, `kept_bytes` what it keeps after
+    this one. `perturbation_ops` are those of one batch, `uplink_bytes` those of one update that draws one batch.
     """
 
     fixed_flops: float
@@ -204,6 +207,7 @@ class DeviceCost:
     uncounted: tuple[str, ...] = ()
     uplink_bytes: int = 0
     state_bytes: int = 0
+    kept_bytes: int = 0
 
     def flops(self, calls: float, batches: float) -> float:
         """FLOPs of `calls` updates that drew `batches` batches together."""
@@ -273,6 +277,7 @@ def meter_device(setting: DeviceSetting) -> DeviceCost:
         uncounted=tuple(sorted(one.uncounted.union(*(cost.uncounted for cost in (two, *real))))),
         uplink_bytes=one.uplink_bytes,
         state_bytes=storage_bytes(tensors_in(setting.client_of(1).state)),
+        kept_bytes=one.kept_bytes,
     )
 
 
@@ -307,7 +312,12 @@ def _run(setting: DeviceSetting, examples: int) -> StepCost:
     with _no_garbage_collection(), account("activations"), StepMeter(model, ctx.mask, resident) as meter:
         update = method.client_update(model, client, ctx)
         cost = meter.cost()
-    return replace(cost, drawn=client.batches_drawn, uplink_bytes=setting.encoded_bytes(update))
+    return replace(
+        cost,
+        drawn=client.batches_drawn,
+        uplink_bytes=setting.encoded_bytes(update),
+        kept_bytes=storage_bytes(tensors_in(client.state)),
+    )
 
 
 @contextmanager

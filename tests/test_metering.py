@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from baselines.fedmef import FedMef
 from baselines.fedtiny import FedTiny
 from bench.cell import Cell, Protocol
 from bench.cli import main
-from bench.contract import Client, ClientContext, Context, Method, Update
+from bench.contract import Client, ClientContext, Context, Message, Method, ServerContext, Update
 from bench.data import DATASETS, Dataset, stand_in
 from bench.errors import ConfigError, DataError, StoreError
 from bench.federated import Federation
-from bench.masks import prunable_shapes
+from bench.masks import Mask, prunable_shapes
 from bench.matrix import PlannedCell, resolve
 from bench.metering import metered_fields
 from bench.metrics import PEAK_PARTS
@@ -126,6 +126,39 @@ def test_adjustments_are_metered_as_rounds_of_their_own() -> None:
     adjusting, training = (fields(FedMef, sparsity=0.8, given={"adjust_every": n}) for n in (10, 1.0))
     assert adjusting["peak_device_bytes"] > training["peak_device_bytes"]
     assert adjusting["downlink_bytes_per_client_round"] == training["downlink_bytes_per_client_round"]
+
+
+class ControlVariates(Method):
+    """What SCAFFOLD sends: the server's variate down, a change of the client's up; both begin as zeros."""
+
+    def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
+        return Message({"server": ctx.state.setdefault("server", torch.zeros_like(flat_parameters(model)))})
+
+    def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
+        before = flat_parameters(model).clone()
+        update = super().client_update(model, client, ctx)
+        own = client.state.get("own", torch.zeros_like(before))
+        client.state["own"] = own - ctx.received["server"] + (before - flat_parameters(model))
+        return replace(update, tensors={"change": client.state["own"] - own})
+
+    def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
+        ctx.state["server"] = ctx.state["server"] + sum(u.tensors["change"] for u in updates) / len(updates)
+        return super().aggregate(model, updates, ctx)
+
+
+def test_messages_and_states_that_begin_empty_are_metered_when_they_are_not(few: Dataset) -> None:
+    def ran(rounds: int) -> dict[str, Any]:
+        train = replace(TRAIN, rounds=rounds, min_client_examples=1)
+        made = Federation(make_cell(ControlVariates, train), ControlVariates, few, CPU)
+        return measured_fields(made.cell, made.run())
+
+    metered, three, four = fields(ControlVariates), ran(3), ran(4)
+    for direction in ("uplink_bytes", "downlink_bytes"):
+        steady = (four[direction] - three[direction]) / TRAIN.clients
+        assert metered[f"{direction}_per_client_round"] == pytest.approx(steady, rel=0.1)
+        assert steady > 1.7 * 4 * 61_706
+    for name in ("peak_device_bytes", "peak_device_bytes_optimizer", "device_step_flops"):
+        assert metered[name] == four[name], name
 
 
 @dataclass(frozen=True)
