@@ -51,18 +51,22 @@ class DynamicPruningMethod(Method):
     def check(self, cell: Cell) -> None:
         """Raise ConfigError where adjustments would leave no round of plain training between them.
 
-        How many rounds data passes are is known beforehand where clients train whole epochs.
+        How many rounds data passes are is known beforehand where clients train whole epochs; an interval in rounds does
+        not depend on it.
         """
         super().check(cell)
         train, config = cell.train, self.config
-        share = (config.local_epochs or 1) * train.cohort_size / train.clients
-        rounds = train.rounds or (math.ceil((train.data_passes or 0.0) / share) if config.local_steps is None else 0)
-        crowded = first_crowded(config, [round / rounds for round in range(rounds)]) if cell.sparsity > 0 else None
+        if cell.sparsity == 0 or train.budget == 0:
+            return
+        passes_per_round = (config.local_epochs or 1) * train.cohort_size / train.clients
+        rounds = train.rounds or (math.ceil(train.budget / passes_per_round) if config.local_steps is None else None)
+        crowded = first_crowded(config, [r / rounds for r in range(rounds)] if rounds else [0.0] * 3)
         if crowded is not None:
+            share = f" ({2 / rounds:.2g} of the budget)" if rounds else ""
             raise ConfigError(
                 f"params.{cell.method}.adjust_every = {config.adjust_every} adjusts the mask in rounds {crowded - 1} "
-                f"and {crowded} of {rounds} with no plain training between them; give an interval of at least two "
-                f"rounds ({2 / rounds:.2g} of the budget), or 1.0, which never adjusts."
+                f"and {crowded} with no plain training between them; give an interval of at least two rounds{share}, "
+                "or 1.0, which never adjusts."
             )
 
     def adjusted_layers(self, mask: Mask, number: int) -> Iterable[str]:

@@ -122,11 +122,12 @@ def test_defaults_are_filled_in() -> None:
 @pytest.mark.parametrize(
     ("train", "keys", "rounds"),
     [
-        ({"rounds": 30}, {}, "1 and 2 of 30"),
-        ({"rounds": 30}, {"adjust_every": 1}, "1 and 2 of 30"),
-        ({"rounds": 100}, {"adjust_every": 0.015}, "2 and 3 of 100"),
-        ({"data_passes": 30.0}, {}, "1 and 2 of 30"),
-        ({"data_passes": 30.0, "participation": 0.5}, {"local_epochs": 4, "adjust_every": 0.1}, "2 and 3 of 15"),
+        ({"rounds": 30}, {}, "1 and 2"),
+        ({"rounds": 30}, {"adjust_every": 1}, "1 and 2"),
+        ({"rounds": 100}, {"adjust_every": 0.015}, "2 and 3"),
+        ({"data_passes": 30.0}, {}, "1 and 2"),
+        ({"data_passes": 30.0, "participation": 0.5}, {"local_epochs": 4, "adjust_every": 0.1}, "2 and 3"),
+        ({"data_passes": 30.0}, {"local_steps": 1, "adjust_every": 1}, "1 and 2"),
         ({"rounds": 30}, {"adjust_every": 2}, None),
         ({"rounds": 100}, {}, None),
         ({"rounds": 30}, {"adjust_every": 1.0}, None),
