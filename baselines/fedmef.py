@@ -73,8 +73,6 @@ class FedMef(DynamicPruningMethod):
     not extruded (`off`, `bump_only`) none are marked, and the server prunes the smallest of the averaged weights, as
     FedTiny does; the first mask's positions are random, where the released code keeps the largest initial weights, a
     larger function. Norm layers stay where the model has them, and then hold most of the memory: the paper has none.
-    Under normalised convolutions a pruned weight acts as one at its filter's mean, not at 0, so that emptying a weight
-    before it is pruned does not leave the function as it was.
     """
 
     Config: ClassVar[type] = FedMefConfig
