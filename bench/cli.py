@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import shlex
 import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +19,7 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from bench.cell import Cell, WirePrecision
-from bench.errors import ConfigError, FedForeError, suggestion
+from bench.errors import ConfigError, FedForeError, printable, suggestion
 from bench.metrics import METRICS
 from bench.provenance import environment, git_commit
 
@@ -39,23 +42,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
     options.command = shlex.join(["fedfore", *arguments])
+    options.status = None
     try:
-        return int(options.verb(options))
+        status = int(options.verb(options))
+        sys.stdout.flush()
+        return status
     except FedForeError as error:
-        print(f"fedfore: {error}", file=sys.stderr)
+        _complain(f"fedfore: {error}")
         return 2
     except KeyboardInterrupt:
-        print("\nfedfore: interrupted; finished cells are kept, the same command goes on from here.", file=sys.stderr)
+        _complain("\nfedfore: interrupted; finished cells are kept, the same command goes on from here.")
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+        return options.status or 0
+    except OSError as error:
+        _complain(f"fedfore: cannot read or write {error.filename or 'the output'}: {error.strerror or error}.")
+        return 2 if options.status is None else options.status
+
+
+def _complain(sentence: str) -> None:
+    """Print to stderr, if it is still there."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def entry() -> None:
-    """Exit with the status of `main`; SIGTERM, as schedulers send it, interrupts as Ctrl-C does."""
+    """Exit with the status of `main`.
+
+    SIGTERM, as schedulers send it, interrupts as Ctrl-C does. Nothing depends on the user's display or on the encoding
+    of the streams, and what a stream that has gone away still buffers is dropped.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    os.environ["MPLBACKEND"] = "agg"
+    streams = (sys.stdout, sys.stderr)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    status = main()
+    for stream in streams:
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,8 +222,6 @@ def _planned(options: argparse.Namespace) -> tuple[Path, list[Any], Mapping[str,
 def _run(options: argparse.Namespace) -> int:
     from bench.runner import Progress, RunOptions, available_cpus, run_plan
     from bench.store import DONE, load_table
-    from plots.report import write_report
-    from plots.tables import render
 
     path, planned, methods = _planned(options)
     run = options.out or Path("results") / "runs" / path.stem
@@ -212,35 +239,44 @@ def _run(options: argparse.Namespace) -> int:
     bars: list[tqdm[Any]] = []
 
     def start(launched: int, kept: int) -> None:
-        print(f"{len(planned)} cells planned, {kept} already there, {launched} to run in {run}", file=sys.stderr)
-        bars.append(tqdm(total=launched, unit="cell", desc=path.stem, dynamic_ncols=True, disable=not launched))
+        with suppress(OSError):
+            print(f"{len(planned)} cells planned, {kept} already there, {launched} to run in {run}", file=sys.stderr)
+            bars.append(tqdm(total=launched, unit="cell", desc=path.stem, dynamic_ncols=True, disable=not launched))
 
     def done(record: Mapping[str, Any]) -> None:
-        bars[0].update()
-        if record["status"] not in DONE:
-            bars[0].write(_failure(run, record), file=sys.stderr)
+        with suppress(OSError):
+            for bar in bars:
+                bar.update()
+                if record["status"] not in DONE:
+                    bar.write(_failure(run, record), file=sys.stderr)
 
     try:
         records = run_plan(planned, methods, settings, Progress(start, done))
     finally:
         for bar in bars:
-            bar.close()
-    print(render(run, "markdown"))
+            with suppress(OSError):
+                bar.close()
     failures = [record for record in records if record["status"] not in DONE]
+    from plots.report import write_report
+    from plots.tables import render
+
+    report = write_report(run)
+    options.status = 1 if failures else 0
+    print(render(run, "markdown"))
     stale = int(load_table(run)["stale"].sum())
     if stale:
         print(f"{stale} records were computed with other code than the present; --rerun stale runs them again.\n")
     if failures:
         print(f"{len(failures)} of {len(records)} cells did not finish:")
         print("\n".join(_failure(run, record) for record in failures) + "\n")
-    print(f"Report: {write_report(run)}")
-    return 1 if failures else 0
+    print(f"Report: {report}")
+    return int(options.status)
 
 
 def _failure(run: Path, record: Mapping[str, Any]) -> str:
     trace = run / "cells" / record["cell_id"] / "traceback.txt"
     seen = f" (traceback: {trace})" if trace.exists() else ""
-    return f"{record['status']}: {record['cell_id']}: {record['reason']}{seen}"
+    return printable(f"{record['status']}: {record['cell_id']}: {record['reason']}{seen}")
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -294,7 +330,10 @@ def _listing(options: argparse.Namespace) -> list[tuple[str, str]]:
         return [(name, model.description) for name, model in MODELS.items()]
     from bench.matrix import named_matrices
 
-    return [(name, path.read_text().partition("\n")[0].lstrip("# ")) for name, path in named_matrices().items()]
+    return [
+        (name, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "))
+        for name, path in named_matrices().items()
+    ]
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -316,7 +355,7 @@ def _check(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from plots.tables import render
 
-    shown = render(options.run, options.format or "markdown")
+    shown = render(options.run, options.format or "markdown", reasons=True)
     if isinstance(shown, bytes):
         sys.stdout.buffer.write(shown)
     else:
@@ -326,9 +365,12 @@ def _show(options: argparse.Namespace) -> int:
 
 def _plot(options: argparse.Namespace) -> int:
     from plots.figures import write_figures
+    from plots.lines import damaged_files
 
     for figure in write_figures(options.run, options.width):
         print(figure.png)
+    for sentence in damaged_files(options.run):
+        _complain(f"fedfore: {sentence}")
     return 0
 
 

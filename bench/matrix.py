@@ -60,7 +60,7 @@ def read_matrix(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file.
     """
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no valid TOML: {error}.") from None
     for override in overrides:

@@ -39,13 +39,13 @@ VOLATILE = ("seconds", "utc", "attempt", "environment", "git")
 """A field whose name contains one of these may differ between two runs of one cell; no other may."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part; text in UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("w") as handle:
-            handle.write(text)
+        with aside.open("wb") as handle:
+            handle.write(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
             handle.flush()
             os.fsync(handle.fileno())
         aside.replace(path)
@@ -114,7 +114,7 @@ def write_plan(run: Path, cells: Sequence[Cell], command: str, *, extend: bool) 
 
 def _read_json(path: Path, what: str) -> Any:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreError(f"{path} does not exist: {what}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -226,7 +226,7 @@ def lines_writer(run: Path, cell_id: str, name: str) -> Iterator[Callable[[Mappi
     """Yield a function that appends one line to the cell's file `name`, which starts empty."""
     path = cell_dir(run, cell_id) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
+    with path.open("w", encoding="utf-8") as handle:
 
         def write(line: Mapping[str, Any]) -> None:
             handle.write(json.dumps(line, allow_nan=False) + "\n")
@@ -243,7 +243,7 @@ def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
     a change of the mask in training (round, pruned, grown, churn). Null is NaN.
     """
     path = cell_dir(run, cell_id) / name
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     try:
         table = pd.DataFrame([json.loads(line) for line in lines])
     except json.JSONDecodeError:

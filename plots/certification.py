@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from bench.store import DIAGNOSTICS, load_lines
+from bench.store import DIAGNOSTICS
+from plots.lines import readable_lines
 from plots.style import DOUBLE_DAGGER
 
 MOST_SCALAR_ERROR = 0.10
@@ -54,7 +55,7 @@ def certificates(run: Path, cells: pd.DataFrame, point: Sequence[str]) -> pd.Ser
 
 
 def _scalar_errors(run: Path, cell_id: str) -> pd.Series[float]:
-    lines = load_lines(run, cell_id, DIAGNOSTICS)
+    lines = readable_lines(run, cell_id, DIAGNOSTICS)
     if lines.empty:
         return pd.Series(dtype=float)
     lines = lines.set_index("moment").reindex(columns=["fd_scalar_error"])

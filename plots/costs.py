@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench.metrics import METRICS, PEAK_PARTS
 from plots.layout import frame, is_narrow, side_by_side
 from plots.series import points, records
-from plots.style import DAGGER, PART_COLOURS, axis_label, human_bytes, human_count, value_label
+from plots.style import DAGGER, OVERSPENT, PART_COLOURS, axis_label, human_bytes, human_count, value_label
 from plots.view import Drawn, View, line_style, notes
 
 Values = NDArray[np.float64]
@@ -75,6 +75,7 @@ def device_costs(view: View) -> Drawn:
         row["series"]
         + (f", s={value_label(row['sparsity'])}" if series[row["series"]].has_sparsity else "")
         + (f" {DAGGER}" if row["stale"] else "")
+        + (f" {OVERSPENT}" if row["overspent"] else "")
         for row in records(summary)
     ]
     codes = summary["series"].cat.codes.to_numpy()

@@ -14,11 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from bench.probes import SCALAR_DIRECTIONS
-from bench.store import DIAGNOSTICS, load_lines
+from bench.store import DIAGNOSTICS
 from plots.certification import MOST_SCALAR_ERROR
 from plots.layout import frame, label_edges, panels
+from plots.lines import readable_lines
 from plots.series import twins
-from plots.style import CONTROL_STYLE, LINE_STYLES, look, value_label
+from plots.style import CONTROL_STYLE, LINE_STYLES, look, looks, power_of_ten, value_label
 from plots.view import Drawn, View, notes, percent_axis
 
 _BAND = 1.5
@@ -47,7 +48,9 @@ def estimator_figures(view: View) -> Iterator[Drawn]:
 def _diagnoses(view: View) -> pd.DataFrame:
     """Return one row a diagnosed moment of an ok zeroth-order cell, with the cell's columns beside it."""
     cells = view.cells[view.cells["ok"] & view.cells["estimator"].notna()]
-    found = [load_lines(view.study.run, cell_id, DIAGNOSTICS).assign(cell_id=cell_id) for cell_id in cells["cell_id"]]
+    found = [
+        readable_lines(view.study.run, cell_id, DIAGNOSTICS).assign(cell_id=cell_id) for cell_id in cells["cell_id"]
+    ]
     lines = pd.concat([lines for lines in found if len(lines)], ignore_index=True) if any(map(len, found)) else None
     if lines is None:
         return pd.DataFrame()
@@ -137,6 +140,8 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
         panel.set_yscale("log")
         panel.set_title(f"{moment:.0%} of the budget")
         panel.xaxis.set_minor_formatter(NullFormatter())
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
     label_edges(axes, "Perturbation size sigma", "Relative error of the scalars")
     legend = [
         Line2D([], [], color=colour, **styles[kind], label=f"sparsity {value_label(level)}, {kind}")
@@ -166,6 +171,7 @@ def _kinds_of_pass(diagnoses: pd.DataFrame) -> pd.Series[str]:
 def _twins(view: View, pairs: pd.DataFrame) -> Drawn:
     """Draw each simulated cell's accuracy minus its finite-difference twin's, a panel a method and sparsity."""
     groups = list(pairs.groupby(["method", "sparsity"], sort=False))
+    dealt = looks(view.study.cells["method"])
     figure, axes = panels(len(groups), view.width, _PANEL_HEIGHT)
     for panel, ((method, sparsity), own) in zip(axes, groups, strict=True):
         panel.axhspan(-_BAND, _BAND, color="#BBBBBB", alpha=0.3, linewidth=0)
@@ -173,7 +179,7 @@ def _twins(view: View, pairs: pd.DataFrame) -> Drawn:
         for estimator, marker in _TWIN_MARKERS.items():
             shown = own[own["estimator"] == estimator]
             panel.plot(
-                shown["real"], 100 * shown["difference"], marker=marker, linestyle="", color=look(str(method)).colour,
+                shown["real"], 100 * shown["difference"], marker=marker, linestyle="", color=dealt[str(method)].colour,
                 markerfacecolor="none" if estimator != "directional" else None, markersize=4.5,
             )  # fmt: skip
         panel.set_title(f"{look(str(method)).label}, sparsity {value_label(sparsity)}")

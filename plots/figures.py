@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench.errors import StoreError
+from bench.store import write_atomically
 from plots.accuracy import accuracy_along_costs, accuracy_by_series, accuracy_by_sparsity
 from plots.costs import device_costs
 from plots.estimators import estimator_figures
@@ -46,7 +49,7 @@ def draw_figures(study: Study, width: float = FULL_WIDTH) -> Iterator[Drawn]:
     for name, own in metered.groupby("dataset", sort=False):
         if own["ok"].any():
             with themed():
-                tradeoff = cost_tradeoff(str(name), own, width)
+                tradeoff = cost_tradeoff(study, str(name), own, width)
             yield tradeoff
 
 
@@ -67,15 +70,20 @@ def write_figures(run: Path, width: float = FULL_WIDTH) -> list[WrittenFigure]:
     if study.ok.empty:
         raise StoreError(
             f"None of the {len(study.cells)} planned cells of {run} has status ok, so there is nothing to draw; "
-            "run the matrix, or see the reasons with `fedfore show`."
+            f"run the matrix, or see the reasons with `fedfore show {run}`."
         )
     folder = run / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for drawn in draw_figures(study, width):
         files = WrittenFigure(drawn.name, drawn.caption, folder / f"{drawn.name}.png", folder / f"{drawn.name}.pdf")
-        with themed():
-            drawn.figure.savefig(files.png, dpi=150, metadata={"Software": None})
-            drawn.figure.savefig(files.pdf, metadata={"CreationDate": None})
+        write_atomically(files.png, _saved(drawn, "png", dpi=150, metadata={"Software": None}))
+        write_atomically(files.pdf, _saved(drawn, "pdf", metadata={"CreationDate": None}))
         written.append(files)
     return written
+
+
+def _saved(drawn: Drawn, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with themed():
+        drawn.figure.savefig(buffer, format=format, **options)
+    return buffer.getvalue()

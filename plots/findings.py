@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.metrics import METRICS
+from plots.budget import budget_sentences
 from plots.certification import MOST_SCALAR_ERROR
 from plots.masks import mask_sentences
 from plots.ntk import ntk_sentences
@@ -33,6 +34,9 @@ REFERENCE = "fedavg"
 """The dense method that others are compared with."""
 _METRIC = "test_accuracy"
 _COSTS = {"peak_device_bytes": human_bytes, "device_step_flops": human_count, "uplink_bytes": human_bytes}
+_MOST_TIED = 3
+_SAME = 1.05
+"""Costs that differ by a smaller factor are told apart in percent."""
 _ESTIMATORS = {
     "directional": "directional: the limit of small perturbations, computed from one gradient on the host",
     "moment": "moment: the same distribution, drawn without the perturbations",
@@ -50,11 +54,16 @@ class Findings:
 
 
 def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None:
-    """Return a point's paired accuracy difference to dense FedAvg (a fraction), or None without one such series."""
+    """Return a point's paired accuracy difference to dense FedAvg (a fraction), or None without one such series.
+
+    None too where that series has no cell of the point's data set, model and alpha.
+    """
     labels = [one.label for one in study.series if one.method == REFERENCE]
     if len(labels) != 1 or point["series"] == labels[0]:
         return None
     reference = {**point, "series": labels[0], "sparsity": 0.0}
+    if select(study.cells, reference).empty:
+        return None
     return paired_difference(study.compared, point, reference, _METRIC)
 
 
@@ -68,6 +77,11 @@ def _best(table: pd.DataFrame) -> dict[str, Any] | None:
     """Return the point of highest mean accuracy among those of at least two seeds."""
     enough = table[(table["n_ok"] > 1) & table[_METRIC].notna()]
     return records(enough.nlargest(1, _METRIC))[0] if len(enough) else None
+
+
+def _no_controls(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of the series that compete: a control trains on what no device of its method has."""
+    return cells[~cells["series"].isin([one.label for one in study.series if one.control])]
 
 
 def _key(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +102,8 @@ def _best_of_each_alpha(study: Study, summary: pd.DataFrame) -> Iterator[str]:
         second = _best(here[here["series"] != best["series"]])
         if second is not None:
             difference = paired_difference(study.compared, _key(best), _key(second), _METRIC)
-            sentence += f"; against the next method, {_name(study, second)}, {verdict(difference)}"
+            tied = ", which has the same mean," if second[_METRIC] == best[_METRIC] else ","
+            sentence += f"; against the next method, {_name(study, second)}{tied} {verdict(difference)}"
         yield sentence + "."
 
 
@@ -130,13 +145,21 @@ def _factor(value: float, reference: float) -> str:
     if value == reference:
         return "the same"
     factor = max(value / reference, reference / value)
+    if factor < _SAME:
+        return f"{100 * (factor - 1):.2g} % {'less' if value < reference else 'more'}"
     number = f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
     return f"{number} times {'less' if value < reference else 'as much'}"
 
 
+def _tied(study: Study, points: pd.DataFrame, metric: str) -> str:
+    """Return the names of the points with the lowest value, up to three."""
+    names = [_name(study, point) for point in records(points[points[metric] == points[metric].min()])]
+    return " and ".join(names) if len(names) <= _MOST_TIED else f"{names[0]} and {len(names) - 1} others"
+
+
 def _costs(study: Study, cells: pd.DataFrame) -> Iterator[str]:
     """Compare BAFFLE, and the cheapest point of all, with dense FedAvg."""
-    summary = points(cells, list(_COSTS), by=("series", "sparsity"))
+    summary = points(_no_controls(study, cells), list(_COSTS), by=("series", "sparsity"))
     method = summary["series"].astype(str).map({one.label: one.method for one in study.series})
     dense = summary[(method == REFERENCE) & (summary["n_ok"] > 1)]
     if len(dense) != 1:
@@ -146,13 +169,16 @@ def _costs(study: Study, cells: pd.DataFrame) -> Iterator[str]:
         others = summary[(method != REFERENCE) & (summary["n_ok"] > 1) & (summary[metric] > 0)]
         if others.empty or not reference > 0:
             continue
-        chosen = {"lowest of the others": records(others.nsmallest(1, metric))[0]}
+        lowest = float(others[metric].min())
+        which = "lowest of the others" if lowest < reference else "no other is lower, the next"
+        chosen = {which: others}
         baffle = others[method[others.index] == "baffle"]
-        if len(baffle) and baffle[metric].min() > others[metric].min():
-            chosen["BAFFLE's lowest"] = records(baffle.nsmallest(1, metric))[0]
+        if len(baffle) and baffle[metric].min() > lowest:
+            chosen["BAFFLE's lowest"] = baffle
         parts = [
-            f"{which}: {write(point[metric])} ({_name(study, point)}; {_factor(point[metric], reference)})"
-            for which, point in chosen.items()
+            f"{which}: {write(least)} ({_tied(study, own, metric)}; {_factor(least, reference)})"
+            for which, own in chosen.items()
+            for least in [float(own[metric].min())]
         ]
         yield f"{METRICS[metric].label}: {look(REFERENCE).label} {write(reference)}; {'; '.join(parts)}."
 
@@ -204,7 +230,8 @@ def _of_training(study: Study, cells: pd.DataFrame) -> Iterator[str]:
     """Yield what trained cells say, in accuracy those of points that are not withheld."""
     if not cells["ok"].any():
         return
-    summary = points(study.compared.loc[cells.index], [_METRIC])
+    yield from budget_sentences(cells)
+    summary = points(_no_controls(study, study.compared.loc[cells.index]), [_METRIC])
     yield from _best_of_each_alpha(study, summary)
     yield from _sparse_against_dense(study, summary)
     yield from _flagship_against_baffle(study, cells)

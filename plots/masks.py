@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from bench.store import LAYERS, load_lines
+from bench.store import LAYERS
 from plots.layout import frame, has_below, label_edges, panels
+from plots.lines import readable_lines
 from plots.series import POINT, Series, Study, paired_difference, points, records, select, shown_sparsity, verdict
 from plots.style import CONTROL_STYLE, percent_text, value_label
 from plots.view import Drawn, View, handle, line_style, notes, seeds_sentence
@@ -35,6 +36,8 @@ _LAYER_WIDTH = 0.125
 _PANEL_MARGIN = 0.65
 _LOWEST = 0.05
 """Where a logarithmic axis of fractions may end, as a share of the lowest overall density."""
+_STARVED = 0.001
+"""A layer of a lower density carries next to nothing."""
 _WIDE_PANEL = 3.2
 _PANEL_HEIGHT = 1.9
 _REFERENCE = {"color": "#444444", "linewidth": 0.8, "linestyle": CONTROL_STYLE}
@@ -45,7 +48,7 @@ class Masked:
     """The planned cells of one dataset and model that a mask prunes, and the prunable layers in the model's order.
 
     `cells` has a column a layer, the fraction of its weights that the cell's last mask keeps, and `forward_flops_left`,
-    the fraction of the dense model's; NaN where it is not known.
+    the fraction of the dense model's; NaN where it is not known. `starved`: whether some layer keeps next to nothing.
     """
 
     cells: pd.DataFrame
@@ -61,15 +64,20 @@ def masked(study: Study, cells: pd.DataFrame) -> Masked:
     """Read what is known of the masks of these cells, all of one dataset and model."""
     sparse = {one.label for one in study.series if one.has_sparsity}
     pruned = cells[cells["series"].isin(sparse) & (cells["sparsity"] > 0) & ~cells["metered"]]
-    densities = {}
+    densities, starved = {}, {}
     for index, cell_id in pruned.loc[pruned["ok"], "cell_id"].items():
-        lines = load_lines(study.run, cell_id, LAYERS)
+        lines = readable_lines(study.run, cell_id, LAYERS)
         if len(lines):
             densities[index] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
+            few = (lines["kept"] <= 1) & (lines["size"] > 1)
+            starved[index] = bool((few | (lines["kept"] < _STARVED * lines["size"])).any())
     layers = tuple(dict.fromkeys(itertools.chain.from_iterable(densities.values())))
     table = pd.DataFrame.from_dict(densities, orient="index", columns=layers).reindex(pruned.index)
     left = pruned["forward_macs_masked"] / pruned["forward_macs_dense"]
-    return Masked(pd.concat([pruned.assign(forward_flops_left=left.where(pruned["ok"])), table], axis=1), layers)
+    pruned = pruned.assign(
+        forward_flops_left=left.where(pruned["ok"]), starved=[starved.get(index, False) for index in pruned.index]
+    )
+    return Masked(pd.concat([pruned, table], axis=1), layers)
 
 
 def mask_figures(view: View) -> Iterator[Drawn]:
@@ -91,9 +99,19 @@ def mask_figures(view: View) -> Iterator[Drawn]:
 
 
 def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
-    """Yield which series leave the most and the least at one sparsity, among points of at least two seeds."""
+    """Yield which series leave the most and the least at one sparsity, among points of at least two seeds.
+
+    Before that, where single layers keep next to nothing.
+    """
     level = shown_sparsity(cells, study.series)
     found = masked(study, cells)
+    starved = found.cells[found.cells["starved"]]
+    if len(starved):
+        labels = ", ".join(sorted(set(starved["series"].astype(str))))
+        yield (
+            f"In {len(starved)} of {int(found.cells['ok'].sum())} finished pruned cells single layers keep at most one "
+            f"weight, or less than {_STARVED:.1%} of them: {labels}."
+        )
     compared = found.cells.assign(ok=found.cells["ok"] & ~found.cells["withheld"])
     for name in (name for name in LEFT if name in found.known):
         own = compared if name in _TRAINED else found.cells
@@ -102,6 +120,10 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
         if enough["series"].nunique() < 2:
             continue
         most, least = (records(one)[0] for one in (enough.nlargest(1, name), enough.nsmallest(1, name)))
+        level_text = f"{LEFT[name]} at sparsity {value_label(level)}"
+        if math.isclose(most[name], least[name]):
+            yield f"{level_text}: the same at all {len(enough)} points ({percent_text(most[name], math.nan)} %)."
+            continue
         first, second = ({key: one[key] for key in POINT} for one in (most, least))
         difference = paired_difference(own, first, second, name)
         which = [
@@ -109,10 +131,7 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
             f"({percent_text(one[name], one[f'{name}_half_width'])} %)"
             for one in (most, least)
         ]
-        yield (
-            f"{LEFT[name]} at sparsity {value_label(level)}: most under {which[0]}, least under {which[1]}; difference "
-            f"{verdict(difference)}."
-        )
+        yield (f"{level_text}: most under {which[0]}, least under {which[1]}; difference {verdict(difference)}.")
 
 
 def short_layer(name: str) -> str:

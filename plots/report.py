@@ -13,11 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.metrics import METRICS
 from bench.store import read_command, read_environments, write_atomically
+from plots.budget import budget_notes
 from plots.certification import certificate_notes
 from plots.figures import draw_figures
 from plots.findings import REFERENCE, against_reference, findings
+from plots.lines import damaged_files
 from plots.series import POINT, Study, difference_text, load_study, records
-from plots.style import DAGGER, UNKNOWN, look, themed, value_label
+from plots.style import DAGGER, UNKNOWN, axis_label, look, themed, value_label
 from plots.tables import mask_tables, presentable, summary
 from plots.view import Drawn
 
@@ -55,10 +57,10 @@ def _results(study: Study) -> Iterator[_Table]:
         numbers = summary(cells)
         shown = presentable(numbers).drop(columns=["Dataset", "Model"])
         differences = [against_reference(study, point) for point in records(numbers[list(POINT)])]
-        if any(differences):
-            shown.insert(5, f"Minus {look(REFERENCE).label}, points", [
-                difference_text(difference) if difference else UNKNOWN for difference in differences
-            ])  # fmt: skip
+        texts = [difference_text(difference) if difference else UNKNOWN for difference in differences]
+        if set(texts) != {UNKNOWN}:
+            place = list(shown).index(axis_label("test_accuracy")) + 1
+            shown.insert(place, f"Minus {look(REFERENCE).label}, points", texts)
         yield _Table(f"{dataset}, {model}", tuple(shown.columns), tuple(shown.itertuples(index=False, name=None)))
 
 
@@ -165,12 +167,13 @@ def write_report(run: Path) -> Path:
         findings=findings(study),
         tuned=(*study.tuned, *study.left_out),
         results=list(_results(study)),
-        certificates=certificate_notes(study.cells, POINT),
+        footnotes=[*certificate_notes(study.cells, POINT), *budget_notes(study.cells)],
         masks=list(_masks(study)),
         trained=bool(study.ok["trained"].any()),
         images=[_embedded(drawn) for drawn in draw_figures(study)],
         protocol=_protocol(study),
         not_ok=_not_ok(study),
+        damaged=damaged_files(run),
         stale=int((study.ok["stale"]).sum()),
         dagger=DAGGER,
         metrics=measured,

@@ -19,9 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bench.errors import StoreError
-from bench.store import ROUNDS, load_lines, load_table
+from bench.store import ROUNDS, load_table
+from plots.budget import TOLERANCE, budget_used
 from plots.certification import WITHHELD, certificates
-from plots.style import ALPHA, MINUS, SALIENCIES, SHIPPED, UNKNOWN, Look, field_label, look, value_label
+from plots.lines import readable_lines
+from plots.style import ALPHA, MINUS, SALIENCIES, SHIPPED, UNKNOWN, Look, field_label, look, looks, value_label
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
@@ -52,10 +54,10 @@ class Study:
 
     `cells` has one row a planned cell: the columns of `bench.store.load_table`, with `alpha` and `series` as ordered
     categories of labels, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to training and be
-    evaluated, `metered`: whether it runs nothing but the meters, `certificate` (see `plots.certification`), and
-    `withheld`: whether that keeps its point out of comparisons of what was trained. `tuned` says which parameters take
-    one value a point, such as a learning rate chosen for each sparsity, and so do not split a series; `left_out` what
-    else differs between series than their labels say.
+    evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it trained past its budget,
+    `certificate` (see `plots.certification`), and `withheld`: whether that keeps its point out of comparisons of what
+    was trained. `tuned` says which parameters take one value a point, such as a learning rate chosen for each sparsity,
+    and so do not split a series; `left_out` what else differs between series than their labels say.
     """
 
     run: Path
@@ -199,13 +201,12 @@ class _Family:
     cells: pd.DataFrame
 
 
-def _families(cells: pd.DataFrame, method: str, *, alone: bool) -> Iterator[_Family]:
+def _families(cells: pd.DataFrame, own: Look, *, alone: bool) -> Iterator[_Family]:
     """Yield a method's families, one a saliency if all are known, or one a variant.
 
     The only method of a run leaves name and look to its saliencies; where it has but one and trains nothing, to its
     settings.
     """
-    own = look(method)
     used = set(cells[_SALIENCY]) if _SALIENCY in cells else set()
     if len(used) > 1 and used <= SALIENCIES.keys():
         for saliency, one in SALIENCIES.items():
@@ -228,7 +229,7 @@ def _variants(cells: pd.DataFrame) -> pd.Series[str]:
 
 
 def _method_series(
-    cells: pd.DataFrame, method: str, *, alone: bool
+    cells: pd.DataFrame, method: str, method_look: Look, *, alone: bool
 ) -> tuple[list[Series], pd.Series[str], list[str], list[str]]:
     """Return a method's series, the series of each of its cells, and the sentences of `Study.tuned` and `left_out`."""
     uses = cells["uses"] if "uses" in cells else pd.Series([], dtype=object)
@@ -236,7 +237,7 @@ def _method_series(
     series: list[Series] = []
     rows: list[pd.Series[str]] = []
     named: dict[str, list[str]] = {}
-    for family in _families(cells, method, alone=alone):
+    for family in _families(cells, method_look, alone=alone):
         naming = _naming(family.cells)
         labels = _labels(family.cells, naming, family.label, method)
         for place, label in enumerate(labels.cat.categories):
@@ -309,10 +310,13 @@ def load_study(run: Path) -> Study:
         ok=cells["status"] == "ok",
         trained=~(_is_set(cells, "train.setup_only") | _is_set(cells, "train.meter_only")),
         metered=_is_set(cells, "train.meter_only"),
+        budget_used=budget_used(cells),
     )
+    cells = cells.assign(overspent=cells["budget_used"] > TOLERANCE)
     order = [*SHIPPED, *sorted(set(cells["method"]) - SHIPPED.keys())]
     present = [name for name in order if name in set(cells["method"])]
-    found = [_method_series(cells[cells["method"] == name], name, alone=len(present) == 1) for name in present]
+    dealt, alone = looks(present), len(present) == 1
+    found = [_method_series(cells[cells["method"] == name], name, dealt[name], alone=alone) for name in present]
     series = tuple(one for own, *_ in found for one in own)
     names = pd.concat([labels for _, labels, *_ in found]).reindex(cells.index)
     cells = cells.assign(series=pd.Categorical(names, [one.label for one in series], ordered=True))
@@ -328,15 +332,19 @@ def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:
 
 
 def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:
-    """Return one row a point: `n_ok`, `n_planned`, `stale`, `withheld`, and each metric's mean and half-width.
+    """Return one row a point: `n_ok`, `n_planned`, `stale`, `overspent`, `withheld`, each metric's mean and half-width.
 
-    The columns are `<metric>` and `<metric>_half_width`. Values keep the metric's unit. `stale` says that some averaged
-    record is stale, `withheld` that the point is.
+    The columns are `<metric>` and `<metric>_half_width`. Values keep the metric's unit. `stale` and `overspent` say
+    that some averaged record is, `withheld` that the point is.
     """
     keys = list(by)
-    marked = cells.assign(stale=cells["stale"] & cells["ok"])
+    marked = cells.assign(**{name: cells[name] & cells["ok"] for name in ("stale", "overspent")})
     frame = marked.groupby(keys, observed=True).agg(
-        n_ok=("ok", "sum"), n_planned=("ok", "size"), stale=("stale", "any"), withheld=("withheld", "any")
+        n_ok=("ok", "sum"),
+        n_planned=("ok", "size"),
+        stale=("stale", "any"),
+        overspent=("overspent", "any"),
+        withheld=("withheld", "any"),
     )
     groups = cells[cells["ok"]].groupby(keys, observed=True)
     columns = {}
@@ -403,7 +411,7 @@ def curve(run: Path, cell_ids: Sequence[str], x: str, *, log: bool) -> pd.DataFr
     """
     lines = []
     for cell_id in cell_ids:
-        rounds = load_lines(run, cell_id, ROUNDS)
+        rounds = readable_lines(run, cell_id, ROUNDS)
         if rounds.empty:
             continue
         line = rounds[[x, "test_accuracy"]].dropna().astype(float).to_numpy()

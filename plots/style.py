@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import seaborn as sns
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 
+from bench.errors import printable
 from bench.metrics import METRICS
 
 FULL_WIDTH = 7.0
@@ -20,6 +21,8 @@ COLUMN_WIDTH = 3.3
 """Width in inches of a figure in one column."""
 DAGGER = "†"
 DOUBLE_DAGGER = "‡"
+OVERSPENT = "§"
+"""Marks what trained past its budget."""
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 MINUS = "\N{MINUS SIGN}"
 UNKNOWN = "\N{EN DASH}"
@@ -61,11 +64,12 @@ SALIENCIES = {
     "random": Look("Random", "#7F7F7F", "X"),
 }
 """How saliencies look in a run of one method, in the order in which legends name them."""
-_OTHER_COLOURS = ("#882255", "#332288", "#999933")
+_OTHER_COLOURS = ("#882255", "#332288", "#999933", "#661100", "#44AA99")
 _OTHER_MARKERS = (">", "*", "h", "X")
 PART_COLOURS = ("#00224E", "#43598A", "#7F7C75", "#A99F73", "#D0BE5E", "#FEE838")
 """Six steps of cividis for the parts of a peak; no method wears one of them."""
 
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SHORT_NAMES = {"num_perturbations": "K", "scoring_micro_batch": "inputs a pass"}
 _PHRASES: dict[tuple[str, object], str] = {
     ("inputs", "gaussian"): "Gaussian inputs",
@@ -90,13 +94,22 @@ _PHRASES: dict[tuple[str, object], str] = {
 """Values that say what they are without their field's name; an empty one need not be said."""
 
 
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """Return the looks of a run's methods.
+
+    Those that do not ship are dealt colours and markers in the order of their names, so that no two of twenty have the
+    same of both.
+    """
+    others = {
+        name: Look(name, _OTHER_COLOURS[place % len(_OTHER_COLOURS)], _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
+        for place, name in enumerate(sorted(set(methods) - SHIPPED.keys()))
+    }
+    return SHIPPED | others
+
+
 def look(method: str) -> Look:
-    """Return a method's look; one that does not ship gets colour and marker by the hash of its name."""
-    if method in SHIPPED:
-        return SHIPPED[method]
-    number = int(hashlib.sha256(method.encode()).hexdigest(), 16)
-    marker, colour = divmod(number, len(_OTHER_COLOURS))
-    return Look(method, _OTHER_COLOURS[colour], _OTHER_MARKERS[marker % len(_OTHER_MARKERS)])
+    """Return a method's look in a run that has no other one of those that do not ship; its label is that of any run."""
+    return looks([method])[method]
 
 
 def field_label(column: str, value: object) -> str:
@@ -113,7 +126,7 @@ def value_label(value: object) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, int | float) else str(value).replace("_", " ")
+    return f"{value:g}" if isinstance(value, int | float) else printable(str(value).replace("_", " "))
 
 
 def axis_label(metric: str, detail: str = "") -> str:
@@ -153,6 +166,11 @@ def human_count(value: float) -> str:
     return _scaled(value, 1000, ("", "k", "M", "G", "T", "P", "E"))
 
 
+def power_of_ten(value: float) -> str:
+    """Return a power of ten as text: 0.001 -> "10⁻³"."""
+    return "10" + str(round(math.log10(value))).translate(_SUPERSCRIPTS)
+
+
 def percent_text(mean: float, half_width: float) -> str:
     """Return a fraction and its half-width in percent and points: "91.2 ± 0.8"."""
     if mean != mean:
@@ -160,8 +178,9 @@ def percent_text(mean: float, half_width: float) -> str:
     return f"{100 * mean:.1f}" + (f" ± {100 * half_width:.1f}" if half_width == half_width else "")
 
 
-def themed() -> AbstractContextManager[None]:
-    """Return a context of matplotlib settings: seaborn's white grid, fonts in printed points, stable SVG."""
+@contextmanager
+def themed() -> Iterator[None]:
+    """Hold matplotlib's settings, whatever the user's are: seaborn's white grid, fonts in points, stable SVG."""
     settings: Any = {
         **sns.axes_style("whitegrid"),
         "font.family": ["DejaVu Sans"],
@@ -178,8 +197,12 @@ def themed() -> AbstractContextManager[None]:
         "grid.color": "#DDDDDD",
         "lines.linewidth": 1.4,
         "lines.markersize": 4.5,
+        "text.parse_math": False,
         "svg.hashsalt": "fedfore",
         "svg.fonttype": "path",
         "pdf.fonttype": 42,
     }
-    return rc_context(settings)
+    with rc_context():
+        rcdefaults()
+        rcParams.update(settings)
+        yield

@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.errors import StoreError
+from bench.errors import StoreError, printable
+from bench.metrics import METRICS
 from bench.store import load_table
+from plots.budget import budget_notes, data_passes_texts
 from plots.certification import certificate_notes
 from plots.masks import LEFT, masked, short_layer
 from plots.series import POINT, Study, load_study, points, records
@@ -19,6 +21,7 @@ from plots.style import (
     ALPHA,
     DAGGER,
     DOUBLE_DAGGER,
+    OVERSPENT,
     UNKNOWN,
     axis_label,
     human_bytes,
@@ -41,7 +44,8 @@ _HEADERS = {
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", UNKNOWN: "--",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", ALPHA: r"$\alpha$",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", OVERSPENT: r"\S{}",
+    ALPHA: r"$\alpha$",
 }  # fmt: skip
 
 
@@ -57,11 +61,14 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
 def presentable(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a summary as text for people: accuracy in percent, bytes and FLOPs in human units, stale rows marked.
 
-    A metric that no row knows, or that is 0 in all, has no column.
+    A metric that no row knows, or that is 0 in all, has no column; nor have data passes that are the same in all.
     """
     shown = _point_columns(numbers)
     if numbers["test_accuracy"].notna().any():
         shown[axis_label("test_accuracy")] = _percents(numbers, "test_accuracy")
+    passes = data_passes_texts(numbers["data_passes"])
+    if passes:
+        shown[METRICS["data_passes"].label] = passes
     for metric, write in (
         ("peak_device_bytes", human_bytes),
         ("device_step_flops", human_count),
@@ -95,6 +102,7 @@ def _point_columns(numbers: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({title: numbers[name].astype(str) for name, title in _HEADERS.items()})
     shown["Method"] += [f" {DAGGER}" if stale else "" for stale in numbers["stale"]]
     shown["Method"] += [f" {DOUBLE_DAGGER}" if withheld else "" for withheld in numbers["withheld"]]
+    shown["Method"] += [f" {OVERSPENT}" if over else "" for over in numbers["overspent"]]
     shown["Sparsity"] = numbers["sparsity"].map(value_label)
     shown["Seeds ok / planned"] = [f"{row['n_ok']} / {row['n_planned']}" for row in records(numbers)]
     return shown
@@ -106,14 +114,14 @@ def _percents(numbers: pd.DataFrame, metric: str) -> list[str]:
 
 def _markdown(shown: pd.DataFrame) -> str:
     def line(values: list[str]) -> str:
-        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |\n"
+        return "| " + " | ".join(printable(value).replace("|", "\\|") for value in values) + " |\n"
 
     rows = [line(list(row)) for row in shown.itertuples(index=False, name=None)]
     return line(list(shown.columns)) + "|" + " --- |" * len(shown.columns) + "\n" + "".join(rows)
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in printable(text))
 
 
 def _latex(shown: pd.DataFrame) -> str:
@@ -157,6 +165,26 @@ def _flat(table: pd.DataFrame) -> pd.DataFrame:
     return flat
 
 
+def _harmless(flat: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with no text that a spreadsheet would compute or a terminal would obey."""
+
+    def text(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        value = value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
+        return f"'{value}" if value.startswith(_FORMULAS) and not _is_number(value) else value
+
+    return flat.apply(lambda column: column.map(text) if column.dtype.kind == "O" else column)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _parquet(table: pd.DataFrame) -> bytes:
     try:
         import pyarrow  # noqa: F401
@@ -171,23 +199,38 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 _OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
 _NOTE: Mapping[str, Callable[[str], str]] = {"markdown": "{}\n".format, "latex": lambda note: f"{_escaped(note)}\n"}
+_REASON: Mapping[str, Callable[[str], str]] = {"markdown": "- {}".format, "latex": "% {}".format}
 _OF_TABLE: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {
-    "csv": lambda table: _flat(table).to_csv(index=False),
+    "csv": lambda table: _harmless(_flat(table)).to_csv(index=False),
     "json": _json,
     "parquet": _parquet,
 }
+_FORMULAS = ("=", "+", "-", "@")
 FORMATS = (*_OF_STUDY, *_OF_TABLE)
 
 
-def render(run: Path, format: str) -> str | bytes:
+def _unfinished(study: Study) -> list[str]:
+    """Return a line on each reason for which cells have no result, the most frequent first."""
+    cells = study.cells[~study.cells["ok"]].fillna({"reason": "no reason recorded"})
+    groups = [(tuple(map(str, key)), list(names)) for key, names in cells.groupby(["status", "reason"])["series"]]
+    return [
+        f"{len(names)} {status.replace('_', ' ')}: {printable(reason)} ({', '.join(sorted(set(names)))})"
+        for (status, reason), names in sorted(groups, key=lambda group: -len(group[1]))
+    ]
+
+
+def render(run: Path, format: str, *, reasons: bool = False) -> str | bytes:
     """Return a run as `markdown` or `latex` (the summary) or as `csv`, `json` or `parquet` (one row a planned cell).
 
-    The tables of masks follow the summary of a run that trains nothing. LaTeX needs the package booktabs. Raises
-    StoreError for an unreadable run, or where pyarrow is missing for parquet.
+    The tables of masks follow the summary of a run that trains nothing, then footnotes and, if `reasons` are asked for,
+    those of cells without a result. LaTeX needs the package booktabs. Raises StoreError for an unreadable run, or where
+    pyarrow is missing for parquet.
     """
     if format in _OF_STUDY:
         study = load_study(run)
         masks = () if study.cells["trained"].any() else mask_tables(study)
         tables = [_OF_STUDY[format](shown) for shown in (presentable(summary(study.cells)), *masks)]
-        return "\n".join([*tables, *(_NOTE[format](note) for note in certificate_notes(study.cells, POINT))])
+        notes = [*certificate_notes(study.cells, POINT), *budget_notes(study.cells)]
+        unfinished = [_REASON[format](line) for line in _unfinished(study)] if reasons else []
+        return "\n".join([*tables, *(_NOTE[format](note) for note in notes), *unfinished])
     return _OF_TABLE[format](load_table(run))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from plots.layout import frame, is_narrow, label_edges
-from plots.series import settings
-from plots.style import axis_label, human_bytes, human_count, look, value_label
+from plots.series import Study, settings
+from plots.style import Look, axis_label, human_bytes, human_count, looks, value_label
 from plots.view import Drawn, notes
 
 _BYTES, _FLOPS, _BATCH = "peak_device_bytes", "device_step_flops", "train.batch_size"
@@ -34,13 +34,13 @@ class _Option:
     marker: str
 
 
-def _options(cells: pd.DataFrame) -> Iterator[_Option]:
+def _options(cells: pd.DataFrame, dealt: Mapping[str, Look]) -> Iterator[_Option]:
     """Yield the options that the column `option` names: a method's colour, and another marker for each of its own."""
     finished = cells[cells["ok"]]
     for method, own in finished.groupby("method", sort=False):
         present = own["option"].cat.remove_unused_categories().cat.categories
         for number, label in enumerate(present):
-            yield _Option(label, look(str(method)).colour, _MARKERS[number % len(_MARKERS)])
+            yield _Option(label, dealt[str(method)].colour, _MARKERS[number % len(_MARKERS)])
 
 
 def on_front(bytes_: NDArray[np.float64], flops: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -90,13 +90,16 @@ def _draw_model(panel: Axes, model: str, cells: pd.DataFrame, options: list[_Opt
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: human_count(value)))
 
 
-def cost_tradeoff(dataset: str, cells: pd.DataFrame, width: float) -> Drawn:
-    """Draw peak device bytes against device-step FLOPs for one data set's metering-only cells, a panel a model."""
+def cost_tradeoff(study: Study, dataset: str, cells: pd.DataFrame, width: float) -> Drawn:
+    """Draw peak device bytes against device-step FLOPs for one data set's metering-only cells.
+
+    A panel a model with an ok cell.
+    """
     several = bool((cells.groupby("method")["sparsity"].nunique() > 1).any())
     also = ("sparsity",) if several else ()
     cells = cells.assign(option=settings(cells, leave_out=(_BATCH,), also=also))
-    options = list(_options(cells))
-    models = list(dict.fromkeys(cells["model"]))
+    options = list(_options(cells, looks(study.cells["method"])))
+    models = list(dict.fromkeys(cells.loc[cells["ok"], "model"]))
     columns = 1 if is_narrow(width) else min(2, len(models))
     rows = -(-len(models) // columns)
     figure = Figure(figsize=(width, rows * _PANEL_HEIGHT), layout="constrained")

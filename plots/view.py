@@ -14,8 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from plots.budget import budget_notes
 from plots.series import Series, Study, points
-from plots.style import CONTROL_STYLE, DAGGER, DOUBLE_DAGGER, LINE_STYLES
+from plots.style import CONTROL_STYLE, DAGGER, DOUBLE_DAGGER, LINE_STYLES, OVERSPENT
+
+_FARTHEST_SHADE = 0.55
+"""The share of white or black that the variants of a colour approach."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +64,20 @@ class View:
         return list(self.cells["alpha"].cat.remove_unused_categories().cat.categories)
 
     def named(self, series: Series, shown: pd.DataFrame) -> str:
-        """Return the legend's name of a series, with a dagger where a shown record is stale."""
-        stale = bool((shown["stale"] & shown["ok"] & (shown["series"] == series.label)).any())
-        return series.label + (f" {DAGGER}" if stale else "")
+        """Return the legend's name of a series, marked where a shown record is stale or trained past its budget."""
+        own = shown[shown["ok"] & (shown["series"] == series.label)]
+        marks = {DAGGER: own["stale"], OVERSPENT: own["overspent"]}
+        return " ".join([series.label, *(mark for mark, rows in marks.items() if rows.any())])
 
 
 def notes(shown: pd.DataFrame) -> list[str]:
-    """Return the footnotes of a figure of these planned cells: what is missing, what is stale."""
+    """Return the footnotes of a figure of these planned cells: what is missing, stale, or past its budget."""
     missing = shown.loc[~shown["ok"], "status"].value_counts()
     counts = ", ".join(f"{count} {str(status).replace('_', ' ')}" for status, count in sorted(missing.items()))
     found = [f"{missing.sum()} of {len(shown)} cells not shown: {counts}."] if len(missing) else []
     if bool((shown["stale"] & shown["ok"]).any()):
         found.append(f"{DAGGER} includes records computed with code that has changed since.")
-    return found
+    return found + budget_notes(shown)
 
 
 def seeds_sentence(shown: pd.DataFrame) -> str:
@@ -87,11 +92,16 @@ def seeds_sentence(shown: pd.DataFrame) -> str:
 
 
 def line_style(series: Series) -> dict[str, Any]:
-    """Return a series' line properties; variants of a look differ in line style, then in lightness."""
+    """Return a series' line properties; variants of a look differ in line style, then in lightness.
+
+    A dark colour gets paler and a light one darker, so that all can be seen on white.
+    """
     own = series.look
     paler, dashes = divmod(series.variant, len(LINE_STYLES))
-    white = 1 - 0.6**paler
-    red, green, blue = (white + (1 - white) * part for part in to_rgb(own.colour))
+    red, green, blue = to_rgb(own.colour)
+    target = 1.0 if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else 0.0
+    share = _FARTHEST_SHADE * (1 - 0.5**paler)
+    red, green, blue = (share * target + (1 - share) * part for part in (red, green, blue))
     colour = to_hex((red, green, blue))
     return {
         "color": colour,

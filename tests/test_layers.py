@@ -193,6 +193,30 @@ def test_exactly_one_function_catches_every_exception() -> None:
     assert found == [("bench.runner", "run_job")]
 
 
+TEXT_FILES = ("open", "read_text", "write_text")
+
+
+def leaves_the_encoding_to_the_machine(node: ast.AST) -> bool:
+    """Return whether `node` opens, reads or writes a text file, and does not say how it is encoded."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)):
+        return False
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+    is_binary = any(isinstance(one, ast.Constant) and str(one.value) in ("rb", "wb", "ab") for one in node.args)
+    by_system_call = isinstance(node.func, ast.Attribute) and ast.unparse(node.func) == "os.open"
+    named = any(one.arg == "encoding" for one in node.keywords)
+    return name in TEXT_FILES and not (named or is_binary or by_system_call)
+
+
+def test_every_text_file_is_utf_8_whatever_the_machines_encoding() -> None:
+    found = {
+        f"{module}, line {node.lineno}"
+        for module in FILES
+        for _, node in functions(module)
+        if leaves_the_encoding_to_the_machine(node) and isinstance(node, ast.Call)
+    }
+    assert not found, f'Say encoding="utf-8" in {sorted(found)}.'
+
+
 def test_reading_records_and_drawing_them_never_imports_torch() -> None:
     modules = [module for module in FILES if module.startswith("plots")] + ["bench.store", "bench.cli"]
     code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"

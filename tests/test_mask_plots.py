@@ -248,12 +248,18 @@ def test_sentences_name_the_extremes(study_of: MakeStudy) -> None:
         "Forward FLOPs left at sparsity 0.8: most under SynFlow (61.0 ± 12.7 %), least under NTK (41.0 ± 12.7 %); "
         "difference +20.0 ± 0.0 points (paired over 2 seeds)."
     )
-    assert energy.endswith("difference +0.0 ± 0.0 points (paired over 2 seeds, interval includes 0).")
+    assert energy == "Gradient energy left (dense) at sparsity 0.8: the same at all 3 points (25.0 %)."
 
 
 def test_one_seed_has_no_extremes(study_of: MakeStudy) -> None:
     study = study_of(varied({"saliency": "ntk"}, {"saliency": "snip"}, seeds=(0,)))
     assert list(mask_sentences(study, study.cells)) == []
+
+
+def test_a_layer_that_keeps_a_single_weight_is_said(study_of: MakeStudy) -> None:
+    study = study_of(varied({}), lambda cell: {"conv1.weight": 1 + 9 * cell.seed, "fc.weight": 200})
+    (found,) = (one for one in mask_sentences(study, study.cells) if "single layers" in one)
+    assert found.startswith("In 1 of 2 finished pruned cells single layers keep at most one weight")
 
 
 # Runs that train nothing

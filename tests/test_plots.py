@@ -29,6 +29,7 @@ from plots.figures import draw_figures, write_figures
 from plots.findings import findings
 from plots.report import write_report
 from plots.series import (
+    Series,
     Study,
     curve,
     estimate,
@@ -46,14 +47,13 @@ from plots.style import (
     FULL_WIDTH,
     SHIPPED,
     UNKNOWN,
-    Look,
     axis_label,
     human_bytes,
     human_count,
-    look,
+    looks,
 )
 from plots.tables import FORMATS, presentable, render, summary
-from plots.view import Drawn, View
+from plots.view import Drawn, View, line_style
 from tests.synthetic import METHODS, accuracy, cells, write_run
 
 MakeStudy = Callable[..., Study]
@@ -276,14 +276,17 @@ def test_a_logarithmic_curve_drops_zero_and_interpolates_in_log(tmp_path: Path) 
 # Style
 
 
-def test_shipped_methods_look_different_and_others_keep_their_look() -> None:
+def test_shipped_methods_look_different_and_so_do_others_of_one_run() -> None:
     assert (
         len({one.colour for one in SHIPPED.values()}) == len(SHIPPED) == len({one.marker for one in SHIPPED.values()})
     )
-    other = look("my_method")
-    assert other == Look("my_method", "#999933", "*"), "the same in every process"
-    assert other.colour not in {one.colour for one in SHIPPED.values()}
-    assert other.marker not in {one.marker for one in SHIPPED.values()}
+    names = ["fedprox", "fedkseed", "fednova", "fedadam", "prunefl", *(f"mine_{number}" for number in range(15))]
+    dealt = looks([*reversed(names), "fedavg"])
+    assert dealt == looks(names), "whatever the order"
+    others = [dealt[name] for name in names]
+    assert len({(one.colour, one.marker) for one in others}) == len(names)
+    assert not {one.colour for one in others} & {one.colour for one in SHIPPED.values()}
+    assert not {one.marker for one in others} & {one.marker for one in SHIPPED.values()}
 
 
 def luminance(colour: str) -> float:
@@ -293,8 +296,11 @@ def luminance(colour: str) -> float:
 
 
 def test_every_colour_can_be_seen_on_white() -> None:
-    for method in (*SHIPPED, "my_method", "another", "third"):
-        assert 1.05 / (luminance(look(method).colour) + 0.05) > 2.0, method
+    for one in looks(["my_method", "another", "third", "fourth", "fifth"]).values():
+        assert 1.05 / (luminance(one.colour) + 0.05) > 2.0, one
+        for variant in range(36):
+            drawn = line_style(Series(one.label, one.label, one, variant, has_sparsity=False))
+            assert 1.05 / (luminance(drawn["color"]) + 0.05) > 1.6, (one, variant)
 
 
 @pytest.mark.parametrize(
