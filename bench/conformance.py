@@ -43,29 +43,20 @@ def check_method(entry: MethodEntry) -> list[Finding]:
     torch.set_num_threads(1)
     if entry.method is None:
         return [Finding(entry.name, "import", "broken", entry.problem or "")]
-    method = entry.method
-    findings = []
-    for rule, check in _checks(method):
-        try:
+    return [_tried(entry.name, entry.method, rule, check) for rule, check in _checks(entry.method)]
+
+
+def _tried(name: str, method: type[Method], rule: str, check: Callable[[], None]) -> Finding:
+    try:
+        with plugin_border(method.__name__, Path(inspect.getfile(method))):
             check()
-            findings.append(Finding(entry.name, rule, "ok"))
-        except Skip as skip:
-            findings.append(Finding(entry.name, rule, "skip", str(skip)))
-        except ContractError as error:
-            findings.append(Finding(entry.name, error.rule, "broken", error.message))
-        except (FedForeError, RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
-            where = _last_line_in(method, error)
-            findings.append(Finding(entry.name, rule, "broken", f"{type(error).__name__}: {error}{where}"))
-    return findings
-
-
-def _last_line_in(method: type[Method], error: BaseException) -> str:
-    file, trace, line = inspect.getfile(method), error.__traceback__, None
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f" (line {line} of {file})" if line else ""
+        return Finding(name, rule, "ok")
+    except Skip as skip:
+        return Finding(name, rule, "skip", str(skip))
+    except ContractError as error:
+        return Finding(name, error.rule, "broken", error.message)
+    except FedForeError as error:
+        return Finding(name, rule, "broken", str(error))
 
 
 def _checks(method: type[Method]) -> Iterator[tuple[str, Callable[[], None]]]:

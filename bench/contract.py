@@ -216,6 +216,10 @@ class Method:
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
         """Change the server's model from the decoded updates; return a new mask, or None to keep the present one."""
         received = [update.weights for update in updates if update.weights is not None]
+        if len(received) < len(updates):
+            raise ContractError(
+                "weights", f"{type(self).__name__} averages weights, and a client sent none; write aggregate, or send them."
+            )
         weighted_mean_(model, received, shares(updates))
         return None
 

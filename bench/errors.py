@@ -56,3 +56,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     if near:
         return f' Did you mean "{near[0]}"?'
     return f" Known: {', '.join(names)}." if names else ""
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character that a terminal or a UTF-8 file cannot take written as its escape."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -38,11 +38,14 @@ from bench.primitives.zeroth_order import Step, ZerothOrderConfig
 from bench.probes import MILESTONES, PROBE_EXAMPLES
 from bench.rules import (
     check_global_rng,
+    check_named,
     check_plain,
     check_revival,
+    check_server_state,
     check_sparsity,
     check_tensors,
     check_untouched,
+    check_update,
     expect,
     global_rng,
 )
@@ -216,7 +219,9 @@ class Federation:
             self.started = {name: value.clone() for name, value in model_tensors(self.model).items()}
             self._adopt(mask, "setup")
         skips_setup = self.cell.sparsity == 0 and "sparsity" in self.method.uses
-        return 0 if skips_setup else self.server_side.setup_rounds(self.cell)
+        rounds = 0 if skips_setup else self.server_side.setup_rounds(self.cell)
+        expect(rounds, int, "setup_rounds")
+        return rounds
 
     def _result(self, energy_at_start: float | None, approximation: Mapping[str, float | str | None]) -> Result:
         costs = {phase: [cost for key, cost in self.costs.items() if key[0] == phase] for phase in PHASES}
@@ -258,8 +263,8 @@ class Federation:
             if cost is not None:
                 totals.flops += cost.flops(len(cohort), drawn / self.cell.train.batch_size)
             self._adopt(self.server_side.aggregate(self.model, updates, server), phase)
-            check_plain(self.state, "ctx.state")
             self._check_server_model(phase, round)
+            check_server_state(self.state)
 
     def _meter_round(self, phase: str, round: int) -> DeviceCost:
         """Return the cost of a round's device; its message is sent if no round of this kind has been metered."""
@@ -274,6 +279,7 @@ class Federation:
     def _message(self, server: ServerContext) -> Message:
         message = self.server_side.broadcast(self.model, server)
         expect(message, Message, "broadcast")
+        check_named(message.tensors, "the server")
         return message
 
     def _send_down(self, message: Message, server: ServerContext) -> Mapping[str, Tensor]:
@@ -345,9 +351,10 @@ class Federation:
         return encode(packet, self.layout, self.active, self.cell.train.wire_precision)
 
     def _encoded(self, update: Update, client: int, ctx: ClientContext) -> bytes:
-        expect(update, Update, "client_update")
+        who = f"client {client} in {ctx.phase} round {ctx.round}"
+        check_update(update, who)
         if update.weights is not None:
-            self._check_tensors(update.weights, f"client {client} in {ctx.phase} round {ctx.round}")
+            self._check_tensors(update.weights, who)
         return self._encode(Packet(update.num_examples, None, update.weights, update.scalars, update.tensors))
 
     # -- rules --------------------------------------------------------------------------------------------------------
@@ -401,6 +408,7 @@ class Federation:
             other = self.server_side.evaluation_weights(self.model, self._server_context("train", 0, ()))
             self.evaluates_other_weights = other is not None
             if other is not None:
+                expect(other, Mapping, "evaluation_weights")
                 tensors = tensors | dict(other)
                 self._check_tensors(tensors, "evaluation_weights")
             load_tensors(self.client_model, tensors)
@@ -562,6 +570,7 @@ class Federation:
     def _initial_model(self) -> nn.Module:
         spec = self.dataset.spec
         model = self.server_side.prepare(build(self.cell.model, spec.input_shape, spec.num_classes))
+        expect(model, nn.Module, "prepare")
         self._initialise(model, torch_generator(stream_seed(self.cell.seed, "init")))
         return model.to(self.device)
 
