@@ -115,16 +115,21 @@ _SHARED: Mapping[str, _Part] = {
 def unchanged_process(owner: str) -> Iterator[None]:
     """Undo what happens inside to the state that all methods of a process share.
 
-    Raises ContractError (`global_state`) where there was something to undo and nothing else was raised.
+    Raises ContractError (`global_state`) where there was something to undo; it may be why something else was raised.
     """
     before = {name: part.read() for name, part in _SHARED.items()}
-    changed = []
+    raised: BaseException | None = None
     try:
         yield
-    finally:
-        for name, part in _SHARED.items():
-            if part.read() != before[name]:
-                part.write(before[name])
-                changed.append(name)
+    except BaseException as error:
+        raised = error
+    changed = [name for name, part in _SHARED.items() if part.read() != before[name]]
+    for name in changed:
+        _SHARED[name].write(before[name])
+    if raised is not None and not (changed and isinstance(raised, Exception)):
+        raise raised
     if changed:
-        raise ContractError("global_state", f"{owner} changes {' and '.join(changed)}, which other methods share.")
+        then = f"; then it raises {words(raised)}" if raised else ""
+        raise ContractError(
+            "global_state", f"{owner} changes {' and '.join(changed)}, which other methods share{then}."
+        ) from raised

@@ -190,7 +190,7 @@ class Method:
     def setup_rounds(self, cell: Cell) -> int:
         """Return the number of federated rounds before training; a cell of sparsity 0 skips them.
 
-        In these rounds a device that has received no model yet holds NaN for every weight.
+        In these rounds a device that has received no model yet holds NaN for every weight that is not frozen.
         """
         return 0
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.approximation import kernel_fields, mask_fields
+from bench.border import words
 from bench.cell import SIMULATED, Cell
 from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
 from bench.data import Dataset, Examples, split_validation
@@ -38,6 +39,7 @@ from bench.primitives.zeroth_order import Step, ZerothOrderConfig
 from bench.probes import MILESTONES, PROBE_EXAMPLES
 from bench.rules import (
     check_global_rng,
+    check_last_batches,
     check_named,
     check_plain,
     check_revival,
@@ -131,9 +133,14 @@ class Federation:
         self.client_side = instantiate(self.method, cell.params)
         self._fingerprints = [fingerprint(self.server_side), fingerprint(self.client_side)]
         self.model = self._initial_model()
+        check_last_batches(self.model, [len(part) for part in self.parts], cell.train.batch_size, self.dataset.spec.input_shape)
         self.client_model = copy.deepcopy(self.model)
         flat_parameters(self.client_model)
-        self.no_model = {name: torch.full_like(own, math.nan) for name, own in model_tensors(self.model).items()}
+        frozen = {name for name, p in self.model.named_parameters() if not p.requires_grad}
+        self.no_model = {
+            name: own.clone() if name in frozen else torch.full_like(own, math.nan)
+            for name, own in model_tensors(self.model).items()
+        }
         self.layout = Layout.of(self.model)
         self.mask: Mask | None = None
         self.mask_version = 0
@@ -541,7 +548,10 @@ class Federation:
         with self.clock.charge("ntk"):
             if fields["ntk_reason"] is None:
                 classes = self.dataset.spec.num_classes
-                fields = kernel_fields(self.model, self.mask, self.fleet, classes, self.macs.dense)
+                try:
+                    fields = kernel_fields(self.model, self.mask, self.fleet, classes, self.macs.dense)
+                except Exception as error:  # noqa: BLE001
+                    fields = {"ntk_reason": f"The kernel of this model cannot be computed: {words(error)}."}
             if self.cell.train.compare_masks and self.mask is not None and "draws" in self.cell.params:
                 fields |= mask_fields(self.mask, self._reference_mask, self._dense_start(), self.fleet)
         return fields

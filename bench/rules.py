@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.cell import Cell
 from bench.contract import Method, Update
-from bench.errors import ContractError
+from bench.errors import ConfigError, ContractError
 from bench.masks import Mask, prunable_weights
 from bench.wire import Layout
 
@@ -161,6 +162,24 @@ def check_sparsity(cell: Cell, method: type[Method], model: nn.Module, mask: Mas
             raise ContractError(
                 "sparsity", f"The cell asks for sparsity {cell.sparsity:g}, and {measured:.4f} was measured."
             )
+
+
+def check_last_batches(model: nn.Module, sizes: Sequence[int], batch_size: int, input_shape: Sequence[int]) -> None:
+    """Raise ConfigError where a client's epoch ends with one example and batch norm needs two, as over vectors."""
+    if not any(size % batch_size == 1 or batch_size == 1 for size in sizes):
+        return
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return
+    try:
+        one = next(model.parameters()).new_zeros(1, *input_shape)
+        copy.deepcopy(model).train()(one)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            "A client's last batch has one example, of which batch norm over vectors has no variance; choose another "
+            "train.batch_size, or a model with norm=group."
+        ) from None
 
 
 def global_rng() -> tuple[object, ...]:

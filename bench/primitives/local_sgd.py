@@ -69,7 +69,7 @@ def local_sgd(
     A scalar tensor as `lr` is read anew at every step.
     """
     forward = forward_pass(model, config)
-    parameters: list[Tensor] = list(model.parameters())
+    parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     masks: dict[Tensor, Tensor] = {}
     if mask is not None:
         masks = {parameter: mask[name] for name, parameter in model.named_parameters() if name in mask}
