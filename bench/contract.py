@@ -18,6 +18,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from bench.border import words
 from bench.cell import Cell
 from bench.errors import ConfigError, ContractError, suggestion
 from bench.masks import Mask
@@ -254,6 +255,8 @@ def validated(kind: type, given: Mapping[str, Any], where: str) -> Any:
         return kind(**values)
     except ValueError as error:
         raise ConfigError(f"[{where}]: {error}.") from None
+    except Exception as error:  # noqa: BLE001
+        raise ConfigError(f"[{where}]: {words(error)}.") from error
 
 
 def _lower(sentence: str) -> str:

@@ -27,7 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.metrics": ("bench.probes",),
     "bench.masks": ("bench.errors",),
     "bench.primitives.*": PRIMITIVE,
-    "bench.contract": PRIMITIVE,
+    "bench.contract": (*PRIMITIVE, "bench.border"),
     "bench.bp_free": (*PRIMITIVE, "bench.contract"),
     "bench.foresight": (*PRIMITIVE, "bench.contract"),
     "bench.dynamic_pruning": (*PRIMITIVE, "bench.contract"),
@@ -60,8 +60,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.plugin_files": ("bench.border", "bench.errors"),
     "bench.registry": ("bench.border", "bench.contract", "bench.errors", "bench.plugin_files", "bench.provenance"),
     "bench.matrix": (
-        "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.metrics", "bench.models",
-        "bench.partition", "bench.registry",
+        "bench.border", "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.masks", "bench.metrics",
+        "bench.models", "bench.partition", "bench.registry",
     ),
     "bench.store": ("bench.cell", "bench.errors", "bench.metrics", "bench.provenance"),
     "bench.record": (
@@ -197,6 +197,7 @@ BORDERS = {
     ("bench.border", "plugin_border"): "a plug-in may raise anything, and other methods are looked at all the same",
     ("bench.border", "unchanged_process"): "what was changed is undone first, and what was raised goes on",
     ("bench.border", "words"): "an exception of others may be unable to say what it is",
+    ("bench.contract", "validated"): "the Config of a plug-in may raise anything of a value",
     ("bench.federated", "_approximation"): "the kernel observes the cell, and must not end it",
 }
 """The functions that catch every exception, and why they may; nobody else does."""

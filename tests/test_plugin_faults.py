@@ -108,6 +108,51 @@ def test_the_methods_after_a_broken_one_are_checked_as_if_it_were_not_there(fate
     assert {line.split()[0] for line in lines if line.split()[1] == "fedavg"} == {"ok"}
 
 
+@pytest.mark.parametrize("hook", ["check", "prepare"])
+@pytest.mark.parametrize(
+    ("fate", "said"), [("sys.exit", "SystemExit: 0 ("), ("unprintable", "Unprintable"), ("chdir", "the working folder")]
+)
+def test_a_plan_names_the_cell_whose_hook_fails(
+    hook: str, fate: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ("method=evil", "sparsity=0.0", "alpha=iid", "seed=0", f"params.evil.fate={fate}", f"params.evil.hook={hook}")
+    asked = [word for key in grid for word in ("--set", key)]
+    before = Path.cwd()
+    assert main(["plan", *asked, "--plugins", str(EVIL)]) == 2
+    sentence = capsys.readouterr().err
+    assert said in sentence and "evil-" in sentence and sentence.count("\n") == 1
+    assert Path.cwd() == before
+
+
+PICKY = """
+from dataclasses import dataclass
+from bench.api import Method
+from bench.primitives.local_sgd import LocalSGDConfig
+
+
+@dataclass(frozen=True)
+class Config(LocalSGDConfig):
+    size: int = 1
+
+    def __post_init__(self):
+        assert self.size == 1, 'one'
+
+
+class Picky(Method):
+    '''Picky.'''
+
+    Config = Config
+"""
+
+
+def test_a_config_that_refuses_a_value_in_its_own_way_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "picky.py").write_text(PICKY)
+    assert main(["plan", "--plugins", str(tmp_path), "--set", "method=picky", "--set", "params.picky.size=2"]) == 2
+    assert capsys.readouterr().err == "fedfore: [params.picky]: AssertionError: one.\n"
+
+
 LOOP = """
 from bench.api import Method, Update
 from bench.primitives.flat import model_tensors
