@@ -1,4 +1,4 @@
-"""The border to code of others: what a plug-in raises becomes one sentence, and what it changes of the process is undone.
+"""The border to code of others: what a plug-in raises becomes one sentence, what it changes of the process is undone.
 
 A plug-in may raise anything and change anything; neither may end the work on other methods or reach their numbers.
 """
@@ -66,9 +66,9 @@ class _Part:
     write: Callable[[Any], None]
 
 
-def _working_folder() -> str | None:
+def _working_folder() -> Path | None:
     try:
-        return os.getcwd()
+        return Path.cwd()
     except FileNotFoundError:
         return None
 
@@ -82,6 +82,10 @@ def _write_autocast(state: tuple[bool, torch.dtype, bool]) -> None:
 _HOOKS = tuple(
     name for name, value in vars(torch_module).items() if name.startswith("_global_") and isinstance(value, dict)
 )
+
+
+def _read_hooks() -> tuple[dict[int, Any], ...]:
+    return tuple(dict(getattr(torch_module, name)) for name in _HOOKS)
 
 
 def _write_hooks(hooks: tuple[dict[int, Any], ...]) -> None:
@@ -98,7 +102,7 @@ def _write_functional(functions: Mapping[str, Any]) -> None:
 
 _SHARED: Mapping[str, _Part] = {
     "torch's default dtype": _Part(torch.get_default_dtype, torch.set_default_dtype),
-    "whether gradients are recorded": _Part(torch.is_grad_enabled, torch.set_grad_enabled),
+    "whether gradients are recorded": _Part(torch.is_grad_enabled, lambda enabled: torch._C._set_grad_enabled(enabled)),
     "autocast": _Part(
         lambda: (
             torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), torch.is_autocast_cache_enabled()
@@ -106,7 +110,7 @@ _SHARED: Mapping[str, _Part] = {
         _write_autocast,
     ),
     "the working folder": _Part(_working_folder, lambda folder: os.chdir(folder) if folder else None),
-    "the hooks of all modules": _Part(lambda: tuple(dict(getattr(torch_module, name)) for name in _HOOKS), _write_hooks),
+    "the hooks of all modules": _Part(_read_hooks, _write_hooks),
     "torch.nn.functional": _Part(lambda: dict(vars(functional)), _write_functional),
 }  # fmt: skip
 
@@ -121,7 +125,7 @@ def unchanged_process(owner: str) -> Iterator[None]:
     raised: BaseException | None = None
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         raised = error
     changed = [name for name, part in _SHARED.items() if part.read() != before[name]]
     for name in changed:

@@ -66,7 +66,7 @@ def check_method(entry: MethodEntry) -> list[Finding]:
     torch.set_num_threads(1)
     if entry.method is None:
         return [Finding(entry.name, "import", "broken", entry.problem or "")]
-    findings = []
+    findings: list[Finding] = []
     for rule, check in _checks(entry.method):
         if rule == "dead_keys" and any(finding.outcome == "broken" for finding in findings):
             break
@@ -76,7 +76,7 @@ def check_method(entry: MethodEntry) -> list[Finding]:
     return findings
 
 
-def _tried(name: str, method: type[Method], rule: str, check: Callable[[], None]) -> Finding:
+def _tried(name: str, method: type[Method], rule: str, check: Callable[[], object]) -> Finding:
     try:
         with plugin_border(method.__name__, Path(inspect.getfile(method))):
             check()
@@ -228,10 +228,12 @@ def _dead_keys(method: type[Method]) -> None:
 
     def observe(params: Mapping[str, Any]) -> object:
         sent: list[list[bytes]] = []
+
+        def keep(update: Update) -> None:
+            sent.append([tensor.numpy().tobytes() for tensor in _named(update).values()])
+
         changed = replace(cell, params=dataclasses.asdict(make_config(method, {**cell.params, **params}, "params")))
-        result = _federation(
-            method, changed, on_update=lambda update: sent.append([t.numpy().tobytes() for t in _named(update).values()])
-        ).run()
+        result = _federation(method, changed, on_update=keep).run()
         return sent, result.totals, result.costs
 
     dead = dead_keys(observe)

@@ -12,7 +12,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -27,6 +27,7 @@ from bench.primitives.local_sgd import LocalSGDConfig, local_sgd, weighted_mean_
 from bench.streams import stream_seed, torch_generator
 
 AXES = ("sparsity", "estimator")
+Phase = Literal["setup", "train"]
 _FINITE = ConfigDict(allow_inf_nan=False)
 
 
@@ -111,7 +112,7 @@ class Context:
     """
 
     cell: Cell
-    phase: str
+    phase: Phase
     round: int
     mask: Mask | None
     progress: float
@@ -159,7 +160,17 @@ class Method:
         Config: a frozen dataclass of the method's keys; defaults everywhere, types validated.
         uses: which of the axes `sparsity`, `estimator` mean something to the method.
         grows: whether a pruned weight may come back in training.
-    `self` is read-only after construction: the server's memory is `ctx.state`, a device's is `client.state`.
+    `self` is read-only after construction: the server's memory is `ctx.state`, a device's is `client.state`. Classes,
+    modules and the process keep nothing of a cell; the data set is not changed.
+
+    The hooks, in the order of their calls:
+        on planning: `check`, `prepare` (which also the cell calls, on its own model).
+        phase `setup`, round 0: `start`, then `setup_rounds`, and that many rounds, numbered from 0.
+        phase `train`, rounds from 0 to the end of the budget.
+        a round of either phase: `broadcast`; on the devices `round_kind`, then `client_update` or `client_updates`;
+        `aggregate`.
+        phase `train`, before training and at every evaluation: `evaluation_weights`.
+    No other phase exists. `client_update` is also called on copies to meter what it costs.
     """
 
     Config: ClassVar[type] = LocalSGDConfig
@@ -219,7 +230,8 @@ class Method:
         received = [update.weights for update in updates if update.weights is not None]
         if len(received) < len(updates):
             raise ContractError(
-                "weights", f"{type(self).__name__} averages weights, and a client sent none; write aggregate, or send them."
+                "weights",
+                f"{type(self).__name__} averages weights, and a client sent none; write aggregate, or send them.",
             )
         weighted_mean_(model, received, shares(updates))
         return None
@@ -255,7 +267,7 @@ def validated(kind: type, given: Mapping[str, Any], where: str) -> Any:
         return kind(**values)
     except ValueError as error:
         raise ConfigError(f"[{where}]: {error}.") from None
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise ConfigError(f"[{where}]: {words(error)}.") from error
 
 

@@ -133,7 +133,9 @@ class Federation:
         self.client_side = instantiate(self.method, cell.params)
         self._fingerprints = [fingerprint(self.server_side), fingerprint(self.client_side)]
         self.model = self._initial_model()
-        check_last_batches(self.model, [len(part) for part in self.parts], cell.train.batch_size, self.dataset.spec.input_shape)
+        check_last_batches(
+            self.model, [len(part) for part in self.parts], cell.train.batch_size, self.dataset.spec.input_shape
+        )
         self.client_model = copy.deepcopy(self.model)
         flat_parameters(self.client_model)
         frozen = {name for name, p in self.model.named_parameters() if not p.requires_grad}

@@ -1,4 +1,4 @@
-"""What a method may remember where the harness cannot see it: in its classes, its modules and its functions' defaults."""
+"""What a method may remember where the harness cannot see it: in its classes, modules and functions' defaults."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def _modules(kind: type) -> list[ModuleType]:
     own = [sys.modules[name] for name in dict.fromkeys(outside)]
     folders = {Path(module.__file__).parent for module in own if module.__file__}
     sources = (_source(value) for module in own for value in vars(module).values())
-    beside = [source for source in sources if source and Path(getattr(source, "__file__", None) or "/").parent in folders]
+    beside = [
+        source for source in sources if source and Path(getattr(source, "__file__", None) or "/").parent in folders
+    ]
     return list({module.__name__: module for module in (*own, *beside)}.values())
 
 

@@ -1,7 +1,8 @@
 """Masks over prunable weights: build, validate, apply, measure; and how a density is shared out between layers.
 
 Prunable weights are the weights of convolutions and linear layers, shortcuts and classifier included; never biases,
-never normalisation, and never what the model freezes (requires_grad = False). Sparsity is the fraction of zeros among them, density is one minus sparsity.
+never normalisation, and never what the model freezes (requires_grad = False). Sparsity is the fraction of zeros among
+them, density is one minus sparsity.
 """
 
 from __future__ import annotations

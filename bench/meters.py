@@ -131,7 +131,9 @@ class StepMeter(TorchDispatchMode):
         self._perturbation_ops = 0.0
         self._products = FlopCounter(model, mask)
         self._bytes = LiveBytes()
-        self._hooks = [p.register_post_accumulate_grad_hook(self._book_gradient) for p in model.parameters() if p.requires_grad]
+        self._hooks = [
+            p.register_post_accumulate_grad_hook(self._book_gradient) for p in model.parameters() if p.requires_grad
+        ]
         for name, tensors in resident.items():
             for tensor in tensors:
                 self._bytes.see(tensor, name)

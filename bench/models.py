@@ -143,8 +143,8 @@ def _check_parameters(name: str, model: nn.Module) -> None:
     for own, parameter in model.named_parameters(remove_duplicate=False):
         if first.setdefault(parameter, own) != own:
             raise ConfigError(
-                f'Model "{name}" ties "{own}" to "{first[parameter]}"; give each layer weights of its own, since masks, '
-                "messages and costs go by name."
+                f'Model "{name}" ties "{own}" to "{first[parameter]}"; give each layer weights of its own, since '
+                "masks, messages and costs go by name."
             )
     if not any(parameter.requires_grad for parameter in first):
         raise ConfigError(f'Model "{name}" has nothing to train: it has no parameter that requires a gradient.')

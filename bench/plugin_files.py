@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,10 +47,10 @@ def method_files(folder: Path) -> list[MethodFile]:
     Names that begin with `_` are helpers. Raises PluginError for a folder that cannot be read.
     """
     try:
-        names = sorted(os.listdir(folder))
+        beside = sorted(folder.iterdir())
     except OSError as error:
         raise PluginError(f"--plugins {printable(str(folder))} cannot be read: {error.strerror}.") from None
-    files = [folder / name for name in names if name.endswith(".py") and not name.startswith(".")]
+    files = [file for file in beside if file.suffix == ".py" and not file.name.startswith(".")]
     sources = {file: _source(file) for file in files}
     imported = {other for source in sources.values() if source for other in source.beside}
     return [

@@ -118,7 +118,9 @@ def _from_point(point: EntryPoint, found: Mapping[str, MethodEntry]) -> MethodEn
     target = Path(point.value.partition(":")[0])
     if point.name in found:
         name, where = printable(point.value), found[point.name].file
-        problem = f'The entry point "{point.name}" of {name} is not used: {where} has that name; rename the entry point.'
+        problem = (
+            f'The entry point "{point.name}" of {name} is not used: {where} has that name; rename the entry point.'
+        )
         return MethodEntry(name, "plugin", target, None, problem)
     entry = _entry(point.name, "plugin", target, point.load)
     assert entry is not None, "what an entry point loads is an object"

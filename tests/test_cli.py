@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ STATEMENTS = {
     "an own BaseException": "raise type('Odd', (BaseException,), {})",
     "an exception without text": "raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})",
     "a default dtype": "import torch; torch.set_default_dtype(torch.float64)",
-    "a hook of all modules": "from torch.nn.modules import module; module.register_module_forward_hook(lambda *a: None)",
+    "a hook of all modules": "from torch.nn.modules import module as m; m.register_module_forward_hook(print)",
     "another working folder": "import os; os.chdir('/')",
 }
 BROKEN = {kind: f"{statement}\n{GOOD.format(name='Bad')}" for kind, statement in STATEMENTS.items()} | {
@@ -317,10 +318,15 @@ def test_a_folder_of_plug_ins_that_is_not_there_is_one_sentence(tmp_path: Path, 
 def test_a_folder_of_plug_ins_that_may_not_be_read_is_one_sentence(
     plugins: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(folder: Path) -> list[str]:
-        raise PermissionError(13, "Permission denied", str(folder))
+    def refuse(folder: Path) -> Iterator[Path]:
+        if folder == plugins:
+            raise PermissionError(13, "Permission denied")
+        return iter(listed(folder))
 
-    monkeypatch.setattr("bench.plugin_files.os.listdir", lambda folder: refuse(folder))
+    def listed(folder: Path) -> list[Path]:
+        return [folder / name for name in os.listdir(folder)]  # noqa: PTH208
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
     assert "cannot be read: Permission denied" in refusal("ls", "methods", "--plugins", plugins)
 
 

@@ -1,4 +1,4 @@
-"""Models that a user may bring: what is merely unusual runs, and what cannot run is one sentence before the first cell."""
+"""Models that a user may bring: what is merely unusual runs, what cannot run is one sentence before the first cell."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def run(federation: Callable[..., Federation], name: str, model: str, **fields):
     if "estimator" in method.uses:
         fields.setdefault("estimator", "directional")
     sparsity = 0.5 if "sparsity" in method.uses else 0.0
-    made = federation(method, replace(TINY, min_client_examples=8), model=model, given=given, sparsity=sparsity, **fields)
+    made = federation(
+        method, replace(TINY, min_client_examples=8), model=model, given=given, sparsity=sparsity, **fields
+    )
     return made, made.run()
 
 
@@ -121,18 +123,14 @@ def test_every_method_trains_a_model_with_a_layer_that_is_frozen_or_not_used(
 
 @pytest.mark.parametrize("estimator", ["finite_difference", "directional", "exact"])
 def test_a_frozen_layer_is_neither_perturbed_nor_decayed(federation: Callable[..., Federation], estimator: str) -> None:
-    made, result = run(
-        federation, "baffle", "frozen", estimator=estimator, given={"weight_decay": 0.1, "init_scale": 0.5}
-    )
+    _, result = run(federation, "baffle", "frozen", estimator=estimator, given={"weight_decay": 0.1, "init_scale": 0.5})
     assert torch.equal(result.model[0].weight, build("frozen", (1, 32, 32), 10)[0].weight)
     active = active_coordinates(result.model, None)
     assert active is not None and len(active) == sum(p.numel() for p in result.model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("restore", ["seed", "copy", "as_released"])
-def test_finite_differences_leave_a_frozen_layer_alone(
-    federation: Callable[..., Federation], restore: str
-) -> None:
+def test_finite_differences_leave_a_frozen_layer_alone(federation: Callable[..., Federation], restore: str) -> None:
     changed = []
 
     def watch(module: nn.Module, inputs: object) -> None:
@@ -192,7 +190,9 @@ def test_a_kernel_that_cannot_be_computed_does_not_end_its_cell(
     assert reason == "The kernel of this model cannot be computed: RuntimeError: no batching rule for this."
 
 
-@pytest.mark.parametrize(("model", "said"), [("tied", 'ties "b.weight" to "a.weight"'), ("untrainable", "nothing to train")])
+@pytest.mark.parametrize(
+    ("model", "said"), [("tied", 'ties "b.weight" to "a.weight"'), ("untrainable", "nothing to train")]
+)
 def test_what_cannot_be_trained_is_one_sentence_of_the_plan(
     model: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +202,20 @@ def test_what_cannot_be_trained_is_one_sentence_of_the_plan(
 
 
 def test_pruning_what_has_no_layer_to_prune_is_skipped_in_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "--set", "model=without_layers", "--set", "sparsity=[0.5]", "--set", 'method=["fedavg", "fedavg_erk"]']) == 0
+    assert (
+        main(
+            [
+                "plan",
+                "--set",
+                "model=without_layers",
+                "--set",
+                "sparsity=[0.5]",
+                "--set",
+                'method=["fedavg", "fedavg_erk"]',
+            ]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()[:-1]
     assert {"skipped: " in line for line in lines if line.startswith("fedavg_erk")} == {True}
     assert not any("skipped: " in line for line in lines if line.startswith("fedavg-"))
@@ -210,7 +223,7 @@ def test_pruning_what_has_no_layer_to_prune_is_skipped_in_the_plan(capsys: pytes
 
 def test_a_last_batch_of_one_under_a_norm_over_vectors_is_one_sentence(federation: Callable[..., Federation]) -> None:
     method = METHODS["fedavg"].method
-    with pytest.raises(ConfigError, match="choose another train.batch_size"):
+    with pytest.raises(ConfigError, match=r"choose another train\.batch_size"):
         federation(method, replace(TINY, batch_size=39), model="vector_norm")  # 40 examples a client
     federation(method, replace(TINY, batch_size=38, rounds=1), model="vector_norm").run()
     federation(method, replace(TINY, batch_size=39, rounds=1), model="lenet5:norm=batch").run()

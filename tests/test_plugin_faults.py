@@ -115,7 +115,14 @@ def test_the_methods_after_a_broken_one_are_checked_as_if_it_were_not_there(fate
 def test_a_plan_names_the_cell_whose_hook_fails(
     hook: str, fate: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grid = ("method=evil", "sparsity=0.0", "alpha=iid", "seed=0", f"params.evil.fate={fate}", f"params.evil.hook={hook}")
+    grid = (
+        "method=evil",
+        "sparsity=0.0",
+        "alpha=iid",
+        "seed=0",
+        f"params.evil.fate={fate}",
+        f"params.evil.hook={hook}",
+    )
     asked = [word for key in grid for word in ("--set", key)]
     before = Path.cwd()
     assert main(["plan", *asked, "--plugins", str(EVIL)]) == 2
