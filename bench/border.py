@@ -133,7 +133,8 @@ def unchanged_process(owner: str) -> Iterator[None]:
     if raised is not None and not (changed and isinstance(raised, Exception)):
         raise raised
     if changed:
-        then = f"; then it raises {words(raised)}" if raised else ""
+        said = str(raised) if isinstance(raised, FedForeError) else words(raised) if raised else ""
+        then = f"; then {said}" if said else ""
         raise ContractError(
             "global_state", f"{owner} changes {' and '.join(changed)}, which other methods share{then}."
         ) from raised

@@ -8,7 +8,7 @@ To add a model, write one function here and decorate it with `@_model`:
 * it returns an `nn.Sequential` that maps [B, C, H, W] to logits [B, num_classes]. Every place gets a `_norm(...)` and
   an `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global generator.
 
-Every model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual branches
+Every shipped model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual branches
 (`bench.primitives.sparse_normalisation`), which `build` sees to; the parameters are those of `none`.
 
 Weights are no concern of that function: `build` gives every model the weights of seed 0, and `initialise` draws others;
@@ -101,9 +101,9 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     for part in module.modules():
         if type(part) is nn.Sequential:
             part.__class__ = Chain
-    if options["norm"] in ("none", "standardised"):
+    if options.get("norm") in ("none", "standardised"):
         note_gains(module)
-    if options["norm"] == "standardised":
+    if options.get("norm") == "standardised":
         normalise_convolutions(module)
     initialise(module, torch.Generator().manual_seed(0))
     return module
