@@ -8,8 +8,8 @@ To add a model, write one function here and decorate it with `@_model`:
 * it returns an `nn.Sequential` that maps [B, C, H, W] to logits [B, num_classes]. Every place gets a `_norm(...)` and
   an `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global generator.
 
-Every shipped model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual branches
-(`bench.primitives.sparse_normalisation`), which `build` sees to; the parameters are those of `none`.
+Every shipped model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual
+branches (`bench.primitives.sparse_normalisation`), which `build` sees to; the parameters are those of `none`.
 
 Weights are no concern of that function: `build` gives every model the weights of seed 0, and `initialise` draws others;
 but parameters that it freezes (requires_grad = False) keep their values, travel, and are neither trained nor pruned. No
