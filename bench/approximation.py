@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.devices import Fleet
-from bench.masks import Mask
+from bench.masks import Mask, prunable_weights
 from bench.ntk import affordable, empirical_ntk
 from bench.ntk_errors import (
     layer_density_l1,
@@ -36,6 +36,8 @@ def kernel_fields(
     Every client gives `MIN_PROBES` examples of its own; Gaussian probes are as many.
     """
     fields: dict[str, float | str | None] = {}
+    if not prunable_weights(model):
+        return {"ntk_reason": "The model has no prunable weight, with respect to which the kernel is taken."}
     order = _generator(fleet, 0)
     clients = [
         i for i in torch.randperm(len(fleet.parts), generator=order).tolist() if len(fleet.parts[i]) >= MIN_PROBES

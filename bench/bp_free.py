@@ -18,7 +18,7 @@ from bench.cell import Cell, Fraction
 from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, shares
 from bench.errors import Skip
 from bench.masks import Mask, prunable_weights
-from bench.primitives.flat import flat_parameters, model_tensors, named_views
+from bench.primitives.flat import flat_parameters, kept_parameters, model_tensors, named_views
 from bench.primitives.gradients import Batch
 from bench.primitives.server_optimizer import ServerAdamConfig, adam_step_
 from bench.primitives.zeroth_order import Sent, Step, ZerothOrderConfig, check_estimator, pack, unpack
@@ -121,7 +121,11 @@ class BPFreeMethod(Method):
                 [self._sent(update)[0] for update in updates], weights, ctx.cohort, model, ctx.mask
             )
             rate = config.first_epoch_lr if config.first_epoch_lr and ctx.round < epoch else config.lr
+            trained = kept_parameters(model, None)
+            received = None if trained is None else vector.clone()
             adam_step_(vector, gradient, state.setdefault("adam", {}), config, rate)
+            if trained is not None and received is not None:  # weight decay does not reach frozen parameters
+                vector.copy_(torch.where(trained, vector, received))
         else:
             vector.sub_(self._replayed(step, updates, weights, model, ctx), alpha=config.local_lr)
         ended, rest = divmod(ctx.round + 1, epoch)

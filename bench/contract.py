@@ -12,12 +12,13 @@ import dataclasses
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from bench.border import words
 from bench.cell import Cell
 from bench.errors import ConfigError, ContractError, suggestion
 from bench.masks import Mask
@@ -26,6 +27,7 @@ from bench.primitives.local_sgd import LocalSGDConfig, local_sgd, weighted_mean_
 from bench.streams import stream_seed, torch_generator
 
 AXES = ("sparsity", "estimator")
+Phase = Literal["setup", "train"]
 _FINITE = ConfigDict(allow_inf_nan=False)
 
 
@@ -110,7 +112,7 @@ class Context:
     """
 
     cell: Cell
-    phase: str
+    phase: Phase
     round: int
     mask: Mask | None
     progress: float
@@ -159,7 +161,17 @@ class Method:
         uses: which of the axes `sparsity`, `estimator` mean something to the method.
         grows: whether a pruned weight may come back in training.
         one_setup_cohort: whether all setup rounds have the same clients; otherwise each draws its own.
-    `self` is read-only after construction: the server's memory is `ctx.state`, a device's is `client.state`.
+    `self` is read-only after construction: the server's memory is `ctx.state`, a device's is `client.state`. Classes,
+    modules and the process keep nothing of a cell; the data set is not changed.
+
+    The hooks, in the order of their calls:
+        on planning: `check`, `prepare` (which also the cell calls, on its own model).
+        phase `setup`, round 0: `start`, then `setup_rounds`, and that many rounds, numbered from 0.
+        phase `train`, rounds from 0 to the end of the budget.
+        a round of either phase: `broadcast`; on the devices `round_kind`, then `client_update` or `client_updates`;
+        `aggregate`.
+        phase `train`, before training and at every evaluation: `evaluation_weights`.
+    No other phase exists. `client_update` is also called on copies to meter what it costs.
     """
 
     Config: ClassVar[type] = LocalSGDConfig
@@ -192,7 +204,7 @@ class Method:
     def setup_rounds(self, cell: Cell) -> int:
         """Return the number of federated rounds before training; a cell of sparsity 0 skips them.
 
-        In these rounds a device that has received no model yet holds NaN for every weight.
+        In these rounds a device that has received no model yet holds NaN for every weight that is not frozen.
         """
         return 0
 
@@ -218,6 +230,11 @@ class Method:
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
         """Change the server's model from the decoded updates; return a new mask, or None to keep the present one."""
         received = [update.weights for update in updates if update.weights is not None]
+        if len(received) < len(updates):
+            raise ContractError(
+                "weights",
+                f"{type(self).__name__} averages weights, and a client sent none; write aggregate, or send them.",
+            )
         weighted_mean_(model, received, shares(updates))
         return None
 
@@ -252,6 +269,8 @@ def validated(kind: type, given: Mapping[str, Any], where: str) -> Any:
         return kind(**values)
     except ValueError as error:
         raise ConfigError(f"[{where}]: {error}.") from None
+    except Exception as error:
+        raise ConfigError(f"[{where}]: {words(error)}.") from error
 
 
 def _lower(sentence: str) -> str:

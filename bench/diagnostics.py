@@ -108,7 +108,7 @@ def gradient_energy(model: nn.Module, batch: Batch, mask: Mask) -> float | None:
     weights there is no such channel. None where there is no gradient at all, because the mask cuts the network.
     """
     weights: Mapping[str, Tensor] = prunable_weights(model)
-    gradients = torch.autograd.grad(batch.loss(model), list(weights.values()))
+    gradients = torch.autograd.grad(batch.loss(model), list(weights.values()), materialize_grads=True)
     kept, whole = 0.0, 0.0
     for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
         living = ~dead_channels(weight)

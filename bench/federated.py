@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.approximation import kernel_fields, mask_fields
+from bench.border import words
 from bench.cell import SIMULATED, Cell
 from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
 from bench.data import Dataset, Examples, split_validation
@@ -40,11 +41,15 @@ from bench.primitives.zeroth_order import Step, ZerothOrderConfig
 from bench.probes import MILESTONES, PROBE_EXAMPLES
 from bench.rules import (
     check_global_rng,
+    check_last_batches,
+    check_named,
     check_plain,
     check_revival,
+    check_server_state,
     check_sparsity,
     check_tensors,
     check_untouched,
+    check_update,
     expect,
     global_rng,
 )
@@ -131,9 +136,16 @@ class Federation:
         self.client_side = instantiate(self.method, cell.params)
         self._fingerprints = [fingerprint(self.server_side), fingerprint(self.client_side)]
         self.model = self._initial_model()
+        check_last_batches(
+            self.model, [len(part) for part in self.parts], cell.train.batch_size, self.dataset.spec.input_shape
+        )
         self.client_model = copy.deepcopy(self.model)
         flat_parameters(self.client_model)
-        self.no_model = {name: torch.full_like(own, math.nan) for name, own in model_tensors(self.model).items()}
+        frozen = {name for name, p in self.model.named_parameters() if not p.requires_grad}
+        self.no_model = {
+            name: own.clone() if name in frozen else torch.full_like(own, math.nan)
+            for name, own in model_tensors(self.model).items()
+        }
         self.layout = Layout.of(self.model)
         self.mask: Mask | None = None
         self.mask_version = 0
@@ -230,7 +242,9 @@ class Federation:
             self.started = {name: value.clone() for name, value in model_tensors(self.model).items()}
             self._adopt(mask, "setup")
         skips_setup = self.cell.sparsity == 0 and "sparsity" in self.method.uses
-        return 0 if skips_setup else self.server_side.setup_rounds(self.cell)
+        rounds = 0 if skips_setup else self.server_side.setup_rounds(self.cell)
+        expect(rounds, int, "setup_rounds")
+        return rounds
 
     def _result(self, energy_at_start: float | None, approximation: Mapping[str, float | str | None]) -> Result:
         costs = {phase: [cost for key, cost in self.costs.items() if key[0] == phase] for phase in PHASES}
@@ -273,8 +287,8 @@ class Federation:
             if cost is not None:
                 totals.flops += cost.flops_of([client.num_examples for client in clients], drawn)
             self._adopt(self.server_side.aggregate(self.model, updates, server), phase)
-            check_plain(self.state, "ctx.state")
             self._check_server_model(phase, round)
+            check_server_state(self.state)
 
     def _meter_round(self, phase: str, round: int, again: bool = False) -> tuple[DeviceCost, bool]:
         """Return the cost of a round's device, and whether the server sends a tensor of zeros beside the model.
@@ -293,6 +307,7 @@ class Federation:
     def _message(self, server: ServerContext) -> Message:
         message = self.server_side.broadcast(self.model, server)
         expect(message, Message, "broadcast")
+        check_named(message.tensors, "the server")
         return message
 
     def _send_down(self, message: Message, server: ServerContext) -> Mapping[str, Tensor]:
@@ -364,9 +379,10 @@ class Federation:
         return encode(packet, self.layout, self.active, self.cell.train.wire_precision)
 
     def _encoded(self, update: Update, client: int, ctx: ClientContext) -> bytes:
-        expect(update, Update, "client_update")
+        who = f"client {client} in {ctx.phase} round {ctx.round}"
+        check_update(update, who)
         if update.weights is not None:
-            self._check_tensors(update.weights, f"client {client} in {ctx.phase} round {ctx.round}")
+            self._check_tensors(update.weights, who)
         return self._encode(Packet(update.num_examples, None, update.weights, update.scalars, update.tensors))
 
     # -- rules --------------------------------------------------------------------------------------------------------
@@ -422,6 +438,7 @@ class Federation:
             other = self.server_side.evaluation_weights(self.model, self._server_context("train", 0, ()))
             self.evaluates_other_weights = other is not None
             if other is not None:
+                expect(other, Mapping, "evaluation_weights")
                 tensors = tensors | dict(other)
                 self._check_tensors(tensors, "evaluation_weights")
             load_tensors(self.client_model, tensors)
@@ -562,7 +579,10 @@ class Federation:
         with self.clock.charge("ntk"):
             if fields["ntk_reason"] is None:
                 classes = self.dataset.spec.num_classes
-                fields = kernel_fields(self.model, self.mask, self.fleet, classes, self.macs.dense)
+                try:
+                    fields = kernel_fields(self.model, self.mask, self.fleet, classes, self.macs.dense)
+                except Exception as error:  # noqa: BLE001
+                    fields = {"ntk_reason": f"The kernel of this model cannot be computed: {words(error)}."}
             if self.cell.train.compare_masks and self.mask is not None and "draws" in self.cell.params:
                 fields |= mask_fields(self.mask, self._reference_mask, self._dense_start(), self.fleet)
         return fields
@@ -591,6 +611,7 @@ class Federation:
     def _initial_model(self) -> nn.Module:
         spec = self.dataset.spec
         model = self.server_side.prepare(build(self.cell.model, spec.input_shape, spec.num_classes))
+        expect(model, nn.Module, "prepare")
         self._initialise(model, torch_generator(stream_seed(self.cell.seed, "init")))
         return model.to(self.device)
 

@@ -1,7 +1,8 @@
 """Masks over prunable weights: build, validate, apply, measure; and how a density is shared out between layers.
 
 Prunable weights are the weights of convolutions and linear layers, shortcuts and classifier included; never biases,
-never normalisation. Sparsity is the fraction of zeros among them, density is one minus sparsity.
+never normalisation, and never what the model freezes (requires_grad = False). Sparsity is the fraction of zeros among
+them, density is one minus sparsity.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     return {
         f"{name}.weight" if name else "weight": module.weight
         for name, module in model.named_modules()
-        if isinstance(module, PRUNABLE_LAYERS)
+        if isinstance(module, PRUNABLE_LAYERS) and module.weight.requires_grad
     }
 
 

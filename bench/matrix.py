@@ -11,14 +11,17 @@ import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
 from bench import data, models
+from bench.border import plugin_border
 from bench.cell import Cell, Estimator, Protocol, cell_id
 from bench.contract import instantiate, make_config, validated
 from bench.errors import ConfigError, FedForeError, Skip, suggestion
+from bench.masks import prunable_weights
 from bench.partition import parse_alpha
 from bench.registry import MethodEntry, lookup
 
@@ -248,16 +251,21 @@ def _protocol(train: Mapping[str, Any], dataset: str) -> Protocol:
 def _skip_reason(
     cell: Cell, methods: Mapping[str, MethodEntry], prepared: dict[tuple[str, ...], str | None]
 ) -> str | None:
-    """Ask `check`, and `prepare` once for every configuration and model, whether the method applies."""
-    method = instantiate(lookup(methods, cell.method), cell.params)
-    key = (cell.method, cell.dataset, cell.model, repr(cell.params))
+    """Ask `check`, and `prepare` once for every configuration, model and sparsity, whether the method applies."""
+    key = (cell.method, cell.dataset, cell.model, repr(cell.params), str(cell.sparsity > 0))
+    border = partial(plugin_border, cell.method, methods[cell.method].file)
     try:
-        method.check(cell)
+        with border():
+            method = instantiate(lookup(methods, cell.method), cell.params)
+            method.check(cell)
         if key not in prepared:
             spec = data.spec(cell.dataset)
             model = models.build(cell.model, spec.input_shape, spec.num_classes)
             try:
-                method.prepare(model)
+                if cell.sparsity > 0 and not prunable_weights(model):
+                    raise Skip("the model has no convolution or linear layer, so there is nothing to prune")
+                with border():
+                    method.prepare(model)
                 prepared[key] = None
             except Skip as skip:
                 prepared[key] = str(skip)

@@ -135,7 +135,9 @@ class StepMeter(TorchDispatchMode):
         self._perturbation_ops = 0.0
         self._products = FlopCounter(model, mask)
         self._bytes = LiveBytes()
-        self._hooks = [p.register_post_accumulate_grad_hook(self._book_gradient) for p in model.parameters()]
+        self._hooks = [
+            p.register_post_accumulate_grad_hook(self._book_gradient) for p in model.parameters() if p.requires_grad
+        ]
         for name, tensors in resident.items():
             for tensor in tensors:
                 self._bytes.see(tensor, name)
@@ -166,7 +168,7 @@ class StepMeter(TorchDispatchMode):
             self._bytes.see(gradient, "gradients")
         perturbing = current_account() == "perturbation" and not func.is_view and "empty" not in func.__name__
         makes = _makes_its_results(func)
-        for leaf in tree_leaves(out):
+        for leaf in map(_stored, tree_leaves(out)):
             if isinstance(leaf, Tensor):
                 if perturbing and leaf.is_floating_point():
                     self._perturbation_ops += leaf.numel()
@@ -179,6 +181,13 @@ class StepMeter(TorchDispatchMode):
     def _book_gradient(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
         self._bytes.see_again(parameter.grad, "gradients")
+
+
+def _stored(leaf: Any) -> Any:
+    """Return a tensor's values where it is sparse, which is how it has a storage; anything else as it is."""
+    if not isinstance(leaf, Tensor) or leaf.layout == torch.strided:
+        return leaf
+    return leaf._values() if leaf.layout == torch.sparse_coo else leaf.values()
 
 
 @cache

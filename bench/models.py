@@ -8,10 +8,12 @@ To add a model, write one function here and decorate it with `@_model`:
 * it returns an `nn.Sequential` that maps [B, C, H, W] to logits [B, num_classes]. Every place gets a `_norm(...)` and
   an `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global generator.
 
-Every model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual branches
-(`bench.primitives.sparse_normalisation`), which `build` sees to; the parameters are those of `none`.
+Every shipped model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual
+branches (`bench.primitives.sparse_normalisation`), which `build` sees to; the parameters are those of `none`.
 
-Weights are no concern of that function: `build` gives every model the weights of seed 0, and `initialise` draws others.
+Weights are no concern of that function: `build` gives every model the weights of seed 0, and `initialise` draws others;
+but parameters that it freezes (requires_grad = False) keep their values, travel, and are neither trained nor pruned. No
+two layers share a parameter. A layer that the forward pass does not use gets no gradient.
 The published parameter count of a new model belongs in tests/test_models.py.
 """
 
@@ -88,18 +90,20 @@ def canonical(model: str) -> str:
 def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     """Return the model on the CPU, in training mode, with the weights of seed 0 (see `initialise`).
 
-    It maps float [B, *input_shape] to logits [B, num_classes]. Raises ConfigError as `canonical` does, and for images
-    too small for the model.
+    It maps float [B, *input_shape] to logits [B, num_classes]. Raises ConfigError as `canonical` does, for images too
+    small for the model, and for a model that cannot be trained: all of it frozen, or with weights shared by layers.
     """
     name, options = _parse(model)
     with torch.random.fork_rng(devices=[]):  # torch's own initialisers draw from the global generator
+        torch.manual_seed(0)
         module = MODELS[name].function(input_shape, num_classes, **options)
+    _check_parameters(name, module)
     for part in module.modules():
         if type(part) is nn.Sequential:
             part.__class__ = Chain
-    if options["norm"] in ("none", "standardised"):
+    if options.get("norm") in ("none", "standardised"):
         note_gains(module)
-    if options["norm"] == "standardised":
+    if options.get("norm") == "standardised":
         normalise_convolutions(module)
     initialise(module, torch.Generator().manual_seed(0))
     return module
@@ -113,9 +117,11 @@ def initialise(model: nn.Module, generator: torch.Generator, init: Initialiser =
     activation), biases 0. `pytorch`: both uniform within 1 / sqrt(fan_in), as `torch.nn` draws them if nobody asks
     otherwise (its kaiming_uniform with a = sqrt 5): weights of 1 / sqrt 6 = 0.41 times that deviation. The weights of
     norms are 1, their biases 0, running statistics are reset. `generator` lives on the CPU, so that the weights do not
-    depend on the model's device.
+    depend on the model's device. Frozen parameters stay as the model's function made them.
     """
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         owner, _, last = name.rpartition(".")
         weight = getattr(model.get_submodule(owner), "weight", parameter) if last == "bias" else parameter
         draw = torch.empty(parameter.shape)
@@ -129,6 +135,19 @@ def initialise(model: nn.Module, generator: torch.Generator, init: Initialiser =
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.reset_running_stats()
+
+
+def _check_parameters(name: str, model: nn.Module) -> None:
+    """Raise ConfigError where no parameter is trained, or one has two names."""
+    first: dict[nn.Parameter, str] = {}
+    for own, parameter in model.named_parameters(remove_duplicate=False):
+        if first.setdefault(parameter, own) != own:
+            raise ConfigError(
+                f'Model "{name}" ties "{own}" to "{first[parameter]}"; give each layer weights of its own, since '
+                "masks, messages and costs go by name."
+            )
+    if not any(parameter.requires_grad for parameter in first):
+        raise ConfigError(f'Model "{name}" has nothing to train: it has no parameter that requires a gradient.')
 
 
 def _parse(model: str) -> tuple[str, dict[str, str | float]]:

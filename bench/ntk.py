@@ -1,8 +1,9 @@
 """The empirical neural tangent kernel of a model on a set of probes (Jacot et al. 2018, arXiv 1806.07572).
 
 Theta(x, x') = J(x) J(x')^T, with J(x) [c, P] the Jacobian of the logits with respect to the prunable weights, or to
-those of them that a mask keeps; never biases or norms. Everything is in evaluation mode: batch norm uses its running
-statistics, which are 0 and 1 before any training, and group norm those of the sample, differentiated through.
+those of them that a mask keeps; never biases, norms or frozen layers. Everything is in evaluation mode: batch norm
+uses its running statistics, which are 0 and 1 before any training, and group norm those of the sample, differentiated
+through.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def _jacobian(
 ) -> tuple[Callable[[slice], Tensor], int]:
     """Return the function from a slice of classes to their Jacobian [k, n, P] on `x`, and the number of classes."""
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
-    weights = prunable_weights(frozen)
+    parameters = dict(frozen.named_parameters())
+    weights = {name: parameters[name] for name in prunable_weights(model)}
     kept = {
         name: slice(None) if mask is None else mask[name].flatten().nonzero().squeeze(1).to(x.device)
         for name in weights

@@ -20,6 +20,7 @@ import torch
 from pebble import ProcessExpired, ProcessPool
 
 from bench import data, store
+from bench.border import unchanged_process, words
 from bench.cell import Cell
 from bench.errors import ConfigError, Diverged, Skip
 from bench.federated import Federation
@@ -210,10 +211,10 @@ def run_job(job: Job) -> dict[str, Any]:
         status, reason = "skipped", str(skip)
     except Diverged as error:
         status, reason = "diverged", str(error)
-    except Exception as error:  # noqa: BLE001
-        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    except BaseException as error:  # noqa: BLE001
+        reason, trace = words(error), traceback.format_exc().encode(errors="backslashreplace").decode()
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason
         status = "out_of_memory" if out_of_memory else "failed"
-        reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     if trace is not None:
         store.write_atomically(folder / "traceback.txt", trace)
     else:
@@ -230,6 +231,7 @@ def _measure(job: Job, entry: MethodEntry) -> dict[str, Any]:
     with (
         store.lines_writer(job.run, cell.id, store.ROUNDS) as rounds,
         store.lines_writer(job.run, cell.id, store.DIAGNOSTICS) as diagnostics,
+        unchanged_process(method.__name__),
     ):
         result = Federation(
             cell,

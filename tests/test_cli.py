@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,19 +23,28 @@ from bench.registry import discover
 Refusal = Callable[..., str]
 
 GOOD = "from bench.api import Method\n\n\nclass {name}(Method):\n    '''A method that works.'''\n"
-BROKEN = {
+STATEMENTS = {
+    "ImportError": "import there_is_no_such_module",
+    "NameError": "undefined",
+    "RuntimeError": "raise RuntimeError('boom')",
+    "KeyError": "{}['boom']",
+    "ZeroDivisionError": "1 / 0",
+    "AssertionError": "assert False, 'boom'",
+    "FileNotFoundError": "open('/there/is/no/such/file')",
+    "MemoryError": "raise MemoryError",
+    "SystemExit": "import sys; sys.exit(0)",
+    "an own BaseException": "raise type('Odd', (BaseException,), {})",
+    "an exception without text": "raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})",
+    "a default dtype": "import torch; torch.set_default_dtype(torch.float64)",
+    "a hook of all modules": "from torch.nn.modules import module as m; m.register_module_forward_hook(print)",
+    "another working folder": "import os; os.chdir('/')",
+}
+BROKEN = {kind: f"{statement}\n{GOOD.format(name='Bad')}" for kind, statement in STATEMENTS.items()} | {
     "SyntaxError": "def broken(:\n",
-    "ImportError": "import there_is_no_such_module\n",
-    "ImportError of a name": "from bench.api import Metod\n",
-    "no method": "x = 1\n",
+    "ImportError of a name": "from bench.api import Metod\n\n\nclass Bad(Metod):\n    pass\n",
+    "no method": "from bench.api import Mask\n\n\nclass Bad(dict):\n    pass\n",
     "two methods": GOOD.format(name="One") + GOOD.format(name="Two"),
     "unknown axis": GOOD.format(name="Odd") + "    uses = frozenset({'sparsty'})\n",
-    "NameError": "undefined\n",
-    "RuntimeError": "raise RuntimeError('boom')\n",
-    "KeyError": "{}['boom']\n",
-    "ZeroDivisionError": "1 / 0\n",
-    "AssertionError": "assert False, 'boom'\n",
-    "FileNotFoundError": "open('/there/is/no/such/file')\n",
 }
 
 
@@ -305,6 +315,72 @@ def test_a_folder_of_plug_ins_that_is_not_there_is_one_sentence(tmp_path: Path, 
     assert "is no folder" in refusal("ls", "methods", "--plugins", tmp_path / "nowhere")
 
 
-def test_files_that_begin_with_an_underscore_are_no_methods(plugins: Path, printed: Callable[..., str]) -> None:
-    (plugins / "_helpers.py").write_text(BROKEN["SyntaxError"])
-    assert "_helpers" not in printed("ls", "methods", "--plugins", plugins)
+def test_a_folder_of_plug_ins_that_may_not_be_read_is_one_sentence(
+    plugins: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> Iterator[Path]:
+        if folder == plugins:
+            raise PermissionError(13, "Permission denied")
+        return iter(listed(folder))
+
+    def listed(folder: Path) -> list[Path]:
+        return [folder / name for name in os.listdir(folder)]  # noqa: PTH208
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "cannot be read: Permission denied" in refusal("ls", "methods", "--plugins", plugins)
+
+
+HELPERS = {
+    "_helpers.py": BROKEN["SyntaxError"],
+    "train.py": "import argparse\nargparse.ArgumentParser().parse_args(['--epochs'])\nopen('ran', 'w')\n",
+    "notes.py": "from bench.api import Mask\nopen('ran', 'w')\n",
+    "other.py": "class Base: pass\nclass Other(Base): pass\nopen('ran', 'w')\n",
+}
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_a_file_that_is_no_method_is_neither_listed_nor_run(
+    name: str, plugins: Path, printed: Callable[..., str]
+) -> None:
+    (plugins / name).write_text(HELPERS[name])
+    listed = first_words(printed("ls", "methods", "--plugins", plugins))
+    assert "good" in listed and Path(name).stem not in listed
+    assert not Path("ran").exists()
+
+
+def test_methods_of_a_folder_share_helpers_and_other_folders_may_have_helpers_of_the_same_name(
+    tmp_path: Path, printed: Callable[..., str]
+) -> None:
+    for folder, word in (("one", "ONE"), ("two", "TWO")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "_words.py").write_text(f"WORD = '{word}'\n")
+        (tmp_path / folder / "bases.py").write_text(
+            "from bench.api import Method\nfrom _words import WORD\n\n\nclass Keys(dict):\n    word = WORD\n"
+        )
+        (tmp_path / folder / f"{word.lower()}.py").write_text(
+            f"from bench.api import Method\nfrom bases import Keys\n\n\nclass {word.title()}(Method):\n"
+            "    __doc__ = Keys.word\n"
+        )
+    lines = printed("ls", "methods", "--plugins", tmp_path / "one", "--plugins", tmp_path / "two").splitlines()
+    own = [line.split() for line in lines if "[plugin]" in line]
+    assert own == [["one", "[plugin]", "ONE"], ["two", "[plugin]", "TWO"]]
+
+
+def test_the_last_of_a_chain_of_classes_is_the_method(plugins: Path, printed: Callable[..., str]) -> None:
+    chain = f"{GOOD.format(name='Base')}\n\nclass Middle(Base):\n    pass\n\n\nclass Last(Middle):\n    'The last.'\n"
+    (plugins / "chain.py").write_text(chain)
+    assert "[plugin] The last." in printed("ls", "methods", "--plugins", plugins)
+
+
+ODD_NAMES = ("x.v2", "=cmd|calc", "\x1b[31mred", "with space", "größe", "-x", "a$b", "a" * 101)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_file_whose_name_cannot_be_a_methods_is_listed_with_the_reason_and_never_used(
+    name: str, plugins: Path, printed: Callable[..., str], refusal: Refusal
+) -> None:
+    (plugins / f"{name}.py").write_text(f"open('ran', 'w')\n{GOOD.format(name='Odd')}")
+    lines = printed("ls", "methods", "--plugins", plugins)
+    assert "letters, digits, _ and -" in lines and "\x1b" not in lines
+    assert not Path("ran").exists()
+    assert printed("plan", "--plugins", plugins, "--set", "method=good").endswith("6 cells, 0 of them skipped\n")

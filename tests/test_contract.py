@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Client, ClientContext, Mask, Message, Method, ServerContext, Skip, Update
+from bench.cli import main
 from bench.conformance import Finding, check_method
 from bench.contract import make_config
 from bench.errors import ConfigError, ContractError
@@ -194,6 +195,19 @@ def test_an_installed_packages_entry_point_is_a_method(monkeypatch: pytest.Monke
     assert "no_such_package" in (found["gone"].problem or "")
 
 
+def test_an_entry_point_whose_name_is_taken_or_cannot_be_one_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("fedavg", "../../../escaped", "=cmd|calc", "a.b", "")
+    points = [EntryPoint(name, f"package{i}:Theirs", "fedfore.methods") for i, name in enumerate(names)]
+    monkeypatch.setattr("bench.registry.entry_points", lambda group: points)
+    found = discover()
+    assert found["fedavg"].role == "baseline"
+    assert "has that name" in (found["package0:Theirs"].problem or "")
+    assert all("letters, digits, _ and -" in (found[name].problem or "") for name in names[1:])
+    assert main(["ls", "methods"]) == 0 and "fedavg " in capsys.readouterr().out
+
+
 def findings_of(method: type[Method]) -> list[Finding]:
     return check_method(MethodEntry(method.__name__, "plugin", Path(__file__), method))
 
@@ -230,10 +244,15 @@ class Elsewhere(Method):
 
 
 @pytest.mark.parametrize(
-    ("method", "rule"), [(Leaky, "repeatable"), (UnequalTwin, "vectorised"), (NamesAMetric, "own_metric")]
+    ("method", "rules"),
+    [
+        (Leaky, ["hidden_state", "repeatable"]),
+        (UnequalTwin, ["vectorised"]),
+        (NamesAMetric, ["own_metric"]),
+    ],
 )
-def test_the_conformance_suite_names_the_broken_rule(method: type[Method], rule: str) -> None:
-    assert [finding.rule for finding in findings_of(method) if finding.outcome == "broken"] == [rule]
+def test_the_conformance_suite_names_the_broken_rules(method: type[Method], rules: list[str]) -> None:
+    assert [finding.rule for finding in findings_of(method) if finding.outcome == "broken"] == rules
 
 
 def test_the_conformance_suite_reports_a_skip_with_its_reason() -> None:

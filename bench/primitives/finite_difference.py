@@ -46,7 +46,7 @@ def finite_differences(
     with account("perturbation"):
         saved = None if restore == "seed" else vector.clone()
         if restore == "as_released":
-            blocks = [(0, len(vector), None if mask is None else kept_parameters(model, mask))]
+            blocks = [(0, len(vector), kept_parameters(model, mask))]
         else:
             blocks = list(_blocks(model, mask))
 
@@ -82,11 +82,11 @@ def finite_differences(
 
 
 def _blocks(model: nn.Module, mask: Mask | None) -> Iterator[tuple[int, int, Tensor | None]]:
-    """Yield (start, stop, kept entries or None) of the flat vector in blocks that lie within one parameter."""
+    """Yield (start, stop, kept entries or None) of the flat vector in blocks that lie within one trained parameter."""
     offset = 0
     for name, parameter in model.named_parameters():
         kept = mask[name].reshape(-1) if mask is not None and name in mask else None
-        for low in range(0, parameter.numel(), BLOCK):
+        for low in range(0, parameter.numel() if parameter.requires_grad else 0, BLOCK):
             high = min(low + BLOCK, parameter.numel())
             yield offset + low, offset + high, None if kept is None else kept[low:high]
         offset += parameter.numel()

@@ -41,7 +41,7 @@ def _flatten(parameters: list[nn.Parameter]) -> Tensor:
     return vector
 
 
-def kept_entries(shapes: Mapping[str, torch.Size], mask: Mask, device: torch.device) -> Tensor:
+def kept_entries(shapes: Mapping[str, torch.Size], mask: Mapping[str, Tensor], device: torch.device) -> Tensor:
     """Return for every entry of tensors of these shapes, one after the other, whether it may change: boolean [n].
 
     Entries that the mask prunes may not; all others may.
@@ -54,15 +54,26 @@ def kept_entries(shapes: Mapping[str, torch.Size], mask: Mask, device: torch.dev
     ])  # fmt: skip
 
 
-def kept_parameters(model: nn.Module, mask: Mask) -> Tensor:
-    """Return `kept_entries` [n] of the flat parameter vector of `model`."""
-    shapes = {name: p.shape for name, p in model.named_parameters()}
-    return kept_entries(shapes, mask, next(model.parameters()).device)
+def kept_parameters(model: nn.Module, mask: Mask | None) -> Tensor | None:
+    """Return for every entry of the flat parameter vector of `model` whether it may change: boolean [n].
+
+    Entries that the mask prunes and frozen parameters may not; None means that all may.
+    """
+    parameters = dict(model.named_parameters())
+    trained = [p.requires_grad for p in parameters.values()]
+    if mask is None and all(trained):
+        return None
+    device = next(iter(parameters.values())).device
+    kept = kept_entries({name: p.shape for name, p in parameters.items()}, mask or {}, device)
+    for entries, may in zip(kept.split([p.numel() for p in parameters.values()]), trained, strict=True):
+        entries.logical_and_(torch.tensor(may, device=device))
+    return kept
 
 
 def active_coordinates(model: nn.Module, mask: Mask | None) -> Tensor | None:
     """Return the sorted dense indices [P] of the parameters that may change; None means all of them."""
-    return None if mask is None else kept_parameters(model, mask).nonzero().squeeze(1)
+    kept = kept_parameters(model, mask)
+    return None if kept is None else kept.nonzero().squeeze(1)
 
 
 def select(vector: Tensor, active: Tensor | None) -> Tensor:

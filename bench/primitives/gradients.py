@@ -22,6 +22,12 @@ class Batch:
 
 
 def flat_gradient(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the gradient [n] of the batch's loss over all parameters, by backpropagation."""
-    gradients = torch.autograd.grad(batch.loss(model), list(model.parameters()))
-    return torch.cat([g.reshape(-1) for g in gradients])
+    """Return the gradient [n] of the batch's loss over all parameters, by backpropagation.
+
+    It is zero for frozen parameters, and for those of which the loss is no function.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    gradients = iter(torch.autograd.grad(batch.loss(model), trained, materialize_grads=True))
+    return torch.cat([
+        (next(gradients) if p.requires_grad else torch.zeros_like(p)).reshape(-1) for p in model.parameters()
+    ])  # fmt: skip

@@ -75,7 +75,7 @@ def local_sgd(
     step, such as by a proximal term or a control variate; whatever it adds where the mask prunes is taken away.
     """
     forward = forward_pass(model, config)
-    parameters: dict[str, Tensor] = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = {name: own for name, own in model.named_parameters() if own.requires_grad}
 
     def prepare(name: str, parameter: Tensor) -> None:
         if parameter.grad is not None:

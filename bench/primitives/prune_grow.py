@@ -187,8 +187,8 @@ def weight_gradients(
         examples += len(y)
     gradients = {}
     for name, weight in weights.items():
-        assert weight.grad is not None
-        gradients[name] = weight.grad.div_(examples)
+        found = torch.zeros_like(weight, requires_grad=False) if weight.grad is None else weight.grad
+        gradients[name] = found.div_(examples)
         weight.grad = None
     return gradients
 

@@ -107,9 +107,9 @@ class _Draw:
         """Add (gradient of <outputs, cotangent>).weight to the sums; a pruned weight is 0 and adds nothing."""
         torch.autograd.backward(outputs, cotangent, inputs=list(self.weights.values()))
         for name, weight in self.weights.items():
-            assert weight.grad is not None, f"{name} takes no part in a forward pass"
-            self.sums[name].addcmul_(weight.grad, weight.detach())
-            weight.grad = None
+            if weight.grad is not None:  # the model may not use the layer
+                self.sums[name].addcmul_(weight.grad, weight.detach())
+                weight.grad = None
 
 
 def score(
@@ -226,12 +226,12 @@ def _grasp(draw: _Draw) -> None:
     weights = list(draw.weights.values())
     gradient = [torch.zeros_like(weight, requires_grad=False) for weight in weights]
     for loss in draw.losses(GRASP_TEMPERATURE):
-        for total, part in zip(gradient, torch.autograd.grad(loss, weights), strict=True):
+        for total, part in zip(gradient, torch.autograd.grad(loss, weights, materialize_grads=True), strict=True):
             total.add_(part)
     if draw.mask is not None:
         draw.mask.apply_(dict(zip(draw.weights, gradient, strict=True)))
     for loss in draw.losses(GRASP_TEMPERATURE):
-        parts = torch.autograd.grad(loss, weights, create_graph=True)
+        parts = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
         draw.add(sum(((part * g).sum() for part, g in zip(parts, gradient, strict=True)), torch.zeros_like(loss)))
 
 
@@ -244,7 +244,7 @@ def _synflow(draw: _Draw) -> None:
     with identity_norms(twin):
         flow = twin(torch.ones_like(draw.parts[0][0][:1], dtype=torch.float64)).sum()
     for (name, weight), gradient in zip(
-        weights.items(), torch.autograd.grad(flow, list(weights.values())), strict=True
+        weights.items(), torch.autograd.grad(flow, list(weights.values()), materialize_grads=True), strict=True
     ):
         draw.sums[name].add_(gradient * weight.detach() / flow.detach().clamp_min(1e-300))
 
