@@ -20,9 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from bench.code_hash import ROOT
 from bench.contract import AXES, Method, make_config
 from bench.errors import ConfigError, PluginError, suggestion
-from bench.provenance import ROOT
 
 ENTRY_POINT_GROUP = "fedfore.methods"
 UNUSABLE = (

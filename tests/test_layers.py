@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.provenance import ROOT, WORDLESS, computing_modules
+from bench.code_hash import ROOT, WORDLESS, computing_modules
 
 PACKAGES = ("bench", "methods", "baselines", "plots")
 
 # Module (or pattern) -> the project modules it may import. Everything absent is forbidden, also inside a function.
-LEAVES = tuple(f"bench.{name}" for name in ("errors", "streams", "cell", "probes", "provenance", "torchvision_compat"))
+LEAVES = tuple(f"bench.{name}" for name in ("errors", "streams", "cell", "probes", "torchvision_compat"))
 PRIMITIVE = ("bench.primitives.*", "bench.masks", "bench.cell", "bench.errors", "bench.streams")
-READING = ("bench.store", "bench.metrics", "bench.errors", "bench.cell", "bench.probes", "bench.provenance")
+READING = ("bench.store", "bench.metrics", "bench.errors", "bench.cell", "bench.probes")
 ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(LEAVES, ()),
     **dict.fromkeys(("bench", "bench.primitives", "bench.matrices", "methods", "baselines", "plots"), ()),
@@ -56,12 +56,25 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "bench.evaluation", "bench.meters", "bench.models", "bench.partition", "bench.probes", "bench.rules",
         "bench.wire",
     ),
-    "bench.registry": ("bench.contract", "bench.errors", "bench.provenance"),
+    "bench.code_hash": ("bench.errors",),
+    "bench.provenance": ("bench.code_hash",),
+    "bench.files": ("bench.errors",),
+    "bench.schema": ("bench.cell", "bench.metrics"),
+    "bench.migration": ("bench.cell",),
+    "bench.run_folder": (
+        "bench.cell", "bench.errors", "bench.files", "bench.migration", "bench.provenance", "bench.schema",
+    ),
+    "bench.attempts": ("bench.errors", "bench.files", "bench.run_folder", "bench.schema"),
+    "bench.table": (
+        "bench.cell", "bench.code_hash", "bench.errors", "bench.metrics", "bench.migration", "bench.run_folder",
+        "bench.schema",
+    ),
+    "bench.store": ("bench.attempts", "bench.files", "bench.run_folder", "bench.schema", "bench.table"),
+    "bench.registry": ("bench.code_hash", "bench.contract", "bench.errors"),
     "bench.matrix": (
         "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.metrics", "bench.models",
         "bench.partition", "bench.registry",
     ),
-    "bench.store": ("bench.cell", "bench.errors", "bench.metrics", "bench.provenance"),
     "bench.record": (
         "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters",
         "bench.partition", "bench.rules",
@@ -72,9 +85,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.conformance": (
         *PRIMITIVE, "bench.contract", "bench.data", "bench.federated", "bench.metrics", "bench.registry",
     ),
+    "bench.worker": (
+        "bench.attempts", "bench.cell", "bench.code_hash", "bench.data", "bench.errors", "bench.federated",
+        "bench.files", "bench.metering", "bench.record", "bench.registry", "bench.run_folder", "bench.schema",
+    ),
     "bench.runner": (
-        "bench.cell", "bench.data", "bench.errors", "bench.federated", "bench.matrix", "bench.metering",
-        "bench.metrics", "bench.provenance", "bench.record", "bench.registry", "bench.store",
+        "bench.attempts", "bench.cell", "bench.code_hash", "bench.data", "bench.errors", "bench.matrix",
+        "bench.provenance", "bench.registry", "bench.run_folder", "bench.schema", "bench.table", "bench.worker",
     ),
     "bench.cli": ("bench.*", "plots.*"),
     "methods.*": ("bench.api", "bench.primitives.*"),
@@ -189,7 +206,7 @@ def swallows_everything(node: ast.AST) -> bool:
 
 def test_exactly_one_function_catches_every_exception() -> None:
     found = [(module, name) for module in FILES for name, node in functions(module) if swallows_everything(node)]
-    assert found == [("bench.runner", "run_job")]
+    assert found == [("bench.worker", "run_job")]
 
 
 def test_reading_records_and_drawing_them_never_imports_torch() -> None:
