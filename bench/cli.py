@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from bench.cell import Cell, WirePrecision
 from bench.errors import ConfigError, FedForeError, suggestion
-from bench.metrics import METRICS
+from bench.metrics import FIELDS, METRICS
 from bench.provenance import environment, git_commit
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def _listing(options: argparse.Namespace) -> list[tuple[str, str]]:
     if options.what == "metrics":
         return [
             (metric.name, f"[{metric.unit}, {metric.direction}] {metric.description}") for metric in METRICS.values()
-        ]
+        ] + list(FIELDS.items())
     if options.what == "methods":
         from bench.registry import discover
 

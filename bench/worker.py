@@ -71,9 +71,9 @@ def run_job(job: Job) -> dict[str, Any]:
     except StoreError as error:
         return _record(job, "failed", str(error), {}, started)
     except Exception as error:  # noqa: BLE001
-        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        status = "out_of_memory" if out_of_memory else "failed"
         reason, trace = _words(error), traceback.format_exc()
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason
+        status = "out_of_memory" if out_of_memory else "failed"
     return conclude(job, status, reason, measured, started, trace)
 
 

@@ -442,8 +442,7 @@ def test_missing_cost_metrics_are_said_not_drawn_as_zero(study_of: MakeStudy) ->
 
 
 def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.store.shipped_method_file", lambda name: Path(name))
-    monkeypatch.setattr("bench.store.code_sha256", lambda file: "new")
+    monkeypatch.setattr("bench.table.present_code", lambda files: lambda method, scheme: "new")
     study = study_of(
         cells(("fedavg", "fedtiny"), alphas=("iid",)),
         change=lambda cell: {"code_sha256": "old" if cell.method == "fedtiny" else "new"},
