@@ -127,20 +127,17 @@ def plain_notes(notes: object) -> dict[str, Any]:
 
     What is neither is its type's name.
     """
-    plain = _plain(notes, ())
+    plain = _plain(notes)
     return plain if isinstance(plain, dict) else {"notes": plain}
 
 
-def _plain(value: Any, inside: tuple[int, ...]) -> Any:
-    if id(value) in inside:
-        return "(itself)"
-    deeper = (*inside, id(value))
+def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, deeper) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item, deeper) for item in value]
-    return _plain(value.tolist(), deeper) if hasattr(value, "tolist") else type(value).__name__
+        return [_plain(item) for item in value]
+    return _plain(value.tolist()) if hasattr(value, "tolist") else type(value).__name__

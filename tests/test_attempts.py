@@ -57,8 +57,7 @@ class Fateful(Method):
                 "nan": {"x": float("nan"), "y": 0.5}, "tensor": {"x": torch.ones(2)}, "text": "only text",
                 "keys": {1: 2, (3, 4): -math.inf}, "variant": {"variant": 3},
             }
-            ctx.state["notes"] = notes.get(detail, {"itself": notes})
-            notes["itself"] = ctx.state["notes"]
+            ctx.state["notes"] = notes[detail]
         return super().aggregate(model, updates, ctx)
 '''
 NOTES = {
@@ -363,7 +362,7 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(run: Run, monkey
     assert run()[0] == 0 and len(run.records()) == 2
 
 
-@pytest.mark.parametrize("notes", [*NOTES, "itself"])
+@pytest.mark.parametrize("notes", NOTES)
 def test_notes_that_are_no_json_lose_no_measurement(run: Run, notes: str) -> None:
     run.forget()
     status, said = run("--set", "seed=[0]", fate=f"notes:{notes}")
@@ -371,7 +370,7 @@ def test_notes_that_are_no_json_lose_no_measurement(run: Run, notes: str) -> Non
     (found,) = run.records().values()
     assert found["status"] == "ok" and found["test_accuracy"] > 0 and "notes.json" in found["files"]
     stored = json.loads(next(run.path.glob("cells/*/notes.json")).read_text())
-    assert stored == NOTES.get(notes, stored)
+    assert stored == NOTES[notes]
 
 
 # Damage

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ from bench.cell import Cell, Protocol, cell_id
 from bench.code_hash import ROOT, code_sha256, shipped_method_file
 from bench.errors import StoreError
 from bench.metrics import METRICS
-from bench.provenance import git_commit
+from bench.provenance import environment, environment_hash, git_commit
 from bench.store import (
     DIAGNOSTICS,
     ROUNDS,
@@ -33,10 +33,12 @@ from bench.store import (
     load_lines,
     load_table,
     locked,
+    orphans,
     read_commands,
     read_environments,
     read_plan,
     read_record,
+    remarks,
     write_atomically,
     write_environment,
     write_plan,
@@ -310,6 +312,81 @@ def test_a_commit_is_dirty_where_code_differs_and_not_where_results_do(
     assert git_commit() == commit
     code.write_text("2")
     assert git_commit() == f"{commit}-dirty"
+
+
+def test_the_commit_of_somebody_elses_repository_around_an_installed_suite_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(tmp_path), *who, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    installed = tmp_path / "venv" / "site-packages"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr("bench.provenance.ROOT", installed)
+    assert git_commit() is None
+    monkeypatch.setattr("bench.provenance.ROOT", tmp_path)
+    assert git_commit() is not None
+
+
+def test_processors_of_other_vector_instructions_are_other_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for flags, expected in (("sse avx2", "avx2"), ("sse avx2 avx512f", "avx512f"), ("sse", None)):
+        monkeypatch.setattr("bench.provenance._cpuinfo", lambda *names, flags=flags: flags)
+        assert environment()["instruction_set"] == expected
+        names.add(environment_hash({**environment(), "processor": "the same"}))
+    assert len(names) == 3
+
+
+# Published studies
+
+PUBLISHED = ("scalar-error", "lenet5-masks", "lenet5-masks-tuning")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_study_has_every_setting_and_is_never_stale(name: str) -> None:
+    run = ROOT / "results" / name
+    table = load_table(run)
+    assert not table["stale"].any() and set(table["staleness"]) == {""} and set(table["status"]) <= set(STATUSES)
+    plan = {cell.id: cell for cell in read_plan(run)}
+    for row in table.to_dict("records"):
+        cell = plan[row["cell_id"]]
+        wanted = {f"train.{key}": value for key, value in asdict(cell.train).items()}
+        wanted |= {f"params.{key}": value for key, value in cell.params.items()}
+        assert {key: None if row[key] != row[key] else row[key] for key in wanted} == wanted
+    assert len(orphans(run)) == (2 if name == "lenet5-masks-tuning" else 0)
+    assert len(remarks(run)) == bool(orphans(run))
+
+
+def test_the_same_records_of_a_live_run_are_stale_under_the_scheme_that_they_name(tmp_path: Path) -> None:
+    file = shipped_method_file("fedavg")
+    assert file is not None
+    planned(tmp_path, cell(0), cell(1))
+    for one, scheme in ((cell(0), {}), (cell(1), {"hash_scheme": 2})):
+        write_record(tmp_path, record(one, code_sha256=code_sha256(file, 1), **scheme))
+    assert list(load_table(tmp_path)["stale"]) == [False, True]
+    document = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps({**document, "published": True}))
+    assert not load_table(tmp_path)["stale"].any()
+    assert "is a published study" in sentence(lambda: planned(tmp_path, cell(0), cell(1)))
+
+
+def test_parameters_that_came_later_are_filled_in_with_what_they_stood_for(tmp_path: Path) -> None:
+    older, newer = cell(0, "baffle"), cell(1, "baffle", precision="float32", init_scale=2.0)
+    planned(tmp_path, older, newer)
+    for one in (older, newer):
+        write_record(tmp_path, record(one))
+    table = load_table(tmp_path)
+    assert list(table["params.precision"]) == ["float32"] * 2 and list(table["params.init_scale"]) == [1.0, 2.0]
+    assert not table["stale"].any()
+
+
+def test_a_plan_that_is_extended_gives_older_cells_the_defaults_of_keys_that_came_later(tmp_path: Path) -> None:
+    planned(tmp_path, cell(0))
+    united = write_plan(
+        tmp_path, [cell(1, momentum=0.0)], "fedfore run --extend", extend=True,
+        defaults={"fedavg": {"lr": 5.0, "momentum": 0.0}},
+    )  # fmt: skip
+    assert [one.params for one in united] == [{"lr": 0.1, "momentum": 0.0}] * 2
 
 
 # Lines and environments
