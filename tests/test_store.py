@@ -423,3 +423,24 @@ def test_an_environment_is_stored_once_under_its_hash(tmp_path: Path) -> None:
     assert write_environment(tmp_path, dict(reversed(values.items()))) == name
     assert write_environment(tmp_path, {"python": "3.13.0"}) != name
     assert read_environments(tmp_path)[name] == values and len(read_environments(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("helper", ["helpers.py", "deep/other.py", "__init__.py"])
+def test_the_hash_of_an_installed_method_covers_the_modules_of_its_package(tmp_path: Path, helper: str) -> None:
+    package = tmp_path / "pkg"
+    for name, text in {
+        "__init__.py": "",
+        "helpers.py": "import numpy\n\nX = 1\n",
+        "deep/__init__.py": "",
+        "deep/other.py": "from ..helpers import X\n",
+        "deep/method.py": "import torch\nfrom bench.api import Method\nimport pkg\nfrom .other import X\n",
+        "unused.py": "X = 1\n",
+    }.items():
+        write_atomically(package / name, text)
+    method = package / "deep" / "method.py"
+    before = code_sha256(method)
+    (package / "unused.py").write_text("X = 2\n")
+    (package / helper).write_text((package / helper).read_text() + '\n# A remark.\n"""And a text."""\n')
+    assert code_sha256(method) == before
+    (package / helper).write_text((package / helper).read_text() + "\nX = 2\n")
+    assert code_sha256(method) != before
