@@ -172,14 +172,14 @@ def _meaning(node: object) -> Iterator[str]:
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
-            if value is not None and value != []:
+            said = [item for item in value if not _is_text(item)] if isinstance(value, list) else value
+            if said is not None and said != []:
                 yield name
-                yield from _meaning(value)
+                yield from _meaning(said)
         yield ")"
     elif isinstance(node, list):
         for item in node:
-            if not _is_text(item):
-                yield from _meaning(item)
+            yield from _meaning(item)
     else:
         yield repr(node)
 
