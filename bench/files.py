@@ -13,8 +13,8 @@ from typing import Any
 from bench.errors import StoreError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part; text in UTF-8.
 
     Raises StoreError where it cannot be written.
     """
@@ -22,8 +22,8 @@ def write_atomically(path: Path, text: str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with aside.open("w", encoding="utf-8") as handle:
-                handle.write(text)
+            with aside.open("wb") as handle:
+                handle.write(content if isinstance(content, bytes) else content.encode(errors="backslashreplace"))
                 handle.flush()
                 os.fsync(handle.fileno())
             aside.replace(path)
@@ -81,7 +81,7 @@ def _text(path: Path) -> str | None:
         if path.exists() and not path.is_file():
             raise damaged(path)
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:
         raise damaged(path) from None
@@ -103,11 +103,8 @@ def _parsed(path: Path, text: str) -> Any:
 
 
 @contextmanager
-def lines_writer(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function that appends one line to the file, which starts empty.
-
-    Both raise StoreError where it cannot be written; the function raises ValueError for a NaN or an infinity.
-    """
+def writing_lines(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that appends a JSON line to the file, which starts empty; raises as `write_atomically` does."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("w", encoding="utf-8")

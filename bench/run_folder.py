@@ -15,8 +15,8 @@ A missing value is null beside a status; NaN is never written; a planned cell wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from bench.cell import Cell, cell_from_json, cell_to_json
 from bench.errors import StoreError
-from bench.files import damaged, dumped, find_object, read_lines, read_object, write_atomically
+from bench.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
 from bench.migration import migrated_cells
 from bench.provenance import environment_hash
 from bench.schema import SCHEMA_VERSION, wrong_content
@@ -196,6 +196,14 @@ def write_environment(run: Path, values: Mapping[str, object]) -> str:
 def read_environments(run: Path) -> dict[str, dict[str, Any]]:
     """Return the environments of a run by hash."""
     return {path.stem: read_object(path, "no environment") for path in sorted((run / "environments").glob("*.json"))}
+
+
+def lines_writer(run: Path, cell_id: str, name: str) -> AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
+    """Return a context that yields a function which appends one line to the cell's file `name`, which starts empty.
+
+    Both raise StoreError where it cannot be written; the function raises ValueError for a NaN or an infinity.
+    """
+    return writing_lines(cell_dir(run, cell_id) / name)
 
 
 def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:

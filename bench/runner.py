@@ -204,7 +204,6 @@ def _run_jobs(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> l
     pool = ProcessPool(max_workers=workers, context=get_context("spawn"), initializer=_ignore_interrupts)
     ended = []
     try:
-        started = datetime.now(UTC)
         futures = {pool.schedule(run_job, args=(job,), timeout=options.timeout_seconds): job for job in jobs}
         for future in as_completed(futures):
             job = futures[future]
@@ -212,7 +211,7 @@ def _run_jobs(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> l
                 record = future.result()
             except ProcessExpired as error:
                 reason = f"the worker process died ({_exit_words(error.exitcode)}); rerun with --rerun failed"
-                record = _stopped(job, "failed", reason, started)
+                record = _stopped(job, "failed", reason, datetime.now(UTC))
             except FutureTimeout:
                 limit = options.timeout_seconds or 0.0
                 start = datetime.now(UTC) - timedelta(seconds=limit)

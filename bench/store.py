@@ -1,7 +1,7 @@
 """Runs, to whoever reads or writes one: the names of the modules that each do a part of it. No torch."""
 
 from bench.attempts import failed, traceback_file
-from bench.files import lines_writer, write_atomically
+from bench.files import write_atomically
 from bench.run_folder import (
     DIAGNOSTICS,
     LAYERS,
@@ -9,6 +9,7 @@ from bench.run_folder import (
     cell_dir,
     is_published,
     layer_densities,
+    lines_writer,
     load_lines,
     locked,
     orphans,

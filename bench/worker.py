@@ -17,11 +17,11 @@ from bench.cell import Cell
 from bench.code_hash import code_sha256
 from bench.errors import Diverged, PluginError, Skip, StoreError
 from bench.federated import Federation
-from bench.files import lines_writer, write_atomically
+from bench.files import write_atomically
 from bench.metering import metered_fields
 from bench.record import diagnosis_line, layer_lines, measured_fields, round_line
 from bench.registry import MethodEntry, discover, lookup
-from bench.run_folder import DIAGNOSTICS, LAYERS, ROUNDS, cell_dir, write_notes, write_record
+from bench.run_folder import DIAGNOSTICS, LAYERS, ROUNDS, cell_dir, lines_writer, write_notes, write_record
 from bench.schema import Origin, new_record, plain_notes
 
 METERED_ONLY = "The protocol says train.meter_only = true: nothing was trained."
@@ -97,7 +97,10 @@ def _measure(job: Job) -> dict[str, Any]:
         return metered_fields(cell, method, torch.device(job.device))
     dataset = _dataset(cell.dataset, job.data_dir)
     folder = cell_dir(job.aside, cell.id)
-    with lines_writer(folder / ROUNDS) as rounds, lines_writer(folder / DIAGNOSTICS) as diagnostics:
+    with (
+        lines_writer(job.aside, cell.id, ROUNDS) as rounds,
+        lines_writer(job.aside, cell.id, DIAGNOSTICS) as diagnostics,
+    ):
         result = Federation(
             cell,
             method,
@@ -107,7 +110,7 @@ def _measure(job: Job) -> dict[str, Any]:
             on_diagnosis=lambda diagnosis: diagnostics(diagnosis_line(diagnosis)),
         ).run()
     result = replace(result, notes=plain_notes(result.notes))
-    with lines_writer(folder / LAYERS) as layers:
+    with lines_writer(job.aside, cell.id, LAYERS) as layers:
         for line in layer_lines(result):
             layers(line)
     if result.notes:
@@ -124,7 +127,7 @@ def conclude(
     folder = cell_dir(job.aside, job.cell.id)
     try:
         if trace is not None:
-            write_atomically(folder / "traceback.txt", _encodable(trace))
+            write_atomically(folder / "traceback.txt", trace)
         record = _record(job, status, reason, measured, started)
         write_record(job.aside, record)
     except StoreError as error:

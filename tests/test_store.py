@@ -396,14 +396,14 @@ def test_a_plan_that_is_extended_gives_older_cells_the_defaults_of_keys_that_cam
 def test_lines_are_read_as_they_were_written_and_start_empty_again(tmp_path: Path, name: str) -> None:
     assert load_lines(tmp_path, "a-0", name).empty
     for lines in ([{"round": 0, "test_accuracy": 0.1}], [{"round": i, "test_accuracy": i / 8} for i in range(3)]):
-        with lines_writer(cell_dir(tmp_path, "a-0") / name) as write:
+        with lines_writer(tmp_path, "a-0", name) as write:
             for line in lines:
                 write(line)
         assert load_lines(tmp_path, "a-0", name).to_dict("records") == lines
 
 
 def test_a_line_is_on_file_as_soon_as_it_is_written_and_a_nan_is_refused(tmp_path: Path) -> None:
-    with lines_writer(cell_dir(tmp_path, "a-0") / ROUNDS) as write:
+    with lines_writer(tmp_path, "a-0", ROUNDS) as write:
         write({"round": 0})
         assert len(load_lines(tmp_path, "a-0", ROUNDS)) == 1
         with pytest.raises(ValueError, match="not JSON compliant"):
