@@ -596,7 +596,7 @@ def test_the_report_lists_what_did_not_finish_and_how_to_run_it_again(html: str)
         assert f"<td>{reason}</td>" in html
     assert "<pre>fedfore run synthetic.toml --workers 2</pre>" in html
     assert "0123456789abcdef0123456789abcdef01234567" in html and "Some CPU" in html and "torch 2.13.0" in html
-    assert "2026-01-02T03:04:05Z" in html and "hardtanh" in html
+    assert "2026-01-02T03:04:05+00:00" in html and "hardtanh" in html
     assert METRICS["peak_device_bytes"].description in html
 
 
