@@ -10,18 +10,21 @@ import shlex
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from tqdm import tqdm
 
 from bench.cell import Cell, WirePrecision
 from bench.errors import ConfigError, FedForeError, printable, suggestion
-from bench.metrics import METRICS
+from bench.metrics import FIELDS, METRICS
 from bench.provenance import environment, git_commit
+
+if TYPE_CHECKING:
+    from bench.runner import Outcome
 
 EPILOG = """\
 examples:
@@ -221,26 +224,29 @@ def _planned(options: argparse.Namespace) -> tuple[Path, list[Any], Mapping[str,
 
 def _run(options: argparse.Namespace) -> int:
     from bench.runner import Progress, RunOptions, available_cpus, run_plan
-    from bench.store import DONE, load_table
+    from bench.store import DONE, remarks
 
+    here = Path.cwd()  # a method may go elsewhere
+    options.plugins = [here / folder for folder in options.plugins]
     path, planned, methods = _planned(options)
     run = options.out or Path("results") / "runs" / path.stem
     settings = RunOptions(
-        run=run,
+        run=here / run,
         command=options.command,
         workers=options.workers or available_cpus(),
         device=options.device,
         rerun=options.rerun,
-        data_dir=options.data_dir,
+        data_dir=here / options.data_dir if options.data_dir else None,
         plugins=tuple(folder.resolve() for folder in options.plugins),
         extend=options.extend,
         timeout_seconds=options.timeout,
     )
     bars: list[tqdm[Any]] = []
 
-    def start(launched: int, kept: int) -> None:
+    def start(launched: int, kept: int, stale: int) -> None:
+        there = f"{kept} already there{f', {stale} of them stale' if stale else ''}"
         with suppress(OSError):
-            print(f"{len(planned)} cells planned, {kept} already there, {launched} to run in {run}", file=sys.stderr)
+            print(f"{len(planned)} cells planned, {there}, {launched} to run in {run}", file=sys.stderr)
             bars.append(tqdm(total=launched, unit="cell", desc=path.stem, dynamic_ncols=True, disable=not launched))
 
     def done(record: Mapping[str, Any]) -> None:
@@ -248,34 +254,52 @@ def _run(options: argparse.Namespace) -> int:
             for bar in bars:
                 bar.update()
                 if record["status"] not in DONE:
-                    bar.write(_failure(run, record), file=sys.stderr)
+                    bar.write(_failure(settings.run, record), file=sys.stderr)
 
     try:
-        records = run_plan(planned, methods, settings, Progress(start, done))
+        outcome = run_plan(planned, methods, settings, Progress(start, done))
     finally:
         for bar in bars:
             with suppress(OSError):
                 bar.close()
-    failures = [record for record in records if record["status"] not in DONE]
+    options.status = 0 if outcome.is_complete else 1
     from plots.report import write_report
     from plots.tables import render
 
-    report = write_report(run)
-    options.status = 1 if failures else 0
-    print(render(run, "markdown"))
-    stale = int(load_table(run)["stale"].sum())
-    if stale:
-        print(f"{stale} records were computed with other code than the present; --rerun stale runs them again.\n")
-    if failures:
-        print(f"{len(failures)} of {len(records)} cells did not finish:")
-        print("\n".join(_failure(run, record) for record in failures) + "\n")
-    print(f"Report: {report}")
+    try:
+        report = write_report(settings.run)
+        print(render(settings.run, "markdown"))
+        print("".join(f"{remark}\n\n" for remark in remarks(settings.run)), end="")
+        print("".join(_what_went_wrong(settings.run, outcome)), end="")
+    except FedForeError as error:  # something did run
+        _complain(f"fedfore: {error}")
+        return 1
+    print(f"Report: {run / report.name}")
     return int(options.status)
 
 
+def _what_went_wrong(run: Path, outcome: Outcome) -> Iterator[str]:
+    """Yield a paragraph on the cells that did not finish, on reruns that failed and on cells without a record."""
+    total = len(outcome.records) + len(outcome.missing)
+    kinds = (
+        (f"{len(outcome.unfinished)} of {total} cells did not finish:", outcome.unfinished),
+        (f"{len(outcome.failures)} attempts failed, and left what was there before as it was:", outcome.failures),
+    )
+    for heading, records in kinds:
+        if records:
+            yield "\n".join([heading, *(_failure(run, record) for record in records)]) + "\n\n"
+    if outcome.missing:
+        yield (
+            f"{len(outcome.missing)} of {total} planned cells have no record; run their matrices again, with the "
+            f"commands that {run / 'plan.json'} names: {' '.join(outcome.missing)}\n\n"
+        )
+
+
 def _failure(run: Path, record: Mapping[str, Any]) -> str:
-    trace = run / "cells" / record["cell_id"] / "traceback.txt"
-    seen = f" (traceback: {trace})" if trace.exists() else ""
+    from bench.store import traceback_file
+
+    trace = traceback_file(run, record)
+    seen = f" (traceback: {trace})" if trace else ""
     return printable(f"{record['status']}: {record['cell_id']}: {record['reason']}{seen}")
 
 
@@ -315,7 +339,7 @@ def _listing(options: argparse.Namespace) -> list[tuple[str, str]]:
     if options.what == "metrics":
         return [
             (metric.name, f"[{metric.unit}, {metric.direction}] {metric.description}") for metric in METRICS.values()
-        ]
+        ] + list(FIELDS.items())
     if options.what == "methods":
         from bench.registry import discover
 
@@ -355,6 +379,7 @@ def _check(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from plots.tables import render
 
+    _remark(options.run)
     shown = render(options.run, options.format or "markdown", reasons=True)
     if isinstance(shown, bytes):
         sys.stdout.buffer.write(shown)
@@ -367,6 +392,7 @@ def _plot(options: argparse.Namespace) -> int:
     from plots.figures import write_figures
     from plots.lines import damaged_files
 
+    _remark(options.run)
     for figure in write_figures(options.run, options.width):
         print(figure.png)
     for sentence in damaged_files(options.run):
@@ -377,8 +403,16 @@ def _plot(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from plots.report import write_report
 
+    _remark(options.run)
     print(write_report(options.run))
     return 0
+
+
+def _remark(run: Path) -> None:
+    from bench.store import remarks
+
+    for remark in remarks(run):
+        print(f"fedfore: {remark}", file=sys.stderr)
 
 
 def _messages(options: argparse.Namespace) -> int:

@@ -217,3 +217,37 @@ PEAK_PARTS = tuple(
     f"peak_device_bytes_{part}"
     for part in ("parameters", "gradients", "activations", "perturbation", "optimizer", "messages")
 )
+
+FIELDS: Mapping[str, str] = {
+    "schema_version": "Version of the record's shape.",
+    "cell_id": "The cell: its method, and a hash of the settings that differ from their defaults.",
+    "method": "Name of the method.",
+    "dataset": "Name of the data set.",
+    "model": "Name of the model with its options.",
+    "sparsity_asked": "Sparsity that the plan asks for; `sparsity_measured` is what came out.",
+    "alpha": "Heterogeneity of the clients' labels: iid, Dirichlet's alpha, or shards.",
+    "seed": "Seed of everything random in the cell.",
+    "estimator": "How updates are estimated; null for a method that has no choice.",
+    "simulated": "Whether the estimator uses something that no device could send.",
+    "train": "The protocol, with its defaults filled in.",
+    "params": "The method's parameters, with their defaults filled in.",
+    "role": "Where the method's file stands: method, baseline or plugin.",
+    "uses": "The axes of the matrix that mean something to the method.",
+    "status": "ok, skipped, failed, diverged, timeout or out_of_memory.",
+    "reason": "Why the cell did not end as planned, or what is to be said of its numbers; else null.",
+    "method_variant": "What the method calls the form in which it ran; null where there is one form.",
+    "ntk_reason": "Why kernels were not compared; absent where they were.",
+    "uncounted_ops": "Operators that no FLOP counter knew.",
+    "evaluates_other_weights": "Whether the evaluated weights are not those that are sent.",
+    "estimator_uncertified": "Whether a simulated estimator is too far from the real one.",
+    "files": "The files beside the record when it was written.",
+    "code_sha256": "Hash of the code that the cell ran, as it was when the run began.",
+    "hash_scheme": "How the code was hashed: 1 its bytes (also where the field is absent), 2 its syntax trees.",
+    "environment": "Hash of versions and processor; they lie in environments/.",
+    "git_commit": "Commit of the suite when the run began; null where it is installed.",
+    "attempt": "How often the cell has been tried, this time included.",
+    "started_utc": "When the attempt began.",
+    "finished_utc": "When it ended.",
+    "wall_seconds": "Wall-clock time between the two.",
+}
+"""The fields of a record that are no metrics."""

@@ -60,8 +60,9 @@ def adjustment_lines(result: Result) -> list[dict[str, Any]]:
 def measured_fields(cell: Cell, result: Result) -> dict[str, Any]:
     """Return every measured field of a cell's record."""
     labels = result.train.labels.cpu().numpy()
+    variant = result.notes.get("variant")
     return {
-        "method_variant": result.notes.get("variant"),
+        "method_variant": None if variant is None else str(variant),
         **_accuracy(result),
         "budget_used": _budget_used(cell, result),
         **cost_fields(result),

@@ -22,10 +22,10 @@ from types import ModuleType
 from typing import Literal
 
 from bench.border import plugin_border
+from bench.code_hash import ROOT
 from bench.contract import AXES, Method, make_config
 from bench.errors import ConfigError, FedForeError, PluginError, printable, suggestion
 from bench.plugin_files import MethodFile, import_file, method_files
-from bench.provenance import ROOT
 
 ENTRY_POINT_GROUP = "fedfore.methods"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import as_completed
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -19,20 +16,19 @@ from typing import Any, Literal
 import torch
 from pebble import ProcessExpired, ProcessPool
 
-from bench import data, store
-from bench.border import unchanged_process, words
+from bench import attempts, data
 from bench.cell import Cell
-from bench.errors import ConfigError, Diverged, Skip
-from bench.federated import Federation
+from bench.code_hash import HASH_SCHEME
+from bench.errors import ConfigError, StoreError
 from bench.matrix import PlannedCell
-from bench.metering import metered_fields
-from bench.metrics import METRICS
-from bench.provenance import code_sha256, environment, git_commit
-from bench.record import adjustment_lines, diagnosis_line, layer_lines, measured_fields, round_line
-from bench.registry import MethodEntry, discover, lookup
+from bench.provenance import environment, git_commit
+from bench.registry import MethodEntry
+from bench.run_folder import cell_dir, locked, lost_files, write_environment, write_plan
+from bench.schema import DONE, Origin
+from bench.table import PresentCode, is_stale, present_code, staleness
+from bench.worker import Job, conclude, run_job
 
 Rerun = Literal["missing", "failed", "stale", "all"]
-METERED_ONLY = "The protocol says train.meter_only = true: nothing was trained."
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
@@ -55,24 +51,35 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker is given: a cell and where its record goes."""
+class Progress:
+    """Called by `run_plan`: `start(launched, kept, stale among kept)` once, `done(record)` after a launched cell."""
 
-    cell: Cell
-    run: Path
-    environment: str
-    attempt: int
-    device: str
-    data_dir: Path | None
-    plugins: tuple[Path, ...]
+    start: Callable[[int, int, int], None] = lambda launched, kept, stale: None
+    done: Callable[[Mapping[str, Any]], None] = lambda record: None
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Called by `run_plan`: `start(launched, kept)` once, `done(record)` after every launched cell."""
+class Outcome:
+    """What lies in the run folder at the end, whatever the plan that put it there, and what went wrong on the way.
 
-    start: Callable[[int, int], None] = lambda launched, kept: None
-    done: Callable[[Mapping[str, Any]], None] = lambda record: None
+    `records` are of all planned cells that have one, in the plan's order, `missing` the ids of the others; `failures`
+    the records of attempts that failed and are not among these: a finished cell was left as it was, or nothing could be
+    written.
+    """
+
+    records: list[dict[str, Any]]
+    missing: list[str]
+    failures: list[dict[str, Any]]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned cell says `ok` or `skipped`, and no attempt failed."""
+        return not (self.missing or self.failures or self.unfinished)
+
+    @property
+    def unfinished(self) -> list[dict[str, Any]]:
+        """The records that do not say `ok` or `skipped`."""
+        return [record for record in self.records if record["status"] not in DONE]
 
 
 def available_cpus() -> int:
@@ -98,46 +105,90 @@ def run_plan(
     methods: Mapping[str, MethodEntry],
     options: RunOptions,
     progress: Progress = Progress(),
-) -> list[dict[str, Any]]:
-    """Run the cells that `rerun` selects and return the records of all planned cells, in the plan's order.
+) -> Outcome:
+    """Run the cells that `rerun` selects and return what then lies in the run folder.
 
-    Raises StoreError where the run directory cannot be used. An interrupt stops the workers and is passed on; what was
-    finished is kept.
+    Hashes and commit are those of the start. Raises StoreError where the run directory cannot be used. An interrupt
+    stops the workers and is passed on; what was finished is kept.
     """
-    run = options.run
-    before = {item.cell.id: store.read_record(run, item.cell.id) for item in planned}
-    chosen = [
-        item.cell
-        for item in planned
-        if item.skip is None and _selected(before[item.cell.id], methods[item.cell.method], options.rerun)
-    ]
-    preflight(chosen, options)
-    with store.locked(run):
-        everything = store.write_plan(run, [p.cell for p in planned], options.command, extend=options.extend)
-        environment_name = store.write_environment(run, environment() | {"device": options.device})
-        for item in planned:
-            if item.skip is not None and before[item.cell.id] is None:
-                job = _job(item.cell, None, environment_name, options)
-                _finish(job, methods[item.cell.method], "skipped", item.skip, {}, 0.0)
-        launched = [_job(cell, before[cell.id], environment_name, options) for cell in chosen]
-        progress.start(len(launched), len(planned) - len(launched))
-        if launched:
-            _run_jobs(_shuffled(launched), methods, options, progress)
-        found = [store.read_record(run, cell.id) for cell in everything]
-    return [record for record in found if record is not None]
+    options = replace(options, run=options.run.absolute())
+    run, commit = options.run, git_commit()
+    used = {item.cell.method: methods[item.cell.method] for item in planned}
+    present = present_code({name: entry.file for name, entry in used.items()})
+    preflight([item.cell for item in planned if item.skip is None and _selected(item, options, present)], options)
+    with locked(run):
+        everything = write_plan(
+            run,
+            [item.cell for item in planned],
+            options.command,
+            extend=options.extend,
+            plugins={name: entry.file for name, entry in used.items() if entry.role == "plugin"},
+            defaults={name: asdict(entry.method.Config()) for name, entry in used.items() if entry.method},
+        )
+        attempts.recover(run)
+        environment_name = write_environment(run, environment() | {"device": options.device})
+        selected = [item for item in planned if _selected(item, options, present)]
+        jobs = {
+            item.cell.id: _job(item.cell, used[item.cell.method], present, commit, environment_name, options)
+            for item in selected
+        }
+        for item in selected:
+            if item.skip is not None:
+                job = jobs.pop(item.cell.id)
+                _settled(run, job, conclude(job, "skipped", item.skip, {}, datetime.now(UTC)))
+        kept = [item.cell for item in planned if item.cell.id not in jobs]
+        progress.start(len(jobs), len(kept), sum(_is_stale(run, cell, present) for cell in kept))
+        ended = _run_jobs(_shuffled(list(jobs.values())), options, progress) if jobs else []
+        attempts.clear(run)
+        found = {cell.id: attempts.find_record(run, cell.id) for cell in everything}
+        records = [record for record in found.values() if record is not None]
+        return Outcome(
+            records,
+            [name for name, record in found.items() if record is None],
+            [record for record in ended if record["status"] not in DONE and not _is_same(record, found)],
+        )
 
 
-def _job(cell: Cell, before: Mapping[str, Any] | None, environment_name: str, options: RunOptions) -> Job:
-    attempt = 1 + (before["attempt"] if before else 0)
-    return Job(cell, options.run, environment_name, attempt, options.device, options.data_dir, options.plugins)
+def _is_same(record: Mapping[str, Any], found: Mapping[str, Mapping[str, Any] | None]) -> bool:
+    stored = found[record["cell_id"]] or {}
+    return all(stored.get(name) == record[name] for name in ("status", "started_utc", "attempt"))
 
 
-def _selected(record: Mapping[str, Any] | None, entry: MethodEntry, rerun: Rerun) -> bool:
-    if record is None or rerun == "all":
+def _job(
+    cell: Cell,
+    entry: MethodEntry,
+    present: PresentCode,
+    commit: str | None,
+    environment_name: str,
+    options: RunOptions,
+) -> Job:
+    before = attempts.find_record(options.run, cell.id)
+    origin = Origin(
+        role=entry.role,
+        uses=tuple(entry.method.uses) if entry.method else (),
+        code_sha256=present(cell.method, HASH_SCHEME),
+        hash_scheme=HASH_SCHEME,
+        git_commit=commit,
+        environment=environment_name,
+        attempt=1 + (before.get("attempt", 0) if before else 0),
+    )
+    return Job(cell, attempts.attempts(options.run), origin, options.device, options.data_dir, options.plugins)
+
+
+def _selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bool:
+    run, cell, rerun = options.run, item.cell, options.rerun
+    record = attempts.find_record(run, cell.id)
+    if record is None or rerun == "all" or lost_files(run, cell.id):
         return True
     if rerun == "stale":
-        return store.is_stale(record, code_sha256(entry.file))
-    return rerun == "failed" and record["status"] not in store.DONE
+        return is_stale(staleness(record, cell, present))
+    failed_since = cell_dir(attempts.failed(run), cell.id).exists()
+    return (rerun == "failed" or item.skip is not None) and (record["status"] not in DONE or failed_since)
+
+
+def _is_stale(run: Path, cell: Cell, present: PresentCode) -> bool:
+    record = attempts.find_record(run, cell.id)
+    return record is not None and is_stale(staleness(record, cell, present))
 
 
 def _shuffled(jobs: Sequence[Job]) -> list[Job]:
@@ -145,24 +196,28 @@ def _shuffled(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: job.cell.id.rpartition("-")[2])
 
 
-def _run_jobs(jobs: Sequence[Job], methods: Mapping[str, MethodEntry], options: RunOptions, progress: Progress) -> None:
+def _run_jobs(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> list[dict[str, Any]]:
+    """Run the jobs in worker processes and return their records as they ended."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     workers = min(options.workers, len(jobs))
     pool = ProcessPool(max_workers=workers, context=get_context("spawn"), initializer=_ignore_interrupts)
+    ended = []
     try:
         futures = {pool.schedule(run_job, args=(job,), timeout=options.timeout_seconds): job for job in jobs}
         for future in as_completed(futures):
             job = futures[future]
             try:
-                progress.done(future.result())
+                record = future.result()
             except ProcessExpired as error:
                 reason = f"the worker process died ({_exit_words(error.exitcode)}); rerun with --rerun failed"
-                progress.done(_finish(job, methods[job.cell.method], "failed", reason, {}, 0.0))
+                record = _stopped(job, "failed", reason, datetime.now(UTC))
             except FutureTimeout:
                 limit = options.timeout_seconds or 0.0
-                reason = f"longer than --timeout {limit:g} seconds"
-                progress.done(_finish(job, methods[job.cell.method], "timeout", reason, {}, limit))
+                start = datetime.now(UTC) - timedelta(seconds=limit)
+                record = _stopped(job, "timeout", f"longer than --timeout {limit:g} seconds", start)
+            ended.append(_settled(options.run, job, record))
+            progress.done(ended[-1])
         pool.close()
     except BaseException:
         pool.stop()
@@ -174,6 +229,21 @@ def _run_jobs(jobs: Sequence[Job], methods: Mapping[str, MethodEntry], options: 
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+    return ended
+
+
+def _stopped(job: Job, status: str, reason: str, started: datetime) -> dict[str, Any]:
+    """Return the record of a cell whose worker is gone: its own, if that was the last thing it wrote."""
+    return attempts.find_record(job.aside, job.cell.id) or conclude(job, status, reason, {}, started)
+
+
+def _settled(run: Path, job: Job, record: dict[str, Any]) -> dict[str, Any]:
+    """Put an ended attempt where it belongs and return its record, as a failed one where that cannot be done."""
+    try:
+        attempts.settle(run, job.aside, job.cell.id)
+    except StoreError as error:
+        return {**record, "status": "failed", "reason": str(error)}
+    return record
 
 
 def _exit_words(code: int | None) -> str:
@@ -184,93 +254,3 @@ def _exit_words(code: int | None) -> str:
 
 def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@cache
-def _dataset(name: str, data_dir: Path | None) -> data.Dataset:
-    return data.load(name, data_dir)
-
-
-@cache
-def _methods(plugins: tuple[Path, ...]) -> dict[str, MethodEntry]:
-    return discover(plugins)
-
-
-def run_job(job: Job) -> dict[str, Any]:
-    """Run one cell in this process, on one thread, and write its record: the one place that catches everything."""
-    torch.set_num_threads(1)
-    entry = _methods(job.plugins)[job.cell.method]
-    folder = store.cell_dir(job.run, job.cell.id)
-    started = time.perf_counter()
-    measured: dict[str, Any] = {}
-    trace = None
-    try:
-        measured = _measure(job, entry)
-        status, reason = "ok", METERED_ONLY if job.cell.train.meter_only else None
-    except Skip as skip:
-        status, reason = "skipped", str(skip)
-    except Diverged as error:
-        status, reason = "diverged", str(error)
-    except BaseException as error:  # noqa: BLE001
-        reason, trace = words(error), traceback.format_exc().encode(errors="backslashreplace").decode()
-        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason
-        status = "out_of_memory" if out_of_memory else "failed"
-    if trace is not None:
-        store.write_atomically(folder / "traceback.txt", trace)
-    else:
-        (folder / "traceback.txt").unlink(missing_ok=True)
-    return _finish(job, entry, status, reason, measured, time.perf_counter() - started)
-
-
-def _measure(job: Job, entry: MethodEntry) -> dict[str, Any]:
-    cell = job.cell
-    method = lookup({cell.method: entry}, cell.method)
-    if cell.train.meter_only:
-        return metered_fields(cell, method, torch.device(job.device))
-    dataset = _dataset(cell.dataset, job.data_dir)
-    with (
-        store.lines_writer(job.run, cell.id, store.ROUNDS) as rounds,
-        store.lines_writer(job.run, cell.id, store.DIAGNOSTICS) as diagnostics,
-        unchanged_process(method.__name__),
-    ):
-        result = Federation(
-            cell,
-            method,
-            dataset,
-            torch.device(job.device),
-            on_point=lambda point: rounds(round_line(point)),
-            on_diagnosis=lambda diagnosis: diagnostics(diagnosis_line(diagnosis)),
-        ).run()
-    with store.lines_writer(job.run, cell.id, store.LAYERS) as layers:
-        for line in layer_lines(result):
-            layers(line)
-    if result.mask_changes.changes:
-        with store.lines_writer(job.run, cell.id, store.ADJUSTMENTS) as adjustments:
-            for line in adjustment_lines(result):
-                adjustments(line)
-    if result.notes:
-        store.write_notes(job.run, cell.id, result.notes)
-    return measured_fields(cell, result)
-
-
-def _finish(
-    job: Job, entry: MethodEntry, status: str, reason: str | None, measured: Mapping[str, Any], seconds: float
-) -> dict[str, Any]:
-    """Write and return the record of a cell."""
-    record = {
-        **store.identity(job.cell),
-        "role": entry.role,
-        "uses": sorted(entry.method.uses) if entry.method else [],
-        "status": status,
-        "reason": reason,
-        **dict.fromkeys(METRICS),
-        **measured,
-        "code_sha256": code_sha256(entry.file),
-        "environment": job.environment,
-        "git_commit": git_commit(),
-        "attempt": job.attempt,
-        "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_seconds": seconds,
-    }
-    store.write_record(job.run, record)
-    return record

@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.metrics import METRICS
-from bench.store import read_command, read_environments, write_atomically
+from bench.store import read_commands, read_environments, write_atomically
 from plots.budget import budget_notes
 from plots.certification import certificate_notes
 from plots.figures import draw_figures
@@ -180,7 +180,7 @@ def write_report(run: Path) -> Path:
         uncounted=_uncounted(study),
         environments=_environments(study, run),
         commits=_values(study, "git_commit"),
-        command=read_command(run),
+        command="\n".join(read_commands(run)),
     )
     path = run / "report.html"
     write_atomically(path, html)

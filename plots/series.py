@@ -225,7 +225,7 @@ def _variants(cells: pd.DataFrame) -> pd.Series[str]:
     """Return what stands behind the method's name, by model, so that a cell that failed has it too; or nothing."""
     if "method_variant" not in cells:
         return pd.Series("", cells.index)
-    return cells.groupby("model")["method_variant"].transform("first").fillna("").astype(str)
+    return cells.groupby("model")["method_variant"].transform("first").astype(object).fillna("").astype(str)
 
 
 def _method_series(

@@ -7,19 +7,25 @@ import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.cell import Cell, Protocol, cell_id
+from bench.code_hash import HASH_SCHEME
 from bench.metrics import METRICS, PEAK_PARTS
-from bench.store import cell_dir, identity, write_atomically, write_environment, write_plan, write_record
+from bench.provenance import environment_hash
+from bench.schema import Origin
+from bench.store import cell_dir, new_record, write_atomically, write_environment, write_plan, write_record
 
 BACKPROPAGATION = ("fedtiny", "fedmef", "fedavg", "fedavg_erk")
 SPARSE = ("fed_ntk_zo", "fedtiny", "fedmef", "fedavg_erk", "my_method")
 METHODS = ("fed_ntk_zo", "baffle", "fedtiny", "fedmef", "fedavg")
 ENVIRONMENT = {"python": "3.12.0", "packages": {"torch": "2.13.0"}, "processor": "Some CPU", "cpus": 2}
+STARTED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+FINISHED = "2026-01-02T03:05:05+00:00"
 LAYERS = 61_706
 EVALUATIONS = 20
 
@@ -93,23 +99,20 @@ def record(cell: Cell, status: str = "ok") -> dict[str, Any]:
             "sparsity_measured": cell.sparsity,
         }
     uses = [axis for axis, meant in (("sparsity", cell.method in SPARSE), ("estimator", zeroth_order)) if meant]
-    return {
-        **identity(cell),
-        **values,
-        "role": "method"
-        if cell.method.startswith("fed_ntk")
-        else "plugin"
-        if cell.method == "my_method"
-        else "baseline",
-        "uses": uses,
-        "status": status,
-        "reason": None if status == "ok" else f"made up to be {status}",
-        "uncounted_ops": "hardtanh",
-        "code_sha256": None,
-        "git_commit": "0123456789abcdef0123456789abcdef01234567",
-        "started_utc": "2026-01-02T03:04:05Z",
-        "attempt": 1,
-    }
+    role = "method" if cell.method.startswith("fed_ntk") else "plugin" if cell.method == "my_method" else "baseline"
+    origin = Origin(
+        role=role,
+        uses=tuple(uses),
+        code_sha256=None,
+        hash_scheme=HASH_SCHEME,
+        git_commit="0123456789abcdef0123456789abcdef01234567",
+        environment=environment_hash(ENVIRONMENT),
+        attempt=1,
+    )
+    reason = None if status == "ok" else f"made up to be {status}"
+    values |= {"method_variant": None, "uncounted_ops": "hardtanh", "evaluates_other_weights": False}
+    made = new_record(cell, origin, status, reason, values, STARTED)
+    return {**made, "finished_utc": FINISHED, "wall_seconds": 60.0}
 
 
 def rounds(cell: Cell) -> list[dict[str, float]]:
@@ -146,12 +149,12 @@ def write_run(
     `scalar_errors` gives a zeroth-order cell's `fd_scalar_error` at the first and at the last milestone.
     """
     write_plan(run, planned, "fedfore run synthetic.toml --workers 2", extend=False)
-    environment = write_environment(run, ENVIRONMENT)
+    write_environment(run, ENVIRONMENT)
     for cell in planned:
         status = outcome(cell)
         if status == "missing":
             continue
-        write_record(run, {**record(cell, status), "environment": environment, **change(cell)})
+        write_record(run, {**record(cell, status), **change(cell)})
         if status == "ok":
             lines = "".join(json.dumps(line) + "\n" for line in rounds(cell))
             write_atomically(cell_dir(run, cell.id) / "rounds.jsonl", lines)

@@ -15,7 +15,7 @@ import pytest
 from bench.cli import FORMATS, LISTS, main
 from bench.data import DATASETS
 from bench.matrix import named_matrices
-from bench.metrics import METRICS
+from bench.metrics import FIELDS, METRICS
 from bench.models import MODELS
 from bench.provenance import ROOT
 from bench.registry import discover
@@ -103,7 +103,7 @@ NAMES: dict[str, Callable[[], Sequence[str]]] = {
     "methods": lambda: list(discover()),
     "datasets": lambda: list(DATASETS),
     "models": lambda: list(MODELS),
-    "metrics": lambda: list(METRICS),
+    "metrics": lambda: [*METRICS, *FIELDS],
     "matrices": lambda: list(named_matrices()),
 }
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.provenance import ROOT, WORDLESS, computing_modules
+from bench.code_hash import ROOT, WORDLESS, computing_modules
 
 PACKAGES = ("bench", "methods", "baselines", "plots")
 
 # Module (or pattern) -> the project modules it may import. Everything absent is forbidden, also inside a function.
-LEAVES = tuple(f"bench.{name}" for name in ("errors", "streams", "cell", "probes", "provenance", "torchvision_compat"))
+LEAVES = tuple(f"bench.{name}" for name in ("errors", "streams", "cell", "probes", "torchvision_compat"))
 PRIMITIVE = ("bench.primitives.*", "bench.masks", "bench.cell", "bench.errors", "bench.streams")
-READING = ("bench.store", "bench.metrics", "bench.errors", "bench.cell", "bench.probes", "bench.provenance")
+READING = ("bench.store", "bench.metrics", "bench.errors", "bench.cell", "bench.probes")
 ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(LEAVES, ()),
     **dict.fromkeys(("bench", "bench.primitives", "bench.matrices", "methods", "baselines", "plots"), ()),
@@ -59,12 +59,25 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "bench.border": ("bench.errors",),
     "bench.plugin_files": ("bench.border", "bench.errors"),
-    "bench.registry": ("bench.border", "bench.contract", "bench.errors", "bench.plugin_files", "bench.provenance"),
+    "bench.code_hash": ("bench.errors",),
+    "bench.provenance": ("bench.code_hash",),
+    "bench.files": ("bench.errors",),
+    "bench.schema": ("bench.cell", "bench.metrics"),
+    "bench.migration": ("bench.cell",),
+    "bench.run_folder": (
+        "bench.cell", "bench.errors", "bench.files", "bench.migration", "bench.provenance", "bench.schema",
+    ),
+    "bench.attempts": ("bench.errors", "bench.files", "bench.run_folder", "bench.schema"),
+    "bench.table": (
+        "bench.cell", "bench.code_hash", "bench.errors", "bench.metrics", "bench.migration", "bench.run_folder",
+        "bench.schema",
+    ),
+    "bench.store": ("bench.attempts", "bench.files", "bench.run_folder", "bench.schema", "bench.table"),
+    "bench.registry": ("bench.border", "bench.code_hash", "bench.contract", "bench.errors", "bench.plugin_files"),
     "bench.matrix": (
         "bench.border", "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.masks", "bench.metrics",
         "bench.models", "bench.partition", "bench.registry",
     ),
-    "bench.store": ("bench.cell", "bench.errors", "bench.metrics", "bench.provenance"),
     "bench.record": (
         "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters",
         "bench.partition", "bench.rules",
@@ -78,9 +91,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *PRIMITIVE, "bench.border", "bench.contract", "bench.data", "bench.dead_keys", "bench.federated",
         "bench.hidden_state", "bench.metrics", "bench.registry",
     ),
+    "bench.worker": (
+        "bench.attempts", "bench.border", "bench.cell", "bench.code_hash", "bench.data", "bench.errors",
+        "bench.federated", "bench.files", "bench.metering", "bench.record", "bench.registry", "bench.run_folder",
+        "bench.schema",
+    ),
     "bench.runner": (
-        "bench.border", "bench.cell", "bench.data", "bench.errors", "bench.federated", "bench.matrix", "bench.metering",
-        "bench.metrics", "bench.provenance", "bench.record", "bench.registry", "bench.store",
+        "bench.attempts", "bench.cell", "bench.code_hash", "bench.data", "bench.errors", "bench.matrix",
+        "bench.provenance", "bench.registry", "bench.run_folder", "bench.schema", "bench.table", "bench.worker",
     ),
     "bench.cli": ("bench.*", "plots.*"),
     "methods.*": ("bench.api", "bench.primitives.*"),
@@ -194,7 +212,7 @@ def swallows_everything(node: ast.AST) -> bool:
 
 
 BORDERS = {
-    ("bench.runner", "run_job"): "one cell may fail, and the matrix goes on",
+    ("bench.worker", "run_job"): "one cell may fail, and the matrix goes on",
     ("bench.border", "plugin_border"): "a plug-in may raise anything, and other methods are looked at all the same",
     ("bench.border", "unchanged_process"): "what was changed is undone first, and what was raised goes on",
     ("bench.border", "words"): "an exception of others may be unable to say what it is",

@@ -448,8 +448,7 @@ def test_missing_cost_metrics_are_said_not_drawn_as_zero(study_of: MakeStudy) ->
 
 
 def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.store.shipped_method_file", lambda name: Path(name))
-    monkeypatch.setattr("bench.store.code_sha256", lambda file: "new")
+    monkeypatch.setattr("bench.table.present_code", lambda files: lambda method, scheme: "new")
     study = study_of(
         cells(("fedavg", "fedtiny"), alphas=("iid",)),
         change=lambda cell: {"code_sha256": "old" if cell.method == "fedtiny" else "new"},
@@ -603,7 +602,7 @@ def test_the_report_lists_what_did_not_finish_and_how_to_run_it_again(html: str)
         assert f"<td>{reason}</td>" in html
     assert "<pre>fedfore run synthetic.toml --workers 2</pre>" in html
     assert "0123456789abcdef0123456789abcdef01234567" in html and "Some CPU" in html and "torch 2.13.0" in html
-    assert "2026-01-02T03:04:05Z" in html and "hardtanh" in html
+    assert "2026-01-02T03:04:05+00:00" in html and "hardtanh" in html
     assert METRICS["peak_device_bytes"].description in html
 
 

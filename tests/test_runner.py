@@ -165,7 +165,7 @@ def test_killed_and_resumed_on_one_worker_equals_uninterrupted_on_two_bit_for_bi
 def test_a_terminated_run_takes_its_workers_with_it(tmp_path: Path) -> None:
     folder, path = crashing(tmp_path, ["slow"], seeds=[0, 1])
     process = start("run", path, "--plugins", folder, "--workers", 2, "--out", tmp_path / "run")
-    wait_until(lambda: list(tmp_path.glob("run/cells/*/rounds.jsonl")), 120)
+    wait_until(lambda: list(tmp_path.glob("run/attempts/*/cells/*/rounds.jsonl")), 120)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=30) == 130
     wait_until(lambda: not group_exists(process.pid), 20)

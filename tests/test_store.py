@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,25 +18,27 @@ import pandas as pd
 import pytest
 
 from bench.cell import Cell, Protocol, cell_id
+from bench.code_hash import ROOT, code_sha256, shipped_method_file
 from bench.errors import StoreError
 from bench.metrics import METRICS
-from bench.provenance import ROOT, code_sha256, git_commit, shipped_method_file
+from bench.provenance import environment, environment_hash, git_commit
 from bench.store import (
     DIAGNOSTICS,
     ROUNDS,
     STATUSES,
     cell_dir,
     identity,
-    is_stale,
     is_volatile,
     lines_writer,
     load_lines,
     load_table,
     locked,
-    read_command,
+    orphans,
+    read_commands,
     read_environments,
     read_plan,
     read_record,
+    remarks,
     write_atomically,
     write_environment,
     write_plan,
@@ -93,7 +95,7 @@ def test_a_crash_while_writing_leaves_the_old_file_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(broken, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match="No space left"):
         write_atomically(path, "new")
     assert files(tmp_path) == (set() if old is None else {"record.json"})
     assert old is None or path.read_text() == old
@@ -133,7 +135,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     cells = [cell(0), cell(1), cell(0, "baffle", sigma=1e-4)]
     assert write_plan(tmp_path, cells, "fedfore run x.toml", extend=False) == cells
     assert read_plan(tmp_path) == cells
-    assert read_command(tmp_path) == "fedfore run x.toml"
+    assert read_commands(tmp_path) == ["fedfore run x.toml"]
     planned(tmp_path, *reversed(cells))
     assert len(read_plan(tmp_path)) == 3
 
@@ -173,11 +175,10 @@ def test_a_plan_of_another_schema_says_which(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", '{"cell_id": "fedavg-0', "\udcff"])
 def test_a_damaged_record_is_one_sentence_with_its_path(tmp_path: Path, text: str) -> None:
-    planned(tmp_path, cell())
     path = cell_dir(tmp_path, cell().id) / "record.json"
     path.parent.mkdir(parents=True)
     path.write_bytes(text.encode(errors="surrogateescape"))
-    refusal = sentence(lambda: load_table(tmp_path))
+    refusal = sentence(lambda: read_record(tmp_path, cell().id))
     assert str(path) in refusal and "damaged" in refusal
 
 
@@ -270,9 +271,10 @@ def test_a_record_of_other_code_is_stale_and_one_of_unknown_code_is_not(tmp_path
     cells = [cell(0), cell(1), cell(2), cell(3, "of_a_plugin")]
     planned(tmp_path, *cells)
     for one, code in zip(cells, (code_sha256(file), "0" * 64, None, "0" * 64), strict=True):
-        write_record(tmp_path, record(one, code_sha256=code))
-    assert list(load_table(tmp_path)["stale"]) == [False, True, False, False]
-    assert not is_stale({"code_sha256": "a"}, None) and not is_stale({}, "a") and is_stale({"code_sha256": "b"}, "a")
+        write_record(tmp_path, record(one, code_sha256=code, hash_scheme=2))
+    table = load_table(tmp_path)
+    assert list(table["stale"]) == [False, True, False, False]
+    assert list(table["staleness"]) == ["", "other code", "", "unknown"]
 
 
 def test_the_identity_of_a_record_is_the_cell_with_its_sparsity_called_asked() -> None:
@@ -307,9 +309,84 @@ def test_a_commit_is_dirty_where_code_differs_and_not_where_results_do(
     commit = git("rev-parse", "HEAD")
     result.write_text("2")
     (tmp_path / "untracked").touch()
-    assert git_commit.__wrapped__() == commit
+    assert git_commit() == commit
     code.write_text("2")
-    assert git_commit.__wrapped__() == f"{commit}-dirty"
+    assert git_commit() == f"{commit}-dirty"
+
+
+def test_the_commit_of_somebody_elses_repository_around_an_installed_suite_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(tmp_path), *who, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    installed = tmp_path / "venv" / "site-packages"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr("bench.provenance.ROOT", installed)
+    assert git_commit() is None
+    monkeypatch.setattr("bench.provenance.ROOT", tmp_path)
+    assert git_commit() is not None
+
+
+def test_processors_of_other_vector_instructions_are_other_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for flags, expected in (("sse avx2", "avx2"), ("sse avx2 avx512f", "avx512f"), ("sse", None)):
+        monkeypatch.setattr("bench.provenance._cpuinfo", lambda *names, flags=flags: flags)
+        assert environment()["instruction_set"] == expected
+        names.add(environment_hash({**environment(), "processor": "the same"}))
+    assert len(names) == 3
+
+
+# Published studies
+
+PUBLISHED = ("scalar-error", "lenet5-masks", "lenet5-masks-tuning")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_study_has_every_setting_and_is_never_stale(name: str) -> None:
+    run = ROOT / "results" / name
+    table = load_table(run)
+    assert not table["stale"].any() and set(table["staleness"]) == {""} and set(table["status"]) <= set(STATUSES)
+    plan = {cell.id: cell for cell in read_plan(run)}
+    for row in table.to_dict("records"):
+        cell = plan[row["cell_id"]]
+        wanted = {f"train.{key}": value for key, value in asdict(cell.train).items()}
+        wanted |= {f"params.{key}": value for key, value in cell.params.items()}
+        assert {key: None if row[key] != row[key] else row[key] for key in wanted} == wanted
+    assert len(orphans(run)) == (2 if name == "lenet5-masks-tuning" else 0)
+    assert len(remarks(run)) == bool(orphans(run))
+
+
+def test_the_same_records_of_a_live_run_are_stale_under_the_scheme_that_they_name(tmp_path: Path) -> None:
+    file = shipped_method_file("fedavg")
+    assert file is not None
+    planned(tmp_path, cell(0), cell(1))
+    for one, scheme in ((cell(0), {}), (cell(1), {"hash_scheme": 2})):
+        write_record(tmp_path, record(one, code_sha256=code_sha256(file, 1), **scheme))
+    assert list(load_table(tmp_path)["stale"]) == [False, True]
+    document = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps({**document, "published": True}))
+    assert not load_table(tmp_path)["stale"].any()
+    assert "is a published study" in sentence(lambda: planned(tmp_path, cell(0), cell(1)))
+
+
+def test_parameters_that_came_later_are_filled_in_with_what_they_stood_for(tmp_path: Path) -> None:
+    older, newer = cell(0, "baffle"), cell(1, "baffle", precision="float32", init_scale=2.0)
+    planned(tmp_path, older, newer)
+    for one in (older, newer):
+        write_record(tmp_path, record(one))
+    table = load_table(tmp_path)
+    assert list(table["params.precision"]) == ["float32"] * 2 and list(table["params.init_scale"]) == [1.0, 2.0]
+    assert not table["stale"].any()
+
+
+def test_a_plan_that_is_extended_gives_older_cells_the_defaults_of_keys_that_came_later(tmp_path: Path) -> None:
+    planned(tmp_path, cell(0))
+    united = write_plan(
+        tmp_path, [cell(1, momentum=0.0)], "fedfore run --extend", extend=True,
+        defaults={"fedavg": {"lr": 5.0, "momentum": 0.0}},
+    )  # fmt: skip
+    assert [one.params for one in united] == [{"lr": 0.1, "momentum": 0.0}] * 2
 
 
 # Lines and environments
@@ -346,3 +423,24 @@ def test_an_environment_is_stored_once_under_its_hash(tmp_path: Path) -> None:
     assert write_environment(tmp_path, dict(reversed(values.items()))) == name
     assert write_environment(tmp_path, {"python": "3.13.0"}) != name
     assert read_environments(tmp_path)[name] == values and len(read_environments(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("helper", ["helpers.py", "deep/other.py", "__init__.py"])
+def test_the_hash_of_an_installed_method_covers_the_modules_of_its_package(tmp_path: Path, helper: str) -> None:
+    package = tmp_path / "pkg"
+    for name, text in {
+        "__init__.py": "",
+        "helpers.py": "import numpy\n\nX = 1\n",
+        "deep/__init__.py": "",
+        "deep/other.py": "from ..helpers import X\n",
+        "deep/method.py": "import torch\nfrom bench.api import Method\nimport pkg\nfrom .other import X\n",
+        "unused.py": "X = 1\n",
+    }.items():
+        write_atomically(package / name, text)
+    method = package / "deep" / "method.py"
+    before = code_sha256(method)
+    (package / "unused.py").write_text("X = 2\n")
+    (package / helper).write_text((package / helper).read_text() + '\n# A remark.\n"""And a text."""\n')
+    assert code_sha256(method) == before
+    (package / helper).write_text((package / helper).read_text() + "\nX = 2\n")
+    assert code_sha256(method) != before
