@@ -49,6 +49,11 @@ class Skip(Exception):
     """Raised by a method where it does not apply; the message is the reason that the record keeps."""
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line of a terminal: line breaks, control characters and lone surrogates are escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean "x"?` when a known name is close to `word`, and the list of names otherwise."""
     names = sorted(known)

@@ -13,7 +13,7 @@ import pytest
 
 from bench.cli import FORMATS, LISTS, main
 from bench.data import DATASETS
-from bench.matrix import named_matrices
+from bench.matrix_file import named_matrices
 from bench.metrics import METRICS
 from bench.models import MODELS
 from bench.provenance import ROOT

@@ -13,10 +13,12 @@ import torch
 from torch.nn import functional
 
 from bench import data
-from bench.data import DATASETS, Dataset, Examples, augment, data_root, download, ensure_present, load, spec
-from bench.data import split_validation as split
+from bench.augmentation import augment
+from bench.data import DATASETS, Dataset, Examples, data_root, download, ensure_present, load, spec
+from bench.data_readers import enlarge
 from bench.errors import ConfigError, DataError
 from bench.torchvision_compat import datasets, models
+from bench.validation import split_validation as split
 
 
 def examples(labels: list[int], channels: int = 3) -> Examples:
@@ -64,7 +66,7 @@ def test_cifar_is_what_its_file_says(name):
     if not stored_file.exists():
         pytest.skip(f"{name} is not in {data_root()}: run `fedfore data get {name}`")
     content = pickle.loads(stored_file.read_bytes(), encoding="latin1")
-    images, labels = data._published(spec(name), data_root(), train=False)
+    images, labels = spec(name).read(data_root())[1]
     assert torch.equal(images.flatten(1), torch.from_numpy(content["data"]))
     assert labels.tolist() == content["labels" if name == "cifar10" else "fine_labels"]
 
@@ -84,7 +86,7 @@ def test_digits_split_is_stratified_and_complete():
     assert np.bincount(digits.test.labels) == pytest.approx(totals / 5, abs=1)
     assert (np.bincount(digits.train.labels) + np.bincount(digits.test.labels)).tolist() == totals.tolist()
     every = torch.cat([digits.train.images, digits.test.images]).flatten(1)
-    originals = data._enlarge(torch.from_numpy(bunch.images) * (255 / 16)).flatten(1)
+    originals = enlarge(torch.from_numpy(bunch.images) * (255 / 16)).flatten(1)
     assert sorted(every.tolist()) == sorted(originals.tolist())
 
 
@@ -92,7 +94,7 @@ def test_enlarging_by_hand():
     """8 -> 32 pixels: output column i lies at (2i - 3) / 8 of the input, and is clamped at the borders."""
     image = torch.zeros(1, 8, 8)
     image[..., 1] = 240.0
-    row = data._enlarge(image)[0, 0, 16].tolist()
+    row = enlarge(image)[0, 0, 16].tolist()
     assert row[:12] == [0, 0, 30, 90, 150, 210, 210, 150, 90, 30, 0, 0]
 
 
@@ -101,13 +103,13 @@ def test_enlarging_agrees_with_pillow():
 
     images = torch.randint(256, (20, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     theirs = [np.asarray(Image.fromarray(i.numpy()).resize((32, 32), Image.Resampling.BILINEAR)) for i in images]
-    assert np.abs(data._enlarge(images)[:, 0].numpy() - np.stack(theirs).astype(int)).max() <= 1
+    assert np.abs(enlarge(images)[:, 0].numpy() - np.stack(theirs).astype(int)).max() <= 1
 
 
 def test_enlarging_does_not_depend_on_chunks():
     images = torch.randint(256, (4099, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    whole = data._enlarge(images)
-    assert torch.equal(whole[4090:], data._enlarge(images[4090:]))
+    whole = enlarge(images)
+    assert torch.equal(whole[4090:], enlarge(images[4090:]))
 
 
 def test_batches_are_normalised_floats():
