@@ -51,9 +51,7 @@ def read_matrix(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no valid TOML: {error}.") from None
     except (ValueError, RecursionError):
-        raise ConfigError(
-            f"{path} is no valid TOML: a number is too long, or lists are too deep."
-        ) from None
+        raise ConfigError(f"{path} is no valid TOML: a number is too long, or lists are too deep.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
     for override in overrides:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -13,12 +14,18 @@ import torch
 from torch.nn import functional
 
 from bench import data
+from bench.api import Method
 from bench.augmentation import augment
+from bench.cell import Protocol
+from bench.cli import main
 from bench.data import DATASETS, Dataset, Examples, data_root, download, ensure_present, load, spec
-from bench.data_readers import enlarge
+from bench.data_readers import enlarge, read_cifar
 from bench.errors import ConfigError, DataError
+from bench.federated import Federation
 from bench.torchvision_compat import datasets, models
+from bench.validation import class_counts_left
 from bench.validation import split_validation as split
+from tests.conftest import make_cell
 
 
 def examples(labels: list[int], channels: int = 3) -> Examples:
@@ -54,6 +61,7 @@ def test_data_are_as_described(name):
         assert part.images.dtype == torch.uint8
         assert part.labels.dtype == torch.int64
         assert part.labels.unique().tolist() == list(range(described.num_classes))
+    assert np.bincount(dataset.train.labels).tolist() == list(described.class_counts)
     planes = dataset.train.images.transpose(0, 1).flatten(1).numpy()
     assert planes.mean(1, dtype=float) / 255 == pytest.approx(described.mean, abs=6e-5)
     assert planes.std(1, dtype=float) / 255 == pytest.approx(described.std, abs=6e-5)
@@ -162,6 +170,13 @@ def test_validation_split_is_stratified_and_exact(fraction):
     assert sorted(together) == sorted(some.images.flatten(1).tolist())
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.95])
+def test_what_a_split_leaves_of_each_class_is_known_beforehand(fraction):
+    train = load("digits").train
+    left = split(train, fraction, np.random.default_rng(3))[0]
+    assert class_counts_left(spec("digits").class_counts, fraction) == np.bincount(left.labels).tolist()
+
+
 def test_validation_split_follows_its_generator():
     some = load("digits").train
     before = np.random.get_state()[1].tolist()  # noqa: NPY002 - the global state is what must not move
@@ -216,6 +231,72 @@ def test_data_root_order(monkeypatch, tmp_path):
     assert data_root() == Path.home() / "somewhere"
     monkeypatch.delenv("FEDFORE_DATA")
     assert data_root() == Path.home() / ".cache" / "fedfore" / "data"
+
+
+def random_part(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.randint(256, (size, 1, 32, 32), generator=torch.Generator().manual_seed(size))
+    return images.to(torch.uint8), torch.arange(size) % 5
+
+
+def mine(read) -> data.DatasetSpec:
+    """Return an entry of 60 and 20 images of 5 classes, with this reader."""
+    return data.DatasetSpec("mine", "A set of my own.", (1, 32, 32), 5, 60, 20, (0.5,), (0.25,), read=read)
+
+
+def test_an_own_data_set_is_one_entry_with_a_reader(monkeypatch, tmp_path):
+    torch.save((random_part(60), random_part(20)), tmp_path / "mine.pt")
+    monkeypatch.setitem(DATASETS, "mine", mine(lambda root: torch.load(root / "mine.pt")))
+    loaded = load("mine", tmp_path)
+    cell = make_cell(Method, dataset="mine", train=Protocol(clients=2, rounds=1), given={"local_epochs": 2})
+    federation = Federation(cell, Method, loaded, torch.device("cpu"))
+    assert torch.equal(federation.train.images, random_part(60)[0])
+    assert federation.run().points[-1].data_passes == 2
+    download("mine", tmp_path)
+    with pytest.raises(DataError, match=r'"mine" cannot be read from .*mine.pt'):
+        load("mine", tmp_path / "elsewhere")
+
+
+def test_an_entry_without_a_reader_is_one_sentence(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(DATASETS, "mine", mine(None))
+    overrides = ["dataset=mine", "train.clients=2", "alpha=iid"]
+    asked = ["run", "--out", str(tmp_path / "run"), *(word for override in overrides for word in ("--set", override))]
+    assert main(asked) == 2
+    assert capsys.readouterr().err == (
+        'fedfore: Data set "mine" has no reader: give its entry in bench/data.py a function `read`.\n'
+    )
+    assert main(["cost", "lenet5", "--dataset", "mine", "--batch", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        (lambda root: (random_part(60), random_part(21)), r"gives torch.uint8 \[21, 1, 32, 32\].* describes .*\[20, 1"),
+        (lambda root: ((random_part(60)[0].float(), random_part(60)[1]), random_part(20)), "gives torch.float32"),
+        (lambda root: ((random_part(60)[0], random_part(60)[1] + 1), random_part(20)), "labels .* run from 1 to 5"),
+        (lambda root: None, "cannot be read"),
+        (partial(read_cifar, "SVHN"), "cannot be read from .*unexpected keyword argument 'train'"),
+        (partial(read_cifar, "EMNIST"), "cannot be read from"),
+        (partial(read_cifar, "NoSuchSet"), "cannot be read from .*NoSuchSet"),
+    ],
+)
+def test_data_that_are_not_as_described_are_one_sentence(read, words, monkeypatch, tmp_path):
+    monkeypatch.setitem(DATASETS, "mine", mine(read))
+    with pytest.raises(DataError, match=words):
+        load("mine", tmp_path)
+
+
+def test_without_a_home_folder_digits_load_and_others_say_where_to_put_them(monkeypatch):
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("FEDFORE_DATA", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert len(load("digits").test) == 360
+    with pytest.raises(DataError, match="name the folder that holds it with --data-dir or FEDFORE_DATA"):
+        ensure_present("mnist")
+    with pytest.raises(DataError, match="No home folder is known; name the folder"):
+        download("mnist")
 
 
 def test_digits_need_no_files(tmp_path):
