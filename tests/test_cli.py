@@ -7,6 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -150,12 +151,22 @@ def test_a_format_of_show_excludes_the_others(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "0"], ["run", "--workers", "x"]]
-)
+    "arguments",
+    [
+        [], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "0"], ["run", "--workers", "x"],
+        *(["run", "--timeout", seconds] for seconds in ("nan", "inf", "-1", "0", "x")),
+    ],
+)  # fmt: skip
 def test_arguments_that_cannot_be_read_end_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2 and "usage: fedfore" in capsys.readouterr().err
+
+
+def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0 and capsys.readouterr().out == f"fedfore {version('fedfore')}\n"
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "ls", "check", "show", "plot", "report", "messages", "data", "env"])
@@ -182,6 +193,7 @@ def test_messages_prints_a_table_of_what_the_json_holds(printed: Callable[..., s
 
 def test_messages_of_what_there_is_not_are_one_sentence(refusal: Refusal) -> None:
     assert 'Did you mean "lenet5"?' in refusal("messages", "lenet", "--dataset", "digits")
+    assert "at most 2,147,483,647 can be used" in refusal("messages", "lenet5:width=1e6", "--dataset", "digits")
     assert "too few for 2000 clients" in refusal("messages", "lenet5", "--dataset", "digits", "--clients", "2000")
 
 
@@ -232,6 +244,8 @@ def test_an_unknown_data_set_to_get_is_answered_with_the_near_name(tmp_path: Pat
 def test_a_folder_without_a_plan_is_no_run(verb: str, tmp_path: Path, refusal: Refusal) -> None:
     assert "is no run directory of fedfore" in refusal(verb, tmp_path)
     assert "is no run directory of fedfore" in refusal(verb, tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    assert "is no run directory of fedfore" in refusal(verb, tmp_path / "file")
 
 
 def test_a_run_directory_that_is_a_file_is_one_sentence(tmp_path: Path, refusal: Refusal) -> None:
