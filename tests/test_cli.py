@@ -6,6 +6,8 @@ import getpass
 import json
 import platform
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_the_plan_of_the_quick_matrix_has_54_different_cells(printed: Callable[.
 
 def test_the_plan_follows_overrides_and_names_what_is_skipped_and_why(printed: Callable[..., str]) -> None:
     lines = printed("plan", "--set", "seed=[7]", "--set", "alpha=iid", "--set", "model=lenet5:norm=batch").splitlines()
-    assert lines[-1] == "7 cells, 4 of them skipped"
+    assert lines[-1] == "12 cells, 6 of them skipped"
     assert all("seed=7" in line and "alpha=iid" in line for line in lines[:-1])
     skipped = [line for line in lines if "skipped: " in line]
     assert {line.partition("-")[0] for line in skipped} == {"baffle", "fed_ntk_zo"}
@@ -123,7 +125,8 @@ def test_the_plan_follows_overrides_and_names_what_is_skipped_and_why(printed: C
 
 
 def test_the_plan_shows_the_settings_in_which_cells_of_a_method_differ(printed: Callable[..., str]) -> None:
-    lines = printed("plan", "--set", "params.baffle.lr=[0.01,0.1]").splitlines()[:-1]
+    asked = ("--set", "params.baffle.lr=[0.01,0.1]", "--set", "train.ntk=true")
+    lines = printed("plan", *asked).splitlines()[:-1]
     assert {line.split("lr=")[1] for line in lines if line.startswith("baffle-")} == {"0.01", "0.1"}
     assert all("lr=" not in line for line in lines if not line.startswith("baffle-"))
     assert all("rounds" not in line for line in lines)
@@ -189,6 +192,12 @@ def test_messages_prints_a_table_of_what_the_json_holds(printed: Callable[..., s
 
 
 # Mistakes
+
+
+@pytest.mark.slow
+def test_warnings_that_are_errors_do_not_stop_the_imports() -> None:
+    command = [sys.executable, "-W", "error", "-c", "import bench.runner, bench.cost, plots.report"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stderr == ""
 
 
 def test_messages_of_what_there_is_not_are_one_sentence(refusal: Refusal) -> None:
