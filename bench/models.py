@@ -94,7 +94,7 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     It maps float [B, *input_shape] to logits [B, num_classes]. Raises ConfigError as `canonical` does, and for images
     too small for the model.
     """
-    module = _assembled(model, input_shape, num_classes)
+    module = _assembled(model, input_shape, num_classes, "cpu")
     initialise(module, torch.Generator().manual_seed(0))
     return module
 
@@ -104,8 +104,7 @@ def outline(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
 
     Raises ConfigError as `build` does, and for a model of more than `MOST` parameters.
     """
-    with torch.device("meta"):
-        module = _assembled(model, input_shape, num_classes)
+    module = _assembled(model, input_shape, num_classes, "meta")
     size = sum(parameter.numel() for parameter in module.parameters())
     if size > MOST:
         raise ConfigError(
@@ -115,9 +114,12 @@ def outline(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     return module
 
 
-def _assembled(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
+def _assembled(model: str, input_shape: Shape, num_classes: int, device: str) -> nn.Module:
     name, options = _parse(model)
-    with torch.random.fork_rng(devices=[]):  # torch's own initialisers draw from the global generator
+    with (
+        torch.device(device),
+        torch.random.fork_rng(devices=[]),
+    ):  # torch's own initialisers draw from the global generator
         module = MODELS[name].function(input_shape, num_classes, **options)
     for part in module.modules():
         if type(part) is nn.Sequential:

@@ -127,6 +127,7 @@ UNUSUAL: dict[str, dict[str, str]] = {
     "half an example in a hundred": {"train": "data_passes = 0.005"},
     "evaluated once": {"train": "rounds = 2\neval_every = 2"},
     "meters alone, clients without number": {"train": "meter_only = true\nclients = 1_000_000"},
+    "an activation whose gain is computed": {"model": '["lenet5:activation=tanh,norm=standardised"]'},
     "a wide model": {"model": '["lenet5:width=20"]'},
 }
 
