@@ -8,9 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
+MOST = 2**31 - 1
+"""The largest count that a protocol can ask for, and the largest position that an int32 index of a message can name."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+Participation = Annotated[float, Field(ge=1e-9, le=1.0)]
+Passes = Annotated[float, Field(gt=0.0, le=MOST)]
 OpenFraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 WirePrecision = Literal["float32", "float16", "bfloat16"]
 Initialiser = Literal["kaiming", "pytorch"]
@@ -39,19 +45,19 @@ class Protocol:
     1 (`unit`).
     """
 
-    clients: PositiveInt = 10
-    participation: Fraction = 1.0
-    batch_size: PositiveInt = 32
-    min_client_examples: PositiveInt = 10
-    data_passes: PositiveFloat | None = None
-    rounds: PositiveInt | None = None
+    clients: Count = 10
+    participation: Participation = 1.0
+    batch_size: Count = 32
+    min_client_examples: Count = 10
+    data_passes: Passes | None = None
+    rounds: Count | None = None
     eval_every: PositiveFloat | None = None
     validation_fraction: OpenFraction = 0.0
     setup_only: bool = False
     meter_only: bool = False
     augment: bool = False
     ntk: bool = True
-    ntk_seeds: PositiveInt | None = None
+    ntk_seeds: Count | None = None
     compare_masks: bool = False
     wire_precision: WirePrecision = "float32"
     recalibrate: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import shlex
 import signal
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except FedForeError as error:
-        _complain(f"fedfore: {error}")
+        _complain(f"fedfore: {printable(str(error))}")
         return 2
     except KeyboardInterrupt:
         _complain("\nfedfore: interrupted; finished cells are kept, the same command goes on from here.")
@@ -97,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('fedfore')}")
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     run = _verb(verbs, "run", _run, "run a matrix and write its report")
@@ -109,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--out", type=Path, metavar="RUN", help="run directory [results/runs/<matrix>]")
     run.add_argument("--extend", action="store_true", help="unite this plan with the one RUN already holds")
-    run.add_argument("--timeout", type=float, metavar="S", help="seconds after which a cell is stopped [none]")
+    run.add_argument("--timeout", type=_seconds, metavar="S", help="seconds after which a cell is stopped [none]")
     _data_dir(run)
 
     plan = _verb(verbs, "plan", _plan, "list the cells of a matrix without running them")
@@ -155,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--sparsity", type=float, default=0.0, help="fraction of zeros among prunable weights [0]")
     cost.add_argument("--batch", type=_positive, default=32, help="examples of a batch [32]")
     cost.add_argument("--run", type=Path, metavar="RUN", help="take the layer densities of a stored mask [ERK's]")
+    cost.add_argument("--alpha", metavar="A", help="of the stored mask, where RUN holds several [any]")
+    cost.add_argument("--seed", type=int, default=0, metavar="S", help="of the stored mask [0]")
     cost.add_argument("--json", action="store_true", help="print the fields of a record")
     _overrides(cost)
     _plugins(cost)
@@ -206,6 +211,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be a positive number of seconds")
+    return value
+
+
 def _sparsity(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
@@ -214,12 +226,17 @@ def _sparsity(text: str) -> float:
 
 
 def _planned(options: argparse.Namespace) -> tuple[Path, list[Any], Mapping[str, Any]]:
-    from bench.matrix import find_matrix, read_matrix, resolve
+    from bench.matrix import merged_entries, resolve
+    from bench.matrix_file import find_matrix, read_matrix
     from bench.registry import discover
 
     methods = discover(options.plugins)
     path = find_matrix(options.matrix)
-    return path, resolve(read_matrix(path, options.overrides), methods), methods
+    document = read_matrix(path, options.overrides)
+    planned = resolve(document, methods)
+    for sentence in merged_entries(document):
+        print(f"fedfore: {printable(sentence)}", file=sys.stderr)
+    return path, planned, methods
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -352,7 +369,7 @@ def _listing(options: argparse.Namespace) -> list[tuple[str, str]]:
         from bench.models import MODELS
 
         return [(name, model.description) for name, model in MODELS.items()]
-    from bench.matrix import named_matrices
+    from bench.matrix_file import named_matrices
 
     return [
         (name, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "))
@@ -417,10 +434,11 @@ def _remark(run: Path) -> None:
 
 def _messages(options: argparse.Namespace) -> int:
     from bench.data import spec
-    from bench.models import build
+    from bench.models import build, outline
     from bench.seed_trick import Exchange, compare_exchanges
 
     data = spec(options.dataset)
+    outline(options.model, data.input_shape, data.num_classes)  # refuses what no memory could hold
     model = build(options.model, data.input_shape, data.num_classes)
     share = data.num_train // options.clients
     if share == 0:
@@ -445,30 +463,18 @@ def _messages(options: argparse.Namespace) -> int:
 
 
 def _cost(options: argparse.Namespace) -> int:
-    import torch
-
-    from bench.matrix import apply_override, resolve
-    from bench.metering import metered_fields
-    from bench.registry import discover, lookup
-    from bench.store import identity, is_volatile, layer_densities
+    from bench.cost import cost_record
+    from bench.matrix_file import apply_override
+    from bench.registry import discover
     from plots.cost_table import cost_table
 
-    point = {name: [getattr(options, name)] for name in ("method", "dataset", "model", "sparsity")}
+    point = {name: [getattr(options, name)] for name in ("method", "dataset", "model", "sparsity", "seed")}
+    if options.alpha is not None:
+        point["alpha"] = [options.alpha]
     document: dict[str, Any] = {"grid": point, "train": {"meter_only": True, "batch_size": options.batch}}
     for override in options.overrides:
         apply_override(document, override)
-    methods = discover(options.plugins)
-    planned = resolve(document, methods)
-    if len(planned) != 1:
-        raise ConfigError(f"fedfore cost is of one cell and these settings make {len(planned)}; give one value each.")
-    cell = planned[0].cell
-    if planned[0].skip:
-        raise ConfigError(f"{cell.method} does not apply: {planned[0].skip}.")
-    densities = None
-    if options.run:
-        densities = layer_densities(options.run, cell, document.get("params", {}).get(cell.method, {}))
-    metered = metered_fields(cell, lookup(methods, cell.method), torch.device("cpu"), densities)
-    record = {**identity(cell), **{name: value for name, value in metered.items() if not is_volatile(name)}}
+    record = cost_record(document, discover(options.plugins), options.run)
     print(json.dumps(record, indent=1, allow_nan=False) if options.json else cost_table(record))
     return 0
 

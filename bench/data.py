@@ -1,8 +1,7 @@
 """Data sets by name, as uint8 images [N, C, 32, 32]: files in torchvision's layout, and `digits`, which needs none.
 
-Smaller images are enlarged to 32x32 as BAFFLE does for MNIST: bilinearly, corners not aligned, no antialiasing (which
-changes nothing when enlarging), then rounded to whole grey levels. From 8 or 28 pixels every interpolation weight is a
-short binary fraction, so the pixels are the same on every machine. Descriptions (`DATASETS`) need no file.
+To add a data set, write one entry of `DATASETS`: what is known of it before any file is read, and `read`, a function
+of the data folder that returns its images and labels (see `bench.data_readers`). Descriptions need no file.
 """
 
 from __future__ import annotations
@@ -11,19 +10,17 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from bench.cell import InputScaling
+from bench.data_readers import SIDE, Part, Reader, read_cifar, read_digits, read_mnist
 from bench.errors import ConfigError, DataError, suggestion
-
-SIDE = 32
-"""Height and width of every image, pixels."""
 
 Indices = Tensor | NDArray[np.integer]
 """Positions of examples, int64 [B] (not a boolean mask)."""
@@ -34,7 +31,9 @@ class DatasetSpec:
     """What is known of a data set before any file is read.
 
     `mean` and `std` are per-channel constants of the training images at 32x32, in units of the full range (0 to 1).
-    `files` maps paths below the data folder to MD5 sums; it is empty where the data come inside a package.
+    `files` maps paths below the data folder to MD5 sums; it is empty where the data come inside a package. `read` reads
+    the data. `class_counts`, the training examples of each class, let a plan refuse partitions that cannot be drawn;
+    they may be left out.
     """
 
     name: str
@@ -46,7 +45,9 @@ class DatasetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentable: bool = False
+    read: Reader | None = field(default=None, repr=False)
     torchvision_class: str | None = None
+    class_counts: tuple[int, ...] | None = field(default=None, repr=False)
     files: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     @property
@@ -122,6 +123,8 @@ DATASETS: Mapping[str, DatasetSpec] = {
             num_test=360,
             mean=(0.3057,),
             std=(0.3238,),
+            read=read_digits,
+            class_counts=(142, 146, 141, 147, 144, 146, 145, 143, 139, 144),
         ),
         DatasetSpec(
             name="mnist",
@@ -132,7 +135,9 @@ DATASETS: Mapping[str, DatasetSpec] = {
             num_test=10_000,
             mean=(0.1309,),
             std=(0.2892,),
+            read=partial(read_mnist, "MNIST"),
             torchvision_class="MNIST",
+            class_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
             files={
                 "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
                 "MNIST/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -149,7 +154,9 @@ DATASETS: Mapping[str, DatasetSpec] = {
             num_test=10_000,
             mean=(0.2854,),
             std=(0.3384,),
+            read=partial(read_mnist, "FashionMNIST"),
             torchvision_class="FashionMNIST",
+            class_counts=(6000,) * 10,
             files={
                 "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
                 "FashionMNIST/raw/train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -167,7 +174,9 @@ DATASETS: Mapping[str, DatasetSpec] = {
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
             augmentable=True,
+            read=partial(read_cifar, "CIFAR10"),
             torchvision_class="CIFAR10",
+            class_counts=(5000,) * 10,
             files={
                 "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
                 "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -188,7 +197,9 @@ DATASETS: Mapping[str, DatasetSpec] = {
             mean=(0.5071, 0.4865, 0.4409),
             std=(0.2673, 0.2564, 0.2762),
             augmentable=True,
+            read=partial(read_cifar, "CIFAR100"),
             torchvision_class="CIFAR100",
+            class_counts=(500,) * 100,
             files={
                 "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
                 "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
@@ -207,15 +218,20 @@ def spec(name: str) -> DatasetSpec:
 
 
 def data_root(data_dir: Path | None = None) -> Path:
-    """Return the folder of the data files: `data_dir`, else $FEDFORE_DATA, else ~/.cache/fedfore/data."""
-    chosen = data_dir or os.environ.get("FEDFORE_DATA") or Path.home() / ".cache" / "fedfore" / "data"
-    return Path(chosen).expanduser()
+    """Return the folder of the data files: `data_dir`, else $FEDFORE_DATA, else ~/.cache/fedfore/data.
+
+    A `~` stays as it is where the system knows no home folder.
+    """
+    chosen = data_dir or os.environ.get("FEDFORE_DATA") or "~/.cache/fedfore/data"
+    return Path(os.path.expanduser(chosen))  # noqa: PTH111 - Path.expanduser raises where there is no home folder
 
 
 def ensure_present(name: str, data_dir: Path | None = None) -> None:
     """Raise DataError unless every file of the data set is in the data folder, bit for bit as published."""
-    root = data_root(data_dir)
-    for file, md5 in spec(name).files.items():
+    wanted, root = spec(name), data_root(data_dir)
+    if wanted.read is None:
+        raise DataError(f'Data set "{name}" has no reader: give its entry in bench/data.py a function `read`.')
+    for file, md5 in wanted.files.items():
         fault = _fault(root / file, md5)
         if fault:
             raise DataError(
@@ -243,6 +259,8 @@ def download(name: str, data_dir: Path | None = None) -> None:
     wanted, root = spec(name), data_root(data_dir)
     if wanted.torchvision_class is None:
         return
+    if str(root).startswith("~"):
+        raise DataError("No home folder is known; name the folder for data sets with --data-dir or FEDFORE_DATA.")
     from bench.torchvision_compat import datasets
 
     try:
@@ -259,15 +277,35 @@ def download(name: str, data_dir: Path | None = None) -> None:
 
 
 def load(name: str, data_dir: Path | None = None) -> Dataset:
-    """Read a data set into memory (CIFAR: 184 MB). Raises ConfigError for an unknown name, DataError for bad files."""
-    wanted = spec(name)
-    if wanted.torchvision_class is None:
-        train, test = _digits()
-    else:
-        ensure_present(name, data_dir)
-        train, test = (_published(wanted, data_root(data_dir), train) for train in (True, False))
+    """Read a data set into memory (CIFAR: 184 MB).
+
+    Raises ConfigError for an unknown name, DataError for bad files and for data that are not as described.
+    """
+    ensure_present(name, data_dir)
+    wanted, root = spec(name), data_root(data_dir)
+    assert wanted.read is not None, "ensure_present refuses an entry without a reader"
+    try:
+        train, test = wanted.read(root)
+    except (AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        get = f"; run `fedfore data get {name}`" if wanted.downloadable else ""
+        raise DataError(f'Data set "{name}" cannot be read from {root} ({error}){get}.') from error
+    for part, size in ((train, wanted.num_train), (test, wanted.num_test)):
+        _check_part(part, size, wanted)
     mean, std = torch.tensor(wanted.mean), torch.tensor(wanted.std)
     return Dataset(wanted, Examples(*train, mean, std), Examples(*test, mean, std))
+
+
+def _check_part(part: Part, size: int, wanted: DatasetSpec) -> None:
+    images, labels = part
+    found = f"{images.dtype} {list(images.shape)} with {labels.dtype} {list(labels.shape)}"
+    described = f"torch.uint8 {[size, *wanted.input_shape]} with torch.int64 {[size]}"
+    if found != described:
+        raise DataError(f'The reader of data set "{wanted.name}" gives {found}; its entry describes {described}.')
+    if not 0 <= int(labels.min()) <= int(labels.max()) < wanted.num_classes:
+        raise DataError(
+            f'The labels of data set "{wanted.name}" run from {int(labels.min())} to {int(labels.max())}; '
+            f"{wanted.num_classes} classes are 0 to {wanted.num_classes - 1}."
+        )
 
 
 def stand_in(name: str, num_train: int) -> Dataset:
@@ -278,84 +316,3 @@ def stand_in(name: str, num_train: int) -> Dataset:
     labels = torch.arange(num_train) % wanted.num_classes
     train = Examples(images, labels, torch.tensor(wanted.mean), torch.tensor(wanted.std))
     return Dataset(wanted, train, train.subset(torch.arange(0)))
-
-
-def _digits() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return (images, labels) for training and for testing; sorted by label, every fifth example is a test one.
-
-    That split is stratified and needs no random numbers, so that no library version can change it.
-    """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = _enlarge(torch.from_numpy(bunch.images) * (255 / 16))
-    labels = torch.from_numpy(bunch.target).to(torch.int64)
-    test = np.sort(np.argsort(bunch.target, kind="stable")[::5])
-    train = np.setdiff1d(np.arange(len(labels)), test)
-    return (images[train], labels[train]), (images[test], labels[test])
-
-
-def _published(wanted: DatasetSpec, root: Path, train: bool) -> tuple[Tensor, Tensor]:
-    from bench.torchvision_compat import datasets
-
-    assert wanted.torchvision_class is not None
-    try:
-        source = getattr(datasets, wanted.torchvision_class)(root, train=train, download=False)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f'Data set "{wanted.name}" cannot be read from {root} ({error}); run `fedfore data get {wanted.name}`.'
-        ) from error
-    labels = torch.as_tensor(source.targets, dtype=torch.int64)
-    if isinstance(source.data, Tensor):
-        return _enlarge(source.data), labels
-    return torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(), labels
-
-
-def _enlarge(images: Tensor) -> Tensor:
-    """Return `images: [N, h, w]` (grey levels 0 to 255) as uint8 [N, 1, 32, 32]; see the module's docstring."""
-    enlarged = torch.empty(len(images), 1, SIDE, SIDE, dtype=torch.uint8)
-    for source, target in zip(images.unsqueeze(1).split(4096), enlarged.split(4096), strict=True):
-        pixels = functional.interpolate(source.float(), (SIDE, SIDE), mode="bilinear", align_corners=False)
-        target.copy_(pixels.round_())
-    return enlarged
-
-
-def split_validation(examples: Examples, fraction: float, rng: np.random.Generator) -> tuple[Examples, Examples]:
-    """Split off round(fraction x N) random examples and return (train, validation), each in the original order.
-
-    Stratified: a class's validation share differs from `fraction` by less than one example. Raises ConfigError unless
-    0 <= fraction < 1 leaves an example to train on.
-    """
-    total = len(examples)
-    if not 0 <= fraction < 1 or total - round(fraction * total) < 1:
-        raise ConfigError(
-            f"validation_fraction = {fraction} leaves nothing of {total} examples: give a number from 0 up to, "
-            "but not including, 1."
-        )
-    wanted = round(fraction * total)
-    shuffled = rng.permutation(total)
-    by_label = shuffled[np.argsort(examples.labels.cpu().numpy()[shuffled], kind="stable")]
-    validation = np.zeros(total, dtype=bool)
-    validation[by_label[np.arange(wanted) * total // max(wanted, 1)]] = True
-    return examples.subset(np.flatnonzero(~validation)), examples.subset(np.flatnonzero(validation))
-
-
-def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift and mirror each image at random, as BAFFLE does for CIFAR: reflect-pad by 4, crop back, flip half of them.
-
-    `x: [B, C, H, W]`, on any device; returns a new tensor like it. Shifts are uniform over -4..4 in both directions;
-    the draws depend on B alone and are made on the generator's device.
-    """
-    batch, channels, *sides = x.shape
-    shifts = torch.randint(-4, 5, (2, batch, 1), generator=generator, device=generator.device)
-    mirrored = torch.randint(2, (batch, 1), generator=generator, device=generator.device).bool()
-    rows, columns = (
-        last - (last - (shift + torch.arange(last + 1, device=shift.device)).abs()).abs()
-        for shift, last in zip(shifts, (side - 1 for side in sides), strict=True)
-    )
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    rows, columns = rows.to(x.device), columns.to(x.device)
-    examples = torch.arange(batch, device=x.device)[:, None, None, None]
-    planes = torch.arange(channels, device=x.device)[:, None, None]
-    moved = x[examples, planes, rows[:, None, :, None], columns[:, None, None, :]]
-    return moved.contiguous(memory_format=torch.channels_last)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.augmentation import augment
 from bench.cell import Cell
 from bench.contract import Client
-from bench.data import Examples, augment
+from bench.data import Examples
 from bench.primitives.gradients import Batch
 from bench.streams import stream_seed
 

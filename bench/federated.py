@@ -17,7 +17,7 @@ from bench.approximation import kernel_fields, mask_fields
 from bench.border import words
 from bench.cell import SIMULATED, Cell
 from bench.contract import Client, ClientContext, Message, Method, ServerContext, Update, fingerprint, instantiate
-from bench.data import Dataset, Examples, split_validation
+from bench.data import Dataset, Examples
 from bench.devices import PHASES, Device, Fleet
 from bench.diagnostics import (
     Diagnosis,
@@ -54,6 +54,7 @@ from bench.rules import (
     global_rng,
 )
 from bench.streams import numpy_generator, stream_seed, torch_generator
+from bench.validation import split_validation
 from bench.wire import Layout, Packet, decode, encode
 
 

@@ -6,6 +6,7 @@ operations an element; perturbations, which are many, are counted apart by the m
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from functools import cache
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
@@ -21,6 +21,10 @@ from torch.utils.hooks import RemovableHandle
 
 from bench.masks import Mask, prunable_weights
 from bench.primitives.accounting import gradients_are_dense
+
+with warnings.catch_warnings():  # fvcore compiles functions by what torch calls deprecated
+    warnings.simplefilter("ignore")
+    from fvcore.nn import FlopCountAnalysis
 
 aten = torch.ops.aten
 

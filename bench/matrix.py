@@ -1,4 +1,4 @@
-"""Matrix files: TOML in, validated frozen cells out.
+"""What a matrix means: a document of lists in, validated frozen cells out.
 
 Lists in `[grid]` are crossed and several `[[grid]]` blocks are united. A dotted key such as
 "params.baffle.num_perturbations" or "train.clients" is an axis too; a method's own key multiplies only its cells.
@@ -7,26 +7,26 @@ Every error is one ConfigError sentence that names the key.
 
 from __future__ import annotations
 
+import copy
 import itertools
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from importlib import resources
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
+
+from torch import nn
 
 from bench import data, models
 from bench.border import plugin_border
 from bench.cell import Cell, Estimator, Protocol, cell_id
-from bench.contract import instantiate, make_config, validated
+from bench.contract import Method, instantiate, make_config, validated
 from bench.errors import ConfigError, FedForeError, Skip, suggestion
+from bench.feasibility import Feasibility
 from bench.masks import prunable_weights
+from bench.matrix_file import AXES, INT64, REQUIRED_AXES, axis_owner, check_document, grid_blocks
 from bench.partition import parse_alpha
 from bench.registry import MethodEntry, lookup
 
-REQUIRED_AXES = ("method", "dataset", "model")
-AXES = (*REQUIRED_AXES, "sparsity", "alpha", "seed", "estimator")
 DEFAULT_ESTIMATOR = "directional"
 
 
@@ -38,78 +38,9 @@ class PlannedCell:
     skip: str | None = None
 
 
-def named_matrices() -> dict[str, Path]:
-    """Return the matrices that ship with the suite, by name."""
-    folder = Path(str(resources.files("bench.matrices")))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def find_matrix(matrix: str) -> Path:
-    """Return the file of a named matrix or of a path. Raises ConfigError where there is none."""
-    named = named_matrices()
-    if matrix in named:
-        return named[matrix]
-    path = Path(matrix)
-    if path.is_file():
-        return path
-    raise ConfigError(
-        f'There is no matrix file "{matrix}" and no shipped matrix of that name.{suggestion(matrix, named)}'
-    )
-
-
-def read_matrix(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a matrix file and apply `key=value` overrides (`--set`), the values in TOML syntax.
-
-    An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file.
-    """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no valid TOML: {error}.") from None
-    for override in overrides:
-        apply_override(document, override)
-    return document
-
-
-def apply_override(document: dict[str, Any], override: str) -> None:
-    """Change a matrix document by one `key=value` (see `read_matrix`). Raises ConfigError for a key it cannot have."""
-    key, equals, text = override.partition("=")
-    key = key.strip()
-    if not equals or not key:
-        raise ConfigError(f'--set takes key=value, got "{override}".')
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    blocks = _grid_blocks(document)
-    if key in AXES or any(key in block for block in blocks) or (isinstance(value, list) and "." in key):
-        for block in blocks:
-            block[key] = value if isinstance(value, list) else [value]
-        return
-    *tables, last = key.split(".")
-    if not tables:
-        raise ConfigError(f'--set {override}: there is no key "{key}".{suggestion(key, (*AXES, "train.clients"))}')
-    place = document
-    for table in tables:
-        place = place.setdefault(table, {})
-        if not isinstance(place, dict):
-            raise ConfigError(f'--set {override}: "{table}" is no table.')
-    place[last] = value
-
-
-def _grid_blocks(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    grid = document.get("grid")
-    blocks = [block for block in (grid if isinstance(grid, list) else [grid]) if isinstance(block, dict) and block]
-    if not blocks:
-        raise ConfigError("A matrix needs a [grid] table with lists for method, dataset and model.")
-    return blocks
-
-
 def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> list[PlannedCell]:
     """Return every distinct cell of a matrix, in the order of the file."""
-    for table in document:
-        if table not in ("grid", "train", "params"):
-            raise ConfigError(f"A matrix has no table [{table}].{suggestion(table, ('grid', 'train', 'params'))}")
+    check_document(document)
     train = _table(document, "train")
     params = _table(document, "params")
     for name, table in params.items():
@@ -117,8 +48,8 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
             raise ConfigError(f"params.{name} is no table; write [params.{name}] with the method's keys.")
         make_config(lookup(methods, name), table, f"params.{name}")
     planned: dict[str, PlannedCell] = {}
-    prepared: dict[tuple[str, ...], str | None] = {}
-    for block in _grid_blocks(document):
+    planning = _Planning(methods)
+    for block in grid_blocks(document):
         axes = {key: _axis(key, values) for key, values in block.items()}
         for axis in REQUIRED_AXES:
             if axis not in axes:
@@ -132,7 +63,7 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
                 point = {**dict(zip(own, values, strict=True)), "method": method}
                 cell = _cell(point, train, params.get(method, {}), methods)
                 if cell.id not in planned:
-                    planned[cell.id] = PlannedCell(cell, _skip_reason(cell, methods, prepared))
+                    planned[cell.id] = PlannedCell(cell, planning.skip_reason(cell))
     return list(planned.values())
 
 
@@ -151,18 +82,37 @@ def _axis(key: str, values: Any) -> list[Any]:
         raise ConfigError(f"grid.{key} = {values!r}: give a list of values.")
     if not values:
         raise ConfigError(f"grid.{key} is an empty list; give at least one value or leave the key out.")
+    if key == "seed":
+        for value in values:
+            if values.count(value) > 1:
+                raise ConfigError(f"grid.seed holds {value!r} twice; a repeated seed adds nothing, so give it once.")
     return values
+
+
+def merged_entries(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for every entry of a list, in a document that resolves, that means what an earlier one means."""
+    spelling = {"alpha": parse_alpha, "model": models.canonical}
+    for block in grid_blocks(document):
+        for key, values in block.items():
+            first: dict[str, Any] = {}
+            for value in values:
+                meant = repr(spelling.get(key, lambda same: same)(value))
+                if meant in first:
+                    yield f"grid.{key}: {value!r} is the same as {first[meant]!r} and was dropped."
+                first.setdefault(meant, value)
 
 
 def _check_absent(
     key: str, given: Sequence[Any], names: Sequence[Any], params: Mapping[str, Any], methods: Mapping[str, MethodEntry]
 ) -> None:
-    """Validate the axis of a method that the grid does not have: like any axis it is validated, then dropped."""
-    table, _, rest = key.partition(".")
-    owner, dot, name = rest.partition(".")
-    if table == "params" and dot and owner not in names:
+    """Raise ConfigError for the axis of a method that the grid does not have: a wrong key or value of it, or itself."""
+    owner = axis_owner(key)
+    if owner and owner not in names:
         for value in given:
-            make_config(lookup(methods, owner), {**params.get(owner, {}), name: value}, f"params.{owner}")
+            make_config(
+                lookup(methods, owner), {**params.get(owner, {}), key.split(".", 2)[2]: value}, f"params.{owner}"
+            )
+        raise ConfigError(f'grid."{key}" is of no method of its grid; add "{owner}" to method, or leave the axis out.')
 
 
 def _applies(key: str, method: str, methods: Mapping[str, MethodEntry]) -> bool:
@@ -228,8 +178,8 @@ def _sparsity(value: Any) -> float:
 
 
 def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"grid.seed holds {value!r}; a seed is a whole number >= 0.")
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value not in INT64:
+        raise ConfigError(f"grid.seed holds {value!r}; a seed is a whole number >= 0, of at most 63 bits.")
     return value
 
 
@@ -248,29 +198,60 @@ def _protocol(train: Mapping[str, Any], dataset: str) -> Protocol:
     return protocol
 
 
-def _skip_reason(
-    cell: Cell, methods: Mapping[str, MethodEntry], prepared: dict[tuple[str, ...], str | None]
-) -> str | None:
-    """Ask `check`, and `prepare` once for every configuration, model and sparsity, whether the method applies."""
-    key = (cell.method, cell.dataset, cell.model, repr(cell.params), str(cell.sparsity > 0))
-    border = partial(plugin_border, cell.method, methods[cell.method].file)
-    try:
-        with border():
-            method = instantiate(lookup(methods, cell.method), cell.params)
-            method.check(cell)
-        if key not in prepared:
+@dataclass
+class _Planning:
+    """What the cells of one plan share: each model is outlined once, and prepared once for every configuration."""
+
+    methods: Mapping[str, MethodEntry]
+    feasibility: Feasibility = field(default_factory=Feasibility)
+    outlines: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
+    prepared: dict[tuple[str, ...], str | None] = field(default_factory=dict)
+
+    def skip_reason(self, cell: Cell) -> str | None:
+        """Return why the method does not apply, by its `check` and `prepare`; None where it does.
+
+        Raises ConfigError for a cell that could not run.
+        """
+        try:
+            outline = self._outline(cell)
+            self.feasibility.require(cell)
+            with self._border(cell):
+                method = instantiate(lookup(self.methods, cell.method), cell.params)
+                method.check(cell)
+            if cell.sparsity > 0 and not prunable_weights(outline):
+                raise Skip("the model has no convolution or linear layer, so there is nothing to prune")
+            return self._unprepared(cell, method)
+        except Skip as skip:
+            return str(skip)
+        except FedForeError as error:
+            raise ConfigError(f"{cell.id}: {error}") from None
+
+    def _outline(self, cell: Cell) -> nn.Module:
+        key = (cell.dataset, cell.model)
+        if key not in self.outlines:
             spec = data.spec(cell.dataset)
-            model = models.build(cell.model, spec.input_shape, spec.num_classes)
+            self.outlines[key] = models.outline(cell.model, spec.input_shape, spec.num_classes)
+        return self.outlines[key]
+
+    def _unprepared(self, cell: Cell, method: Method) -> str | None:
+        key = (cell.method, cell.dataset, cell.model, repr(cell.params))
+        if type(method).prepare is Method.prepare:
+            return None
+        if key not in self.prepared:
             try:
-                if cell.sparsity > 0 and not prunable_weights(model):
-                    raise Skip("the model has no convolution or linear layer, so there is nothing to prune")
-                with border():
-                    method.prepare(model)
-                prepared[key] = None
+                self._prepare(cell, method)
+                self.prepared[key] = None
             except Skip as skip:
-                prepared[key] = str(skip)
-    except Skip as skip:
-        return str(skip)
-    except FedForeError as error:
-        raise ConfigError(f"{cell.id}: {error}") from None
-    return prepared[key]
+                self.prepared[key] = str(skip)
+        return self.prepared[key]
+
+    def _prepare(self, cell: Cell, method: Method) -> None:
+        with self._border(cell):
+            try:
+                method.prepare(copy.deepcopy(self._outline(cell)))
+            except RuntimeError:  # it looks at weights, which an outline does not have
+                spec = data.spec(cell.dataset)
+                method.prepare(models.build(cell.model, spec.input_shape, spec.num_classes))
+
+    def _border(self, cell: Cell) -> AbstractContextManager[None]:
+        return plugin_border(cell.method, self.methods[cell.method].file)

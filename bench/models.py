@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.cell import Initialiser
+from bench.cell import MOST, Initialiser
 from bench.errors import ConfigError, suggestion
 from bench.primitives.sequences import Chain
 from bench.primitives.sparse_normalisation import normalise_convolutions, note_gains
@@ -50,6 +50,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "activation": tuple(ACTIVATIONS),
 }
 """The values of every option that is not a number."""
+
+MOST_OPTION = 1_000_000
+"""The largest number that an option can be; up to it the sizes of layers can be computed exactly."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,29 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     It maps float [B, *input_shape] to logits [B, num_classes]. Raises ConfigError as `canonical` does, for images too
     small for the model, and for a model that cannot be trained: all of it frozen, or with weights shared by layers.
     """
+    module = _assembled(model, input_shape, num_classes, "cpu")
+    initialise(module, torch.Generator().manual_seed(0))
+    return module
+
+
+def outline(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
+    """Return the model on torch's `meta` device: its layers and shapes, without memory for weights.
+
+    Raises ConfigError as `build` does, and for a model of more than `MOST` parameters.
+    """
+    module = _assembled(model, input_shape, num_classes, "meta")
+    size = sum(parameter.numel() for parameter in module.parameters())
+    if size > MOST:
+        raise ConfigError(
+            f'Model "{model}" would have {size:,} parameters, {4 * size / 2**30:,.0f} GiB; at most {MOST:,} can be '
+            "used: give a smaller width."
+        )
+    return module
+
+
+def _assembled(model: str, input_shape: Shape, num_classes: int, device: str) -> nn.Module:
     name, options = _parse(model)
-    with torch.random.fork_rng(devices=[]):  # torch's own initialisers draw from the global generator
+    with torch.device(device), torch.random.fork_rng(devices=[]):  # torch's own initialisers draw from the global one
         torch.manual_seed(0)
         module = MODELS[name].function(input_shape, num_classes, **options)
     _check_parameters(name, module)
@@ -105,7 +129,6 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
         note_gains(module)
     if options.get("norm") == "standardised":
         normalise_convolutions(module)
-    initialise(module, torch.Generator().manual_seed(0))
     return module
 
 
@@ -176,8 +199,10 @@ def _value(name: str, option: str, text: str) -> str | float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ConfigError(f'Option {option}={text} of model "{name}" cannot be used: give a positive number.')
+    if not 0 < number <= MOST_OPTION:
+        raise ConfigError(
+            f'Option {option}={text} of model "{name}" cannot be used: give a positive number up to {MOST_OPTION:,}.'
+        )
     return number
 
 

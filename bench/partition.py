@@ -14,6 +14,9 @@ from bench.errors import ConfigError, suggestion
 REDRAWS = 1000
 """Dirichlet draws tried before `partition` gives up on the minimum."""
 
+MOST_DIGITS = 18
+"""Digits of a number of shards, which nobody deals more of than there are examples."""
+
 
 def parse_alpha(value: Any) -> str | float:
     """Return the canonical form of a heterogeneity setting: "iid", a positive float, or "shards:S" with S >= 1.
@@ -28,7 +31,7 @@ def parse_alpha(value: Any) -> str | float:
         kind, _, shards = text.partition(":")
         if text == "iid":
             return text
-        if kind == "shards" and shards.isdecimal() and int(shards) > 0:
+        if kind == "shards" and shards.isdecimal() and len(shards) <= MOST_DIGITS and int(shards) > 0:
             return f"shards:{int(shards)}"
     try:
         number = float(value)
@@ -61,37 +64,84 @@ def partition(
     Raises ConfigError where no client could have, or some client does not get, `min_examples`.
     """
     alpha = parse_alpha(alpha)
-    if clients < 1:
-        raise ConfigError(f"clients = {clients} cannot be used: give at least 1.")
-    if clients * min_examples > len(labels):
-        raise ConfigError(
-            f"{len(labels)} training examples cannot give {clients} clients {min_examples} each: "
-            "lower clients or min_client_examples."
-        )
+    _check_sizes(len(labels), clients, alpha, min_examples)
     if isinstance(alpha, float):
         parts = _dirichlet(labels, clients, alpha, min_examples, rng)
     elif alpha == "iid":
         parts = np.array_split(rng.permutation(len(labels)), clients)
     else:
-        parts = _shards(labels, clients, int(alpha.removeprefix("shards:")), min_examples, rng)
+        parts = _shards(labels, clients, _shards_each(alpha), min_examples, rng)
     return [np.sort(part).astype(np.int64) for part in parts]
+
+
+def require_partition(
+    num_examples: int,
+    class_counts: Sequence[int] | None,
+    clients: int,
+    alpha: str | float,
+    min_examples: int,
+    rng: np.random.Generator,
+) -> None:
+    """Raise the ConfigError with which `partition` would end, from the number of examples of each class alone.
+
+    Where `class_counts` is None nothing is said of a Dirichlet draw that gives some client too few. Leaves `rng` moved.
+    """
+    alpha = parse_alpha(alpha)
+    _check_sizes(num_examples, clients, alpha, min_examples)
+    if isinstance(alpha, float):
+        if class_counts is not None:
+            counts = np.array([count for count in class_counts if count])
+            _dirichlet_cuts(counts, clients, alpha, min_examples, rng)
+    elif alpha != "iid":
+        shards = _shards_each(alpha)
+        if num_examples // (clients * shards) * shards < min_examples:
+            _shards(np.zeros(num_examples, np.int64), clients, shards, min_examples, rng)
+
+
+def _check_sizes(num_examples: int, clients: int, alpha: str | float, min_examples: int) -> None:
+    """Raise ConfigError for what no draw could share out."""
+    if clients < 1:
+        raise ConfigError(f"clients = {clients} cannot be used: give at least 1.")
+    if clients * min_examples > num_examples:
+        raise ConfigError(
+            f"{num_examples} training examples cannot give {clients} clients {min_examples} each: "
+            "lower clients or min_client_examples."
+        )
+    if isinstance(alpha, float):
+        if not math.isfinite(2 * clients * alpha):
+            raise ConfigError(f'alpha = {alpha:g} is too large to be drawn from: give a smaller one, or "iid".')
+    elif alpha != "iid" and clients * _shards_each(alpha) > num_examples:
+        raise ConfigError(
+            f"alpha = {alpha} over {clients} clients cuts {num_examples} training examples into more shards than "
+            "there are examples: lower clients or the shards."
+        )
+
+
+def _shards_each(alpha: str) -> int:
+    return int(alpha.removeprefix("shards:"))
+
+
+def _dirichlet_cuts(
+    counts: NDArray[np.integer], clients: int, alpha: float, min_examples: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return where each class is cut into the clients' shares, [classes, clients - 1]; `counts: [classes]`."""
+    for _ in range(REDRAWS):
+        proportions = rng.dirichlet(np.full(clients, alpha), size=len(counts))
+        cuts = np.rint(np.cumsum(proportions, axis=1)[:, :-1] * counts[:, None]).astype(np.int64)
+        sizes = np.diff(cuts, axis=1, prepend=0, append=counts[:, None])
+        if sizes.sum(axis=0).min() >= min_examples:
+            return cuts
+    raise ConfigError(
+        f"alpha = {alpha:g} over {clients} clients left some client below min_client_examples = {min_examples} "
+        f"in each of {REDRAWS} draws: raise alpha, or lower clients or min_client_examples."
+    )
 
 
 def _dirichlet(
     labels: NDArray[np.integer], clients: int, alpha: float, min_examples: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
     classes, counts = np.unique(labels, return_counts=True)
-    for _ in range(REDRAWS):
-        proportions = rng.dirichlet(np.full(clients, alpha), size=len(classes))
-        cuts = np.rint(np.cumsum(proportions, axis=1)[:, :-1] * counts[:, None]).astype(np.int64)
-        sizes = np.diff(cuts, axis=1, prepend=0, append=counts[:, None])
-        if sizes.sum(axis=0).min() >= min_examples:
-            break
-    else:
-        raise ConfigError(
-            f"alpha = {alpha:g} over {clients} clients left some client below min_client_examples = {min_examples} "
-            f"in each of {REDRAWS} draws: raise alpha, or lower clients or min_client_examples."
-        )
+    cuts = _dirichlet_cuts(counts, clients, alpha, min_examples, rng)
     shares = [
         np.split(rng.permutation(np.flatnonzero(labels == label)), cut)
         for label, cut in zip(classes, cuts, strict=True)

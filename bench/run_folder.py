@@ -37,7 +37,6 @@ DIAGNOSTICS = "diagnostics.jsonl"
 LAYERS = "layers.jsonl"
 ADJUSTMENTS = "adjustments.jsonl"
 NOTES = "notes.json"
-LIKENESS = ("method", "dataset", "model", "sparsity", "seed")
 
 
 def cell_dir(run: Path, cell_id: str) -> Path:
@@ -217,26 +216,3 @@ def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
     """
     table = pd.DataFrame(read_lines(cell_dir(run, cell_id) / name))
     return table.astype({name: float for name in table if table[name].isna().all()})
-
-
-def layer_densities(run: Path, like: Cell, params: Mapping[str, Any]) -> dict[str, float]:
-    """Return the density of every prunable layer at the end of the one finished cell that is like this one.
-
-    It has the method, data set, model, sparsity and seed of `like`, and these `params`. Raises StoreError where no cell
-    or more than one is like it.
-    """
-    found = {}
-    for cell in read_plan(run):
-        alike = all(getattr(cell, name) == getattr(like, name) for name in LIKENESS)
-        if alike and all(cell.params.get(name) == value for name, value in params.items()):
-            lines = load_lines(run, cell.id, LAYERS)
-            if len(lines):
-                found[cell.id] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
-    if len(found) == 1:
-        return next(iter(found.values()))
-    what = f"{like.method} on {like.dataset}, {like.model}, at sparsity {like.sparsity:g} and seed {like.seed}"
-    if not found:
-        raise StoreError(f"{run} holds no layer densities of {what} with these parameters; see `fedfore show {run}`.")
-    raise StoreError(
-        f"{run} holds layer densities of {len(found)} cells of {what}; say which with --set params.{like.method}.<key>."
-    )

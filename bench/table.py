@@ -80,9 +80,8 @@ def load_table(run: Path) -> pd.DataFrame:
             row |= {f"{group}.{name}": _scalar(value) for name, value in record[group].items()}
         rows.append(row | {"stale": is_stale(why), "staleness": why})
     table = pd.DataFrame(rows)
-    for name in METRICS:
-        table[name] = pd.to_numeric(table[name]) if name in table else float("nan")
-    return table
+    table = table.reindex(columns=[*table, *(name for name in METRICS if name not in table)])
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in METRICS})
 
 
 def stored_record(run: Path, cell: Cell) -> tuple[dict[str, Any] | None, str | None]:

@@ -7,14 +7,17 @@ import json
 import os
 import platform
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from bench.cli import FORMATS, LISTS, main
 from bench.data import DATASETS
-from bench.matrix import named_matrices
+from bench.matrix_file import named_matrices
 from bench.metrics import FIELDS, METRICS
 from bench.models import MODELS
 from bench.provenance import ROOT
@@ -160,12 +163,22 @@ def test_a_format_of_show_excludes_the_others(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "0"], ["run", "--workers", "x"]]
-)
+    "arguments",
+    [
+        [], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "0"], ["run", "--workers", "x"],
+        *(["run", "--timeout", seconds] for seconds in ("nan", "inf", "-1", "0", "x")),
+    ],
+)  # fmt: skip
 def test_arguments_that_cannot_be_read_end_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2 and "usage: fedfore" in capsys.readouterr().err
+
+
+def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0 and capsys.readouterr().out == f"fedfore {version('fedfore')}\n"
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "ls", "check", "show", "plot", "report", "messages", "data", "env"])
@@ -190,8 +203,15 @@ def test_messages_prints_a_table_of_what_the_json_holds(printed: Callable[..., s
 # Mistakes
 
 
+@pytest.mark.slow
+def test_warnings_that_are_errors_do_not_stop_the_imports() -> None:
+    command = [sys.executable, "-W", "error", "-c", "import bench.runner, bench.cost, plots.report"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stderr == ""
+
+
 def test_messages_of_what_there_is_not_are_one_sentence(refusal: Refusal) -> None:
     assert 'Did you mean "lenet5"?' in refusal("messages", "lenet", "--dataset", "digits")
+    assert "at most 2,147,483,647 can be used" in refusal("messages", "lenet5:width=1e6", "--dataset", "digits")
     assert "too few for 2000 clients" in refusal("messages", "lenet5", "--dataset", "digits", "--clients", "2000")
 
 
@@ -242,6 +262,8 @@ def test_an_unknown_data_set_to_get_is_answered_with_the_near_name(tmp_path: Pat
 def test_a_folder_without_a_plan_is_no_run(verb: str, tmp_path: Path, refusal: Refusal) -> None:
     assert "is no run directory of fedfore" in refusal(verb, tmp_path)
     assert "is no run directory of fedfore" in refusal(verb, tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    assert "is no run directory of fedfore" in refusal(verb, tmp_path / "file")
 
 
 def test_a_run_directory_that_is_a_file_is_one_sentence(tmp_path: Path, refusal: Refusal) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -13,10 +14,18 @@ import torch
 from torch.nn import functional
 
 from bench import data
-from bench.data import DATASETS, Dataset, Examples, augment, data_root, download, ensure_present, load, spec
-from bench.data import split_validation as split
+from bench.api import Method
+from bench.augmentation import augment
+from bench.cell import Protocol
+from bench.cli import main
+from bench.data import DATASETS, Dataset, Examples, data_root, download, ensure_present, load, spec
+from bench.data_readers import enlarge, read_cifar
 from bench.errors import ConfigError, DataError
+from bench.federated import Federation
 from bench.torchvision_compat import datasets, models
+from bench.validation import class_counts_left
+from bench.validation import split_validation as split
+from tests.conftest import make_cell
 
 
 def examples(labels: list[int], channels: int = 3) -> Examples:
@@ -52,6 +61,7 @@ def test_data_are_as_described(name):
         assert part.images.dtype == torch.uint8
         assert part.labels.dtype == torch.int64
         assert part.labels.unique().tolist() == list(range(described.num_classes))
+    assert np.bincount(dataset.train.labels).tolist() == list(described.class_counts)
     planes = dataset.train.images.transpose(0, 1).flatten(1).numpy()
     assert planes.mean(1, dtype=float) / 255 == pytest.approx(described.mean, abs=6e-5)
     assert planes.std(1, dtype=float) / 255 == pytest.approx(described.std, abs=6e-5)
@@ -64,7 +74,7 @@ def test_cifar_is_what_its_file_says(name):
     if not stored_file.exists():
         pytest.skip(f"{name} is not in {data_root()}: run `fedfore data get {name}`")
     content = pickle.loads(stored_file.read_bytes(), encoding="latin1")
-    images, labels = data._published(spec(name), data_root(), train=False)
+    images, labels = spec(name).read(data_root())[1]
     assert torch.equal(images.flatten(1), torch.from_numpy(content["data"]))
     assert labels.tolist() == content["labels" if name == "cifar10" else "fine_labels"]
 
@@ -84,7 +94,7 @@ def test_digits_split_is_stratified_and_complete():
     assert np.bincount(digits.test.labels) == pytest.approx(totals / 5, abs=1)
     assert (np.bincount(digits.train.labels) + np.bincount(digits.test.labels)).tolist() == totals.tolist()
     every = torch.cat([digits.train.images, digits.test.images]).flatten(1)
-    originals = data._enlarge(torch.from_numpy(bunch.images) * (255 / 16)).flatten(1)
+    originals = enlarge(torch.from_numpy(bunch.images) * (255 / 16)).flatten(1)
     assert sorted(every.tolist()) == sorted(originals.tolist())
 
 
@@ -92,7 +102,7 @@ def test_enlarging_by_hand():
     """8 -> 32 pixels: output column i lies at (2i - 3) / 8 of the input, and is clamped at the borders."""
     image = torch.zeros(1, 8, 8)
     image[..., 1] = 240.0
-    row = data._enlarge(image)[0, 0, 16].tolist()
+    row = enlarge(image)[0, 0, 16].tolist()
     assert row[:12] == [0, 0, 30, 90, 150, 210, 210, 150, 90, 30, 0, 0]
 
 
@@ -101,13 +111,13 @@ def test_enlarging_agrees_with_pillow():
 
     images = torch.randint(256, (20, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     theirs = [np.asarray(Image.fromarray(i.numpy()).resize((32, 32), Image.Resampling.BILINEAR)) for i in images]
-    assert np.abs(data._enlarge(images)[:, 0].numpy() - np.stack(theirs).astype(int)).max() <= 1
+    assert np.abs(enlarge(images)[:, 0].numpy() - np.stack(theirs).astype(int)).max() <= 1
 
 
 def test_enlarging_does_not_depend_on_chunks():
     images = torch.randint(256, (4099, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    whole = data._enlarge(images)
-    assert torch.equal(whole[4090:], data._enlarge(images[4090:]))
+    whole = enlarge(images)
+    assert torch.equal(whole[4090:], enlarge(images[4090:]))
 
 
 def test_batches_are_normalised_floats():
@@ -158,6 +168,13 @@ def test_validation_split_is_stratified_and_exact(fraction):
     assert (np.abs(taken - fraction * np.bincount(labels)) < 1.2).all()
     together = torch.cat([train.images, validation.images]).flatten(1).tolist()
     assert sorted(together) == sorted(some.images.flatten(1).tolist())
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.3, 0.95])
+def test_what_a_split_leaves_of_each_class_is_known_beforehand(fraction):
+    train = load("digits").train
+    left = split(train, fraction, np.random.default_rng(3))[0]
+    assert class_counts_left(spec("digits").class_counts, fraction) == np.bincount(left.labels).tolist()
 
 
 def test_validation_split_follows_its_generator():
@@ -214,6 +231,72 @@ def test_data_root_order(monkeypatch, tmp_path):
     assert data_root() == Path.home() / "somewhere"
     monkeypatch.delenv("FEDFORE_DATA")
     assert data_root() == Path.home() / ".cache" / "fedfore" / "data"
+
+
+def random_part(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.randint(256, (size, 1, 32, 32), generator=torch.Generator().manual_seed(size))
+    return images.to(torch.uint8), torch.arange(size) % 5
+
+
+def mine(read) -> data.DatasetSpec:
+    """Return an entry of 60 and 20 images of 5 classes, with this reader."""
+    return data.DatasetSpec("mine", "A set of my own.", (1, 32, 32), 5, 60, 20, (0.5,), (0.25,), read=read)
+
+
+def test_an_own_data_set_is_one_entry_with_a_reader(monkeypatch, tmp_path):
+    torch.save((random_part(60), random_part(20)), tmp_path / "mine.pt")
+    monkeypatch.setitem(DATASETS, "mine", mine(lambda root: torch.load(root / "mine.pt")))
+    loaded = load("mine", tmp_path)
+    cell = make_cell(Method, dataset="mine", train=Protocol(clients=2, rounds=1), given={"local_epochs": 2})
+    federation = Federation(cell, Method, loaded, torch.device("cpu"))
+    assert torch.equal(federation.train.images, random_part(60)[0])
+    assert federation.run().points[-1].data_passes == 2
+    download("mine", tmp_path)
+    with pytest.raises(DataError, match=r'"mine" cannot be read from .*mine.pt'):
+        load("mine", tmp_path / "elsewhere")
+
+
+def test_an_entry_without_a_reader_is_one_sentence(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(DATASETS, "mine", mine(None))
+    overrides = ["dataset=mine", "train.clients=2", "alpha=iid"]
+    asked = ["run", "--out", str(tmp_path / "run"), *(word for override in overrides for word in ("--set", override))]
+    assert main(asked) == 2
+    assert capsys.readouterr().err == (
+        'fedfore: Data set "mine" has no reader: give its entry in bench/data.py a function `read`.\n'
+    )
+    assert main(["cost", "lenet5", "--dataset", "mine", "--batch", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        (lambda root: (random_part(60), random_part(21)), r"gives torch.uint8 \[21, 1, 32, 32\].* describes .*\[20, 1"),
+        (lambda root: ((random_part(60)[0].float(), random_part(60)[1]), random_part(20)), "gives torch.float32"),
+        (lambda root: ((random_part(60)[0], random_part(60)[1] + 1), random_part(20)), "labels .* run from 1 to 5"),
+        (lambda root: None, "cannot be read"),
+        (partial(read_cifar, "SVHN"), "cannot be read from .*unexpected keyword argument 'train'"),
+        (partial(read_cifar, "EMNIST"), "cannot be read from"),
+        (partial(read_cifar, "NoSuchSet"), "cannot be read from .*NoSuchSet"),
+    ],
+)
+def test_data_that_are_not_as_described_are_one_sentence(read, words, monkeypatch, tmp_path):
+    monkeypatch.setitem(DATASETS, "mine", mine(read))
+    with pytest.raises(DataError, match=words):
+        load("mine", tmp_path)
+
+
+def test_without_a_home_folder_digits_load_and_others_say_where_to_put_them(monkeypatch):
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("FEDFORE_DATA", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert len(load("digits").test) == 360
+    with pytest.raises(DataError, match="name the folder that holds it with --data-dir or FEDFORE_DATA"):
+        ensure_present("mnist")
+    with pytest.raises(DataError, match="No home folder is known; name the folder"):
+        download("mnist")
 
 
 def test_digits_need_no_files(tmp_path):

@@ -33,7 +33,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.foresight": (*PRIMITIVE, "bench.contract"),
     "bench.dynamic_pruning": (*PRIMITIVE, "bench.contract"),
     "bench.api": (*PRIMITIVE, "bench.contract", "bench.bp_free", "bench.dynamic_pruning", "bench.foresight"),
-    "bench.data": ("bench.cell", "bench.errors", "bench.torchvision_compat"),
+    "bench.augmentation": (),
+    "bench.data_readers": ("bench.torchvision_compat",),
+    "bench.data": ("bench.cell", "bench.data_readers", "bench.errors", "bench.torchvision_compat"),
+    "bench.validation": ("bench.data", "bench.errors"),
     "bench.partition": ("bench.errors",),
     "bench.models": (
         "bench.cell", "bench.errors", "bench.primitives.sequences", "bench.primitives.sparse_normalisation",
@@ -47,7 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.memory": PRIMITIVE,
     "bench.meters": (*PRIMITIVE, "bench.contract", "bench.flops", "bench.memory", "bench.metrics"),
     "bench.diagnostics": (*PRIMITIVE, "bench.contract", "bench.probes"),
-    "bench.devices": (*PRIMITIVE, "bench.contract", "bench.data"),
+    "bench.devices": (*PRIMITIVE, "bench.augmentation", "bench.contract", "bench.data"),
     "bench.rules": (*PRIMITIVE, "bench.contract", "bench.wire"),
     "bench.ntk": PRIMITIVE,
     "bench.ntk_errors": (*PRIMITIVE, "bench.ntk", "bench.probes"),
@@ -55,7 +58,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.federated": (
         *PRIMITIVE, "bench.approximation", "bench.border", "bench.contract", "bench.data", "bench.devices",
         "bench.diagnostics", "bench.evaluation", "bench.mask_changes", "bench.memory", "bench.meters", "bench.models",
-        "bench.partition", "bench.probes", "bench.rules", "bench.wire",
+        "bench.partition", "bench.probes", "bench.rules", "bench.validation", "bench.wire",
     ),
     "bench.border": ("bench.errors",),
     "bench.plugin_files": ("bench.border", "bench.errors"),
@@ -74,8 +77,14 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "bench.store": ("bench.attempts", "bench.files", "bench.run_folder", "bench.schema", "bench.table"),
     "bench.registry": ("bench.border", "bench.code_hash", "bench.contract", "bench.errors", "bench.plugin_files"),
+    "bench.matrix_file": ("bench.errors", "bench.cell"),
+    "bench.feasibility": (
+        "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.models", "bench.partition",
+        "bench.streams", "bench.validation",
+    ),
     "bench.matrix": (
-        "bench.border", "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.masks", "bench.metrics",
+        "bench.border", "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.feasibility",
+        "bench.masks", "bench.matrix_file",
         "bench.models", "bench.partition", "bench.registry",
     ),
     "bench.record": (
@@ -87,6 +96,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "bench.hidden_state": (),
     "bench.dead_keys": ("bench.contract", "bench.errors", "bench.primitives.local_sgd"),
+    "bench.cost": (
+        "bench.cell", "bench.errors", "bench.matrix", "bench.metering", "bench.registry", "bench.store",
+    ),
     "bench.conformance": (
         *PRIMITIVE, "bench.border", "bench.contract", "bench.data", "bench.dead_keys", "bench.federated",
         "bench.hidden_state", "bench.metrics", "bench.registry",

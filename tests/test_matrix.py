@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from bench.cell import Cell
 from bench.errors import ConfigError
-from bench.matrix import find_matrix, named_matrices, read_matrix, resolve
+from bench.matrix import merged_entries, resolve
+from bench.matrix_file import find_matrix, named_matrices, read_matrix
 from bench.registry import MethodEntry, discover
 
 Document = dict[str, Any]
@@ -72,8 +73,16 @@ def test_several_blocks_are_united_without_duplicates() -> None:
     assert {cell.id for cell in both} == {cell.id for cell in cells(one)} | {cell.id for cell in cells(other)}
 
 
-def test_a_value_given_twice_is_one_cell() -> None:
-    assert len(cells(document(seed=[0, 0], alpha=[1, 1.0, "1.0"], model=["lenet5", "lenet5:norm=none"]))) == 1
+def test_a_value_given_twice_is_one_cell_and_a_sentence_says_which_was_dropped() -> None:
+    twice = document(alpha=[1, 1.0, "1.0", 2], model=["lenet5", "lenet5:norm=none"], sparsity=[0.5, 0.5])
+    assert len(cells(twice)) == 2
+    assert sorted(merged_entries(twice)) == [
+        "grid.alpha: '1.0' is the same as 1 and was dropped.",
+        "grid.alpha: 1.0 is the same as 1 and was dropped.",
+        "grid.model: 'lenet5:norm=none' is the same as 'lenet5' and was dropped.",
+        "grid.sparsity: 0.5 is the same as 0.5 and was dropped.",
+    ]
+    assert list(merged_entries(document(alpha=[1, "iid"], seed=[0, 1]))) == []
 
 
 def test_a_methods_own_key_multiplies_only_its_cells() -> None:
@@ -82,15 +91,21 @@ def test_a_methods_own_key_multiplies_only_its_cells() -> None:
     assert [cell.params["num_perturbations"] for cell in found[1:]] == [10, 20, 30]
 
 
-def test_a_key_of_train_multiplies_every_cell_and_wins_over_its_table() -> None:
-    found = cells(document(method=["fedavg", "baffle"], train={"rounds": 2, "clients": 3}, **{"train.clients": [4, 5]}))
+def test_a_key_of_train_multiplies_every_cell() -> None:
+    found = cells(document(method=["fedavg", "baffle"], **{"train.clients": [4, 5]}))
     assert [(cell.method, cell.train.clients) for cell in found] == [
         ("fedavg", 4), ("fedavg", 5), ("baffle", 4), ("baffle", 5),
     ]  # fmt: skip
 
 
-def test_an_axis_wins_over_the_table_of_params_and_the_rest_of_the_table_stays() -> None:
-    params = {"baffle": {"num_perturbations": 7, "sigma": 1e-3}}
+def test_a_table_gives_the_value_of_the_blocks_that_lack_the_axis() -> None:
+    grid = document(**{"train.clients": [4, 5]})["grid"]
+    found = cells({"grid": [grid, document(seed=[1])["grid"]], "train": {"rounds": 2, "clients": 3}})
+    assert [(cell.seed, cell.train.clients) for cell in found] == [(0, 4), (0, 5), (1, 3)]
+
+
+def test_an_axis_of_a_method_keeps_the_rest_of_its_table() -> None:
+    params = {"baffle": {"sigma": 1e-3}}
     found = cells(document(method=["baffle"], params=params, **{"params.baffle.num_perturbations": [10]}))
     assert [(cell.params["num_perturbations"], cell.params["sigma"]) for cell in found] == [(10, 1e-3)]
 

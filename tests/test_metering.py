@@ -20,6 +20,7 @@ from baselines.fedtiny import FedTiny
 from bench.cell import Cell, Protocol
 from bench.cli import main
 from bench.contract import Client, ClientContext, Context, Message, Method, ServerContext, Update
+from bench.cost import layer_densities
 from bench.data import DATASETS, Dataset, stand_in
 from bench.errors import ConfigError, DataError, StoreError
 from bench.federated import Federation
@@ -33,7 +34,7 @@ from bench.primitives.local_sgd import LocalSGDConfig
 from bench.record import measured_fields
 from bench.registry import discover
 from bench.runner import METERED_ONLY, RunOptions, run_plan
-from bench.store import LAYERS, is_volatile, layer_densities, lines_writer, load_table, write_plan
+from bench.store import LAYERS, identity, is_volatile, lines_writer, load_table, write_plan, write_record
 from methods.fed_ntk_zo import FedNTKZO
 from tests.conftest import make_cell
 
@@ -260,33 +261,63 @@ def test_data_files_are_still_asked_for_where_a_cell_trains(tmp_path: Path) -> N
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[..., Path]:
-    def write(*cells: Cell) -> Path:
-        write_plan(tmp_path, cells, "test", extend=False)
-        for number, cell in enumerate(cells, 1):
+    """Write a run of finished cells, each with the density of its one layer, in tenths."""
+
+    def write(*cells: tuple[Cell, int]) -> Path:
+        write_plan(tmp_path, [cell for cell, _ in cells], "test", extend=False)
+        for cell, kept in cells:
+            write_record(tmp_path, {**identity(cell), "status": "failed" if kept == FAILED else "ok"})
             with lines_writer(tmp_path, cell.id, LAYERS) as line:
-                line({"layer": "fc.weight", "size": 10, "kept": number, "forward_macs_dense": 1})
+                line({"layer": "fc.weight", "size": 10, "kept": kept, "forward_macs_dense": 1})
         return tmp_path
 
     return write
 
 
-def masked(id: str, seed: int = 0, **params: Any) -> Cell:
-    return Cell("fed_ntk_zo", "digits", "lenet5", Protocol(rounds=1), sparsity=0.8, seed=seed, params=params, id=id)
+FAILED = 9
+LIKENESS = ("method", "dataset", "model", "sparsity", "seed")
 
 
-def test_densities_come_from_the_cell_of_the_same_seed_and_parameters(stored: Callable[..., Path]) -> None:
-    run = stored(masked("a", draws=1), masked("b", draws=2), masked("c", seed=1, draws=2))
-    assert layer_densities(run, masked(""), {"draws": 2}) == {"fc.weight": 0.2}
-    assert layer_densities(run, masked("", seed=1), {}) == {"fc.weight": 0.3}
+def masked(id: str, seed: int = 0, alpha: float | str = "iid", **params: Any) -> Cell:
+    return Cell("fed_ntk_zo", "digits", "lenet5", Protocol(rounds=1), 0.8, alpha, seed, params=params, id=id)
 
 
-def test_no_cell_and_several_cells_are_one_sentence_each(stored: Callable[..., Path]) -> None:
-    run = stored(masked("a", draws=1), masked("b", draws=2))
-    with pytest.raises(StoreError, match="layer densities of 2 cells of fed_ntk_zo on digits"):
-        layer_densities(run, masked(""), {})
-    for like in (masked("", seed=7), replace(masked(""), sparsity=0.9), replace(masked(""), model="lenet5:width=2")):
-        with pytest.raises(StoreError, match="holds no layer densities"):
-            layer_densities(run, like, {})
+def test_densities_come_from_the_cell_that_has_what_is_given(stored: Callable[..., Path]) -> None:
+    run = stored((masked("a", draws=1), 1), (masked("b", draws=2), 2), (masked("c", 1, 0.1, draws=2), 3))
+    assert layer_densities(run, masked("", draws=2), [*LIKENESS, "params.draws"]) == {"fc.weight": 0.2}
+    assert layer_densities(run, masked("", 1), LIKENESS) == {"fc.weight": 0.3}
+    assert layer_densities(run, masked("", 1, 0.1), [*LIKENESS, "alpha"]) == {"fc.weight": 0.3}
+
+
+def test_cells_of_equal_densities_are_one_and_failed_ones_are_none(stored: Callable[..., Path]) -> None:
+    run = stored((masked("a"), 2), (masked("b", alpha=0.1), 2), (masked("c", alpha=1.0), FAILED))
+    assert layer_densities(run, masked(""), LIKENESS) == {"fc.weight": 0.2}
+
+
+def test_several_cells_are_told_apart_by_every_field_in_which_they_differ(stored: Callable[..., Path]) -> None:
+    run = stored((masked("a", draws=1), 1), (masked("b", alpha=0.1, draws=2), 2))
+    with pytest.raises(StoreError) as caught:
+        layer_densities(run, masked(""), LIKENESS)
+    assert str(caught.value).endswith(
+        "2 cells like this one whose layer densities differ; they differ in alpha (iid, 0.1), params.draws (1, 2): "
+        "choose with --alpha or --set params.fed_ntk_zo.draws=."
+    )
+
+
+@pytest.mark.parametrize(
+    ("like", "words"),
+    [
+        (masked("", seed=7), "seed 7 like this one; it has 0, 1"),
+        (replace(masked(""), sparsity=0.9), "sparsity 0.9 like this one; it has 0.8"),
+        (replace(masked(""), model="lenet5:width=2"), "model lenet5:width=2 like this one; it has lenet5"),
+        (replace(masked(""), method="baffle"), "method baffle like this one; it has fed_ntk_zo"),
+    ],
+)
+def test_a_cell_that_is_not_there_is_told_what_is(like: Cell, words: str, stored: Callable[..., Path]) -> None:
+    run = stored((masked("a"), 1), (masked("b", seed=1), 2))
+    with pytest.raises(StoreError) as caught:
+        layer_densities(run, like, LIKENESS)
+    assert words in str(caught.value)
 
 
 # The command
@@ -319,6 +350,8 @@ def test_the_table_holds_the_same_numbers_with_their_units(capsys: pytest.Captur
         (["lenet5", "--set", "seed=[0,1]"], "these settings make 2"),
         (["resnet20", "--method", "baffle"], "baffle does not apply: batch statistics"),
         (["lenet5", "--run", "nowhere"], "is no run directory"),
+        (["lenet5", "--batch", str(2**31)], "train.batch_size = 2147483648"),
+        (["lenet5", "--batch", str(2**31 - 1)], "too little memory for a step of fedavg on lenet5 at batch 2147483647"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

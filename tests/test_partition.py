@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.data import load
 from bench.errors import ConfigError
-from bench.partition import label_skew_tv, parse_alpha, partition
+from bench.partition import label_skew_tv, parse_alpha, partition, require_partition
 
 LABELS = np.repeat(np.arange(10), 500)[np.random.default_rng(7).permutation(5000)]
 
@@ -159,3 +160,22 @@ def test_impossible_shares_say_what_to_change():
         partition(np.zeros(100, int), 2, "shards:40", 50, rng)
     with pytest.raises(ConfigError, match=r"clients = 0 cannot be used"):
         partition(np.zeros(100, int), 0, "iid", 0, rng)
+
+
+@pytest.mark.parametrize("alpha", ["iid", "shards:2", "shards:7", 0.05, 0.3, 5.0, 1e-300, 1e308])
+@pytest.mark.parametrize("minimum", [1, 9, 20])
+def test_what_cannot_be_shared_out_is_known_from_the_class_counts(alpha: str | float, minimum: int) -> None:
+    counts = [40, 0, 90, 70, 13]
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(5), counts))
+
+    def outcome(share: Callable[[np.random.Generator], object], seed: int) -> str:
+        try:
+            share(np.random.default_rng(seed))
+        except ConfigError as error:
+            return str(error)
+        return "possible"
+
+    for seed in range(3):
+        real = outcome(lambda rng: partition(labels, 10, alpha, minimum, rng), seed)
+        told = outcome(lambda rng: require_partition(len(labels), counts, 10, alpha, minimum, rng), seed)
+        assert told == real

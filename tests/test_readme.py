@@ -1,0 +1,166 @@
+"""Every command that README prints, run as printed, with `--set` behind the long ones to cut them down."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import pickle
+import re
+import shlex
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from bench.data import DATASETS, ensure_present
+from bench.provenance import ROOT
+from bench.torchvision_compat import datasets
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+LINES = [" ".join(shlex.split(line, comments=True)) for block in SHELL for line in block.splitlines()]
+INLINE = [" ".join(text.split()) for text in re.findall(r"`(fedfore [^`]+)`", README)]
+COMMANDS = sorted({line for line in [*LINES, *INLINE] if line.startswith("fedfore ")})
+MADE = [line.split()[1] for line in LINES if line.startswith("make ")]
+TARGETS = sorted({*MADE, *re.findall(r"`make ([^`]+)`", README)})
+
+
+def sets(*overrides: str) -> list[str]:
+    return [word for override in overrides for word in ("--set", override)]
+
+
+ONE = [*sets('method=["fedavg"]', "seed=[0]", 'alpha=["iid"]', "sparsity=[0.8]"), "--workers", "1"]
+SHORT = sets("train.data_passes=0.1", "train.ntk=[false]", "train.clients=4")
+QUICK = [
+    *sets('method=["fed_ntk_zo"]', "seed=[0]", 'alpha=["iid"]', "sparsity=[0.8]", "params.fed_ntk_zo.iterations=1"),
+    *sets("params.fed_ntk_zo.num_perturbations=5", "params.fed_ntk_zo.inputs_per_draw=4"), *SHORT, "--workers", "1",
+]  # fmt: skip
+DIGITS = sets('dataset=["digits"]', 'model=["lenet5"]')
+CUTS: dict[str, list[str]] = {
+    "fedfore run": QUICK,
+    "fedfore run my.toml --workers 8 --out results/my": [*ONE, *SHORT, *sets("train.eval_every=0.1")],
+    "fedfore run quick --set seed=[0,1,2,3,4] --set params.baffle.num_perturbations=[50,200] --out results/runs/k": [
+        *SHORT, *sets('method=["baffle"]', "seed=[0]", 'alpha=["iid"]', "params.baffle.num_perturbations=[2]"),
+    ],
+    "fedfore plan my.toml": [],
+    "fedfore ls methods": [],
+    "fedfore ls metrics": [],
+    "fedfore ls models": [],
+    "fedfore show results/runs/quick --markdown": [],
+    "fedfore plot results/runs/quick --width 3.3": [],
+    "fedfore report results/runs/quick": [],
+    "fedfore messages lenet5 --dataset cifar10": [],
+    "fedfore check": ["fedavg"],
+    "fedfore check fedprox --plugins tests/plugins": [],
+    "fedfore run my.toml --plugins tests/plugins": [
+        *ONE, *SHORT, *sets('method=["fedprox"]', "train.eval_every=0.1"),
+    ],
+    "fedfore cost resnet18:norm=group --dataset cifar10 --method baffle --batch 32": sets(
+        "params.baffle.num_perturbations=1"
+    ),
+    "fedfore cost lenet5 --method fed_ntk_zo --sparsity 0.8 --run results/runs/quick --dataset digits": [],
+    "fedfore run device-costs": [*ONE, *sets('model=["lenet5"]', "train.batch_size=[1]")],
+    "fedfore run baffle-as-released": [
+        *DIGITS, "--workers", "1",
+        *sets("train.augment=[false]", "seed=[0]", "train.data_passes=0.1", "train.ntk=false"),
+        *sets("params.baffle.num_perturbations=2", "params.baffle.lr=[0.01]"),
+    ],
+    "fedfore run fedpruning-hour": [
+        *DIGITS, *ONE, *sets("train.rounds=1", "train.eval_every=1", "train.clients=4"),
+    ],
+    "fedfore data get cifar10": [],
+}  # fmt: skip
+SLOW = tuple(
+    f"fedfore {start}"
+    for start in ("run my", "run quick", "run device", "run baffle", "run fedpruning", "cost resnet", "plot")
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with README's own matrix, the plug-ins beside it, and a cut-down quick run."""
+    folder = tmp_path_factory.mktemp("readme")
+    (matrix,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (folder / "my.toml").write_text(matrix, encoding="utf-8")
+    shutil.copytree(ROOT / "tests" / "plugins", folder / "tests" / "plugins")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["run", *CUTS["fedfore run"]]) == 0
+    return folder
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return stream.getvalue()
+
+
+@pytest.fixture
+def cifar_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve an archive in CIFAR-10's layout, one image a file, under checksums of its own, from this machine."""
+    batch = pickle.dumps({"data": [[0] * 3072], "labels": [0], "label_names": ["a"]})
+    members = dict.fromkeys(DATASETS["cifar10"].files, batch)
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in members.items()}
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "cifar.tar.gz").write_bytes(archive(members))
+    by_name = {Path(name).name: md5 for name, md5 in sums.items()}
+    kind = datasets.CIFAR10
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(kind, "url", f"http://127.0.0.1:{server.server_port}/cifar.tar.gz")
+        monkeypatch.setattr(kind, "filename", "cifar.tar.gz")
+        monkeypatch.setattr(kind, "tgz_md5", hashlib.md5(archive(members)).hexdigest())
+        monkeypatch.setattr(kind, "train_list", [[name, by_name[name]] for name, _ in kind.train_list])
+        monkeypatch.setattr(kind, "test_list", [[name, by_name[name]] for name, _ in kind.test_list])
+        monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": by_name[kind.meta["filename"]]})
+        monkeypatch.setitem(DATASETS, "cifar10", replace(DATASETS["cifar10"], files=sums))
+        monkeypatch.setenv("FEDFORE_DATA", str(tmp_path / "data"))
+        yield
+        server.shutdown()
+
+
+def test_every_command_of_readme_has_a_row_and_every_row_is_of_readme() -> None:
+    assert sorted(CUTS) == COMMANDS
+
+
+RUN_HERE = sorted(set(CUTS) - {"fedfore data get cifar10", "fedfore run"})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(name, marks=pytest.mark.slow if name.startswith(SLOW) else ()) for name in RUN_HERE],
+)
+def test_a_command_of_readme_works(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    assert main([*shlex.split(command)[1:], *CUTS[command]]) == 0
+
+
+def test_running_a_matrix_writes_the_report_that_readme_names(place: Path) -> None:
+    assert "`results/runs/quick/report.html`" in README
+    assert (place / "results" / "runs" / "quick" / "report.html").is_file()
+
+
+@pytest.mark.usefixtures("cifar_server")
+def test_readmes_download_puts_the_files_where_readme_says(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["data", "get", "cifar10"]) == 0
+    assert capsys.readouterr().out.endswith(f"cifar10 is in {tmp_path / 'data'}\n")
+    ensure_present("cifar10")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_that_readme_names_is_in_the_makefile(target: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{target}:.*\n\t", makefile, re.MULTILINE)
+    assert re.search(r"^run:.*\n\t\$\(BIN\)/fedfore run$", makefile, re.MULTILINE), "`make run` is `fedfore run`"
