@@ -122,22 +122,14 @@ def differing_settings(record: Mapping[str, Any], cell: Cell) -> list[str]:
     return [f"{name} = {old}, planned {new}" for name, (old, new) in sorted(pairs.items()) if old != new]
 
 
-def plain_notes(notes: object) -> dict[str, Any]:
-    """Return what a method noted as JSON types: numbers that are not finite as text, arrays as lists, nothing left out.
-
-    What is neither is its type's name.
-    """
-    plain = _plain(notes)
-    return plain if isinstance(plain, dict) else {"notes": plain}
+def plain_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a method noted (see `bench.rules`) as JSON can hold it: numbers that are not finite as text."""
+    return {key: _plain(value) for key, value in notes.items()}
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
-        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    return _plain(value.tolist()) if hasattr(value, "tolist") else type(value).__name__
+        return plain_notes(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

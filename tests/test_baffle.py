@@ -15,7 +15,8 @@ from bench.api import Client, ClientContext, Mask, ServerContext, Update
 from bench.cell import Protocol
 from bench.data import Dataset
 from bench.federated import Federation
-from bench.matrix import find_matrix, read_matrix, resolve
+from bench.matrix import resolve
+from bench.matrix_file import find_matrix, read_matrix
 from bench.primitives.flat import flat_parameters
 from bench.registry import discover
 from tests.conftest import TINY, make_cell

@@ -405,4 +405,4 @@ def test_a_file_whose_name_cannot_be_a_methods_is_listed_with_the_reason_and_nev
     lines = printed("ls", "methods", "--plugins", plugins)
     assert "letters, digits, _ and -" in lines and "\x1b" not in lines
     assert not Path("ran").exists()
-    assert printed("plan", "--plugins", plugins, "--set", "method=good").endswith("6 cells, 0 of them skipped\n")
+    assert printed("plan", "--plugins", plugins, "--set", "method=good").endswith("10 cells, 0 of them skipped\n")

@@ -20,7 +20,7 @@ from bench.mask_changes import MaskChange, MaskChanges
 from bench.matrix import resolve
 from bench.record import measured_fields
 from bench.registry import discover
-from bench.runner import Job, run_job
+from bench.runner import RunOptions, run_plan
 from bench.store import ADJUSTMENTS, load_lines
 from tests.conftest import TINY
 
@@ -96,9 +96,9 @@ def test_a_run_stores_one_line_an_adjustment(tmp_path: Path) -> None:
     grid = {"method": ["feddst"], "dataset": ["digits"], "model": ["lenet5:width=0.25"], "sparsity": [0.8]}
     given = {"adjust_every": 2, "adjust_until": 99, "local_steps": 1}
     train = {"clients": 2, "rounds": 6, "ntk": False}
-    (planned,) = resolve({"grid": grid, "train": train, "params": {"feddst": given}}, discover(()))
-    cell = planned.cell
-    record = run_job(Job(cell, tmp_path, "", 1, "cpu", None, ()))
-    lines = load_lines(tmp_path, cell.id, ADJUSTMENTS)
+    methods = discover(())
+    planned = resolve({"grid": grid, "train": train, "params": {"feddst": given}}, methods)
+    (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", workers=1)).records
+    lines = load_lines(tmp_path, record["cell_id"], ADJUSTMENTS)
     assert list(lines["round"]) == [3, 5]
     assert (lines["pruned"] == lines["grown"]).all() and lines["churn"][1] == record["churn"] > 0

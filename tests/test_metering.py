@@ -33,8 +33,9 @@ from bench.primitives.flat import flat_parameters
 from bench.primitives.local_sgd import LocalSGDConfig
 from bench.record import measured_fields
 from bench.registry import discover
-from bench.runner import METERED_ONLY, RunOptions, run_plan
+from bench.runner import RunOptions, run_plan
 from bench.store import LAYERS, identity, is_volatile, lines_writer, load_table, write_plan, write_record
+from bench.worker import METERED_ONLY
 from methods.fed_ntk_zo import FedNTKZO
 from tests.conftest import make_cell
 
@@ -150,10 +151,11 @@ class ControlVariates(Method):
 def test_messages_and_states_that_begin_empty_are_metered_when_they_are_not(few: Dataset) -> None:
     def ran(rounds: int) -> dict[str, Any]:
         train = replace(TRAIN, rounds=rounds, min_client_examples=1)
-        made = Federation(make_cell(ControlVariates, train), ControlVariates, few, CPU)
+        made = Federation(make_cell(ControlVariates, train, given=given), ControlVariates, few, CPU)
         return measured_fields(made.cell, made.run())
 
-    metered, three, four = fields(ControlVariates), ran(3), ran(4)
+    given = {"lr": 1e-3}  # no client's network dies, whose change would be zeros again
+    metered, three, four = fields(ControlVariates, given=given), ran(3), ran(4)
     for direction in ("uplink_bytes", "downlink_bytes"):
         steady = (four[direction] - three[direction]) / TRAIN.clients
         assert metered[f"{direction}_per_client_round"] == pytest.approx(steady, rel=0.1)
@@ -238,9 +240,8 @@ def test_metering_only_and_setup_only_exclude_each_other() -> None:
 
 
 def test_a_metering_only_cell_is_stored_without_data_files(tmp_path: Path) -> None:
-    (record,) = run_plan(
-        planned(), discover(()), RunOptions(tmp_path / "run", "test", workers=1, data_dir=tmp_path / "nowhere")
-    )
+    options = RunOptions(tmp_path / "run", "test", workers=1, data_dir=tmp_path / "nowhere")
+    (record,) = run_plan(planned(), discover(()), options).records
     assert (record["status"], record["reason"]) == ("ok", METERED_ONLY)
     assert record["test_accuracy"] is None and record["data_passes"] is None
     assert record["device_step_flops"] == 2 * 4 * 1_602_360

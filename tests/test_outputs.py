@@ -21,7 +21,8 @@ from matplotlib import rc_context
 from bench.cell import Cell, Protocol, cell_id
 from bench.cli import FORMATS, main
 from bench.errors import ConfigError
-from bench.matrix import find_matrix, read_matrix, resolve
+from bench.matrix import resolve
+from bench.matrix_file import find_matrix, read_matrix
 from bench.provenance import ROOT
 from bench.registry import discover
 from bench.store import cell_dir
@@ -342,7 +343,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     (run / "figures").write_text("a file where the folder should be", encoding="utf-8")
     assert main(["plot", str(run)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("fedfore: cannot read or write ") and said.count("\n") == 1
+    assert said.startswith("fedfore: Cannot write ") and said.count("\n") == 1
 
 
 ODD = "$\\frac{$ \x1b[31m"

@@ -261,7 +261,7 @@ def test_the_meters_see_the_layers_of_a_plain_network(
     for norm in ("standardised", "none"):
         model = f"resnet14:norm={norm},width=0.25"
         made = federation(method, METERED, given=given, estimator="finite_difference", sparsity=0.8, model=model)
-        fields.append(cost_fields(made.meter(no_setup)))
+        fields.append(cost_fields(made.meter(no_setup, [1])))
     assert [fields[0][name] for name in counted] == [fields[1][name] for name in counted]
     assert fields[0]["peak_device_bytes"] < 1.2 * fields[1]["peak_device_bytes"], "no weight is kept twice"
 
