@@ -396,6 +396,12 @@ def test_a_single_seed_has_no_interval(study_of: MakeStudy) -> None:
     assert not any("highest" in sentence or "times" in sentence for sentence in found.sentences)
 
 
+def test_an_interval_of_two_seeds_is_left_to_the_table(study_of: MakeStudy) -> None:
+    study = study_of(cells(seeds=(0, 1), alphas=("iid",), sparsities=(0.8,)))
+    figure = accuracy_by_sparsity(View(study, "digits", "lenet5", study.cells, FULL_WIDTH))
+    assert not figure.figure.axes[0].patches and "Intervals of two seeds are in the table alone" in figure.caption
+
+
 def test_cells_that_are_not_shown_are_counted_in_the_footnote(drawn: dict[str, Drawn]) -> None:
     notes = " ".join(text.get_text() for text in drawn["accuracy-sparsity-digits-lenet5"].figure.texts)
     assert "6 of 84 cells not shown: 2 diverged, 1 failed, 3 missing." in " ".join(notes.split())
