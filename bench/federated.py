@@ -186,7 +186,7 @@ class Federation:
             raise ContractError(
                 "self_state", f"{self.method.__name__} changed data on self; keep it in ctx.state or client.state."
             )
-        return self._result(energy_at_start, approximation)
+        return self.result(energy_at_start, approximation)
 
     def setup(self) -> Mask | None:
         """Run `start` and the setup rounds alone; return the mask that training begins with."""
@@ -234,7 +234,7 @@ class Federation:
             for totals.rounds in sorted({period * n + after for n in range(1, rounds) for after in (0, 1)}):
                 self._meter_round("train", totals.rounds)
         self.totals["train"] = first
-        return self._result(None, {})
+        return self.result()
 
     def _start(self) -> int:
         """Run `start`; return the number of setup rounds."""
@@ -247,7 +247,10 @@ class Federation:
         expect(rounds, int, "setup_rounds")
         return rounds
 
-    def _result(self, energy_at_start: float | None, approximation: Mapping[str, float | str | None]) -> Result:
+    def result(
+        self, energy_at_start: float | None = None, approximation: Mapping[str, float | str | None] = {}
+    ) -> Result:
+        """Return all that has been measured so far, beside what was computed before training."""
         costs = {phase: [cost for key, cost in self.costs.items() if key[0] == phase] for phase in PHASES}
         return Result(
             self.model,

@@ -88,6 +88,14 @@ def cost_fields(result: Result) -> dict[str, Any]:
     }
 
 
+def spent_fields(result: Result) -> dict[str, Any]:
+    """Return the fields that hold of a cell which did not come to its end: totals until then, and what a step costs.
+
+    The latter only where a round of training ended: before that neither the mask nor the dearest step is known.
+    """
+    return {**(cost_fields(result) if result.totals["train"].rounds else {}), **_totals(result)}
+
+
 def _accuracy(result: Result) -> dict[str, Any]:
     trained = result.points[1:]
     if not trained:

@@ -18,8 +18,9 @@ import pandas as pd
 import pytest
 from matplotlib import rc_context
 
+from bench.arguments import FORMATS
 from bench.cell import Cell, Protocol, cell_id
-from bench.cli import FORMATS, main
+from bench.cli import main
 from bench.errors import ConfigError
 from bench.matrix import resolve
 from bench.matrix_file import find_matrix, read_matrix
