@@ -328,13 +328,19 @@ def test_equal_data_are_no_column_and_no_sentence(tmp_path: Path, said: Callable
 # Odd files, odd names
 
 
+def torn_file(run: Path, cell: Cell, name: str) -> Path:
+    """Return a lines file of a cell whose last line ends in the middle."""
+    path = cell_dir(run, cell.id) / name
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    return path
+
+
 def test_one_torn_line_costs_its_own_curve_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = cells(("fedavg",), alphas=("iid",), seeds=(0, 1))
     write_run(tmp_path, plan)
-    torn = cell_dir(tmp_path, plan[0].id) / "rounds.jsonl"
-    torn.write_text(torn.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    torn = torn_file(tmp_path, plan[0], "rounds.jsonl")
     with monkeypatch.context() as patched:
         patched.setattr("plots.figures.write_figures", lambda run, width: [])
         assert main(["plot", str(tmp_path)]) == 0
@@ -352,8 +358,7 @@ def test_torn_diagnostics_cost_their_points_certificate_and_nothing_else(
 ) -> None:
     plan = cells(("baffle",), alphas=("iid",), seeds=(0, 1))
     write_run(tmp_path, plan)
-    torn = cell_dir(tmp_path, plan[0].id) / "diagnostics.jsonl"
-    torn.write_text(torn.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    torn_file(tmp_path, plan[0], "diagnostics.jsonl")
     note = "‡ Not certified: at 1 of 1 points how far computed scalars are from real finite differences is not known;"
     assert main(["show", str(tmp_path)]) == 0
     assert note in capsys.readouterr().out
