@@ -10,10 +10,10 @@ import numpy as np
 from bench.cell import Cell
 from bench.diagnostics import Diagnosis, summary
 from bench.evaluation import client_accuracies
-from bench.federated import Point, Result
 from bench.masks import dead_channels, prunable_weights
 from bench.meters import ACCOUNTS, CLOCKS, DeviceCost
 from bench.partition import label_skew_tv
+from bench.result import Point, Result
 from bench.rules import measured_sparsity
 
 HEADLINE_EVALUATIONS = 5

@@ -20,10 +20,11 @@ from bench.cell import Protocol
 from bench.data import Examples
 from bench.errors import Diverged
 from bench.evaluation import recalibrated
-from bench.federated import Federation, Result
+from bench.federated import Federation
 from bench.masks import erk_densities, exact_counts, prunable_shapes
 from bench.primitives.flat import flat_parameters, model_tensors
 from bench.record import measured_fields, round_line, spent_fields
+from bench.result import Result
 from tests.conftest import TINY
 from tests.plugins.fedprox import FedProx
 

@@ -55,10 +55,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "bench.ntk": PRIMITIVE,
     "bench.ntk_errors": (*PRIMITIVE, "bench.ntk", "bench.probes"),
     "bench.approximation": (*PRIMITIVE, "bench.devices", "bench.ntk", "bench.ntk_errors", "bench.probes"),
+    "bench.result": (
+        "bench.data", "bench.diagnostics", "bench.evaluation", "bench.mask_changes", "bench.masks", "bench.meters",
+    ),
     "bench.federated": (
         *PRIMITIVE, "bench.approximation", "bench.border", "bench.contract", "bench.data", "bench.devices",
         "bench.diagnostics", "bench.evaluation", "bench.mask_changes", "bench.memory", "bench.meters", "bench.models",
-        "bench.partition", "bench.probes", "bench.rules", "bench.validation", "bench.wire",
+        "bench.partition", "bench.probes", "bench.result", "bench.rules", "bench.validation", "bench.wire",
     ),
     "bench.border": ("bench.errors",),
     "bench.plugin_files": ("bench.border", "bench.errors"),
@@ -88,8 +91,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "bench.models", "bench.partition", "bench.registry",
     ),
     "bench.record": (
-        "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters",
-        "bench.partition", "bench.rules",
+        "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.masks", "bench.meters", "bench.partition",
+        "bench.result", "bench.rules",
     ),
     "bench.metering": (
         *PRIMITIVE, "bench.contract", "bench.data", "bench.federated", "bench.record",
@@ -101,7 +104,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "bench.conformance": (
         *PRIMITIVE, "bench.border", "bench.contract", "bench.data", "bench.dead_keys", "bench.federated",
-        "bench.hidden_state", "bench.metrics", "bench.registry",
+        "bench.hidden_state", "bench.metrics", "bench.registry", "bench.result",
     ),
     "bench.worker": (
         "bench.attempts", "bench.border", "bench.cell", "bench.code_hash", "bench.data", "bench.errors",
