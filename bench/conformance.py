@@ -21,11 +21,12 @@ from bench.contract import Method, Update, make_config
 from bench.data import Dataset, load
 from bench.dead_keys import dead_keys, writes_its_own_loop
 from bench.errors import ContractError, FedForeError, Skip
-from bench.federated import Federation, Point, Result
+from bench.federated import Federation
 from bench.hidden_state import hidden_state
 from bench.metrics import METRICS
 from bench.primitives.flat import model_tensors
 from bench.registry import MethodEntry
+from bench.result import Point, Result
 
 Outcome = Literal["ok", "skip", "warning", "broken"]
 TINY = Protocol(clients=4, participation=0.5, batch_size=16, rounds=2, ntk=False)

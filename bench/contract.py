@@ -43,8 +43,9 @@ class Message:
 class Update:
     """What a client sends up.
 
-    weights: parameters and float buffers by name, zero where the mask prunes; only active values are encoded.
-    scalars: a vector of real numbers, encoded as float32. num_examples: the size of the client's share.
+    weights: parameters and float buffers by name, each in its own shape, zero where the mask prunes; only active values
+    are encoded. scalars: a vector (count,) of real numbers, encoded as float32. tensors: whatever else, by name, of any
+    shape. num_examples: the size of the client's share.
     bypass: what a simulating estimator hands to the server beside the wire; allowed where the record says `simulated`.
     """
 

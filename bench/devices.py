@@ -33,7 +33,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The training examples and each device's indices into them."""
+    """The training examples and `parts`, each device's indices into them: one int64 vector (examples,) a device."""
 
     cell: Cell
     train: Examples

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class FedForeError(Exception):
@@ -42,7 +43,14 @@ class ContractError(FedForeError):
 
 
 class Diverged(FedForeError):
-    """Training produced a non-finite number; the cell ends with status `diverged`."""
+    """Training produced a non-finite number; the cell ends with status `diverged`.
+
+    `measured` are the fields of its record that are known nevertheless (see `bench.record.spent_fields`).
+    """
+
+    def __init__(self, message: str, measured: Mapping[str, Any] = {}) -> None:
+        super().__init__(message)
+        self.measured = measured
 
 
 class Skip(Exception):

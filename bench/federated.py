@@ -39,6 +39,7 @@ from bench.primitives.flat import flat_parameters, load_tensors, model_tensors
 from bench.primitives.gradients import Batch
 from bench.primitives.zeroth_order import Step, ZerothOrderConfig
 from bench.probes import MILESTONES, PROBE_EXAMPLES
+from bench.result import Point, Result, Totals
 from bench.rules import (
     check_global_rng,
     check_last_batches,
@@ -56,54 +57,6 @@ from bench.rules import (
 from bench.streams import numpy_generator, stream_seed, torch_generator
 from bench.validation import split_validation
 from bench.wire import Layout, Packet, decode, encode
-
-
-@dataclass
-class Totals:
-    """What a phase used so far, over all clients."""
-
-    rounds: int = 0
-    client_rounds: int = 0
-    examples: int = 0
-    uplink_bytes: int = 0
-    downlink_bytes: int = 0
-    flops: float = 0.0
-
-
-@dataclass(frozen=True)
-class Point:
-    """The state of training at one evaluation."""
-
-    round: int
-    data_passes: float
-    uplink_bytes: int
-    downlink_bytes: int
-    device_flops: float
-    test: Evaluation
-    validation: Evaluation | None
-    recalibrated: Evaluation | None
-    """On test data, with batch-norm statistics computed anew; None where not asked for or without batch norm."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """All that a finished cell was measured to be; `bench.record` turns it into fields."""
-
-    model: nn.Module
-    macs: ForwardMacs
-    mask: Mask | None
-    mask_changes: MaskChanges
-    train: Examples
-    parts: Sequence[np.ndarray]
-    points: Sequence[Point]
-    diagnoses: Sequence[Diagnosis]
-    energy_at_start: float | None
-    evaluates_other_weights: bool
-    approximation: Mapping[str, float | str | None]
-    notes: Mapping[str, Any]
-    totals: Mapping[str, Totals]
-    costs: Mapping[str, Sequence[DeviceCost]]
-    clock: Clock
 
 
 @dataclass
@@ -186,7 +139,7 @@ class Federation:
             raise ContractError(
                 "self_state", f"{self.method.__name__} changed data on self; keep it in ctx.state or client.state."
             )
-        return self._result(energy_at_start, approximation)
+        return self.result(energy_at_start, approximation)
 
     def setup(self) -> Mask | None:
         """Run `start` and the setup rounds alone; return the mask that training begins with."""
@@ -234,7 +187,7 @@ class Federation:
             for totals.rounds in sorted({period * n + after for n in range(1, rounds) for after in (0, 1)}):
                 self._meter_round("train", totals.rounds)
         self.totals["train"] = first
-        return self._result(None, {})
+        return self.result()
 
     def _start(self) -> int:
         """Run `start`; return the number of setup rounds."""
@@ -247,7 +200,10 @@ class Federation:
         expect(rounds, int, "setup_rounds")
         return rounds
 
-    def _result(self, energy_at_start: float | None, approximation: Mapping[str, float | str | None]) -> Result:
+    def result(
+        self, energy_at_start: float | None = None, approximation: Mapping[str, float | str | None] = {}
+    ) -> Result:
+        """Return all that has been measured so far, beside what was computed before training."""
         costs = {phase: [cost for key, cost in self.costs.items() if key[0] == phase] for phase in PHASES}
         return Result(
             self.model,

@@ -239,7 +239,7 @@ FIELDS: Mapping[str, str] = {
     "ntk_reason": "Why kernels were not compared; absent where they were.",
     "uncounted_ops": "Operators that no FLOP counter knew.",
     "evaluates_other_weights": "Whether the evaluated weights are not those that are sent.",
-    "estimator_uncertified": "Whether a simulated estimator is too far from the real one.",
+    "estimator_uncertified": "In older records: whether a simulated estimator was too far from the real one.",
     "files": "The files beside the record when it was written.",
     "code_sha256": "Hash of the code that the cell ran, as it was when the run began.",
     "hash_scheme": "How the code was hashed: 1 its bytes (also where the field is absent), 2 its syntax trees.",

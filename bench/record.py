@@ -10,10 +10,10 @@ import numpy as np
 from bench.cell import Cell
 from bench.diagnostics import Diagnosis, summary
 from bench.evaluation import client_accuracies
-from bench.federated import Point, Result
 from bench.masks import dead_channels, prunable_weights
 from bench.meters import ACCOUNTS, CLOCKS, DeviceCost
 from bench.partition import label_skew_tv
+from bench.result import Point, Result
 from bench.rules import measured_sparsity
 
 HEADLINE_EVALUATIONS = 5
@@ -86,6 +86,14 @@ def cost_fields(result: Result) -> dict[str, Any]:
         **_sparsity(result),
         **{f"{name}_seconds": result.clock.seconds[name] for name in CLOCKS},
     }
+
+
+def spent_fields(result: Result) -> dict[str, Any]:
+    """Return the fields that hold of a cell which did not come to its end: totals until then, and what a step costs.
+
+    The latter only where a round of training ended: before that neither the mask nor the dearest step is known.
+    """
+    return {**(cost_fields(result) if result.totals["train"].rounds else {}), **_totals(result)}
 
 
 def _accuracy(result: Result) -> dict[str, Any]:

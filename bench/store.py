@@ -1,6 +1,6 @@
 """Runs, to whoever reads or writes one: the names of the modules that each do a part of it. No torch."""
 
-from bench.attempts import failed, traceback_file
+from bench.attempts import traceback_file
 from bench.files import write_atomically
 from bench.run_folder import (
     ADJUSTMENTS,
@@ -8,7 +8,6 @@ from bench.run_folder import (
     LAYERS,
     ROUNDS,
     cell_dir,
-    is_published,
     lines_writer,
     load_lines,
     locked,
@@ -18,11 +17,10 @@ from bench.run_folder import (
     read_plan,
     read_record,
     write_environment,
-    write_notes,
     write_plan,
     write_record,
 )
-from bench.schema import DONE, SCHEMA_VERSION, STATUSES, identity, is_volatile, new_record
+from bench.schema import DONE, STATUSES, identity, is_volatile, new_record
 from bench.table import load_table, remarks
 
 __all__ = [
@@ -31,12 +29,9 @@ __all__ = [
     "DONE",
     "LAYERS",
     "ROUNDS",
-    "SCHEMA_VERSION",
     "STATUSES",
     "cell_dir",
-    "failed",
     "identity",
-    "is_published",
     "is_volatile",
     "lines_writer",
     "load_lines",
@@ -52,7 +47,6 @@ __all__ = [
     "traceback_file",
     "write_atomically",
     "write_environment",
-    "write_notes",
     "write_plan",
     "write_record",
 ]

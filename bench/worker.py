@@ -20,7 +20,14 @@ from bench.errors import Diverged, PluginError, Skip, StoreError
 from bench.federated import Federation
 from bench.files import write_atomically
 from bench.metering import metered_fields
-from bench.record import adjustment_lines, diagnosis_line, layer_lines, measured_fields, round_line
+from bench.record import (
+    adjustment_lines,
+    diagnosis_line,
+    layer_lines,
+    measured_fields,
+    round_line,
+    spent_fields,
+)
 from bench.registry import MethodEntry, discover, lookup
 from bench.run_folder import (
     ADJUSTMENTS,
@@ -77,7 +84,7 @@ def run_job(job: Job) -> dict[str, Any]:
     except Skip as skip:
         status, reason = "skipped", str(skip)
     except Diverged as error:
-        status, reason = "diverged", str(error)
+        status, reason, measured = "diverged", str(error), dict(error.measured)
     except StoreError as error:
         return _record(job, "failed", str(error), {}, started)
     except BaseException as error:  # noqa: BLE001
@@ -90,7 +97,8 @@ def run_job(job: Job) -> dict[str, Any]:
 def _measure(job: Job) -> dict[str, Any]:
     """Return the measured fields of a cell, and write its files aside.
 
-    Raises StoreError where these cannot be written, and PluginError where the code is not that of the run's start.
+    Raises StoreError where these cannot be written, PluginError where the code is not that of the run's start, and
+    Diverged, with the fields that hold nevertheless, where training did.
     """
     cell = job.cell
     entry = _methods(job.plugins)[cell.method]
@@ -106,14 +114,18 @@ def _measure(job: Job) -> dict[str, Any]:
         lines_writer(job.aside, cell.id, DIAGNOSTICS) as diagnostics,
         unchanged_process(method.__name__),
     ):
-        result = Federation(
+        federation = Federation(
             cell,
             method,
             dataset,
             torch.device(job.device),
             on_point=lambda point: rounds(round_line(point)),
             on_diagnosis=lambda diagnosis: diagnostics(diagnosis_line(diagnosis)),
-        ).run()
+        )
+        try:
+            result = federation.run()
+        except Diverged as error:
+            raise Diverged(str(error), spent_fields(federation.result())) from error
     result = replace(result, notes=plain_notes(result.notes))
     with lines_writer(job.aside, cell.id, LAYERS) as layers:
         for line in layer_lines(result):

@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from plots.certification import certificate_notes
+from plots.footnotes import accuracy_notes
 from plots.layout import frame, label_edges, panels
-from plots.series import POINT, Series, curve, points, records, select, shown_sparsity
+from plots.series import Series, curve, points, records, select, shown_sparsity
 from plots.style import axis_label, human_bytes, human_count, value_label
-from plots.view import Drawn, View, handle, line_style, mark_withheld, notes, percent_axis, seeds_sentence
+from plots.view import Drawn, View, handle, line_style, mark_withheld, percent_axis, seeds_sentence
 
 _METRIC = "test_accuracy"
 _SPREAD = f"{_METRIC}_half_width"
@@ -110,7 +110,7 @@ def accuracy_by_sparsity(view: View) -> Drawn:
     _limit(axes[0], (summary[_METRIC] - spread).min(), (summary[_METRIC] + spread).max())
     label_edges(axes, "Sparsity (log scale of density)", axis_label(_METRIC))
     legend = [handle(one, view.named(one, view.cells), marker=one.has_sparsity) for one in view.series]
-    frame(figure, view.title, legend, [*notes(view.cells), *certificate_notes(view.cells, POINT)])
+    frame(figure, view.title, legend, accuracy_notes(view.cells))
     reference = " Horizontal lines, with bands: methods without the sparsity axis." if lines else ""
     return Drawn(
         f"accuracy-sparsity-{view.slug}",
@@ -141,7 +141,7 @@ def accuracy_by_series(view: View) -> Drawn:
         panel.set_ylim(len(names) - 0.5, -0.5)
         percent_axis(panel.xaxis)
     label_edges(axes, axis_label(_METRIC), "")
-    frame(figure, view.title, [], [*notes(view.cells), *certificate_notes(view.cells, POINT)])
+    frame(figure, view.title, [], accuracy_notes(view.cells))
     return Drawn(
         f"accuracy-{view.slug}",
         f"Accuracy: {view.title}",
@@ -215,7 +215,7 @@ def _accuracy_along(view: View, cost: _Cost) -> Drawn:
                 panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     label_edges(axes, cost.label, axis_label(_METRIC))
     legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, view.title, legend, [*notes(shown), *certificate_notes(shown, POINT)])
+    frame(figure, view.title, legend, accuracy_notes(shown))
     which = "" if level is None else f" Methods with the sparsity axis are shown at sparsity {value_label(level)}."
     what = cost.column.replace("_", " ")
     return Drawn(

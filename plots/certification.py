@@ -68,7 +68,7 @@ def certificate_notes(shown: pd.DataFrame, point: Sequence[str]) -> list[str]:
     counts = needing.value_counts()
     reasons = {
         "uncertified": f"computed scalars differ from real finite differences by more than {MOST_SCALAR_ERROR:.0%}",
-        "unknown": "this difference is not known",
+        "unknown": "how far computed scalars are from real finite differences is not known",
     }
     said = [f"at {counts[name]} of {len(needing)} points {why}" for name, why in reasons.items() if name in counts]
     return [f"{DOUBLE_DAGGER} Not certified: {', and '.join(said)}; no comparison uses them."] if said else []

@@ -13,10 +13,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 
 from bench.metrics import METRICS, PEAK_PARTS
+from plots.footnotes import figure_notes
 from plots.layout import frame, is_narrow, side_by_side
 from plots.series import points, records
 from plots.style import DAGGER, OVERSPENT, PART_COLOURS, axis_label, human_bytes, human_count, value_label
-from plots.view import Drawn, View, line_style, notes
+from plots.view import Drawn, View, line_style
 
 Values = NDArray[np.float64]
 
@@ -99,7 +100,7 @@ def device_costs(view: View) -> Drawn:
     legend = [
         Patch(facecolor=colour, label=METRICS[part].label) for part, colour in zip(parts, PART_COLOURS, strict=True)
     ]
-    frame(figure, view.title, legend, notes(view.cells))
+    frame(figure, view.title, legend, figure_notes(view.cells))
     reading = " The FLOPs axis is logarithmic: compare the ends of bars, not their lengths." if log else ""
     sparsity = " s: sparsity." if any(one.has_sparsity for one in view.series) else ""
     return Drawn(

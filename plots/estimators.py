@@ -16,11 +16,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from bench.probes import SCALAR_DIRECTIONS
 from bench.store import DIAGNOSTICS
 from plots.certification import MOST_SCALAR_ERROR
+from plots.footnotes import figure_notes
 from plots.layout import frame, label_edges, panels
 from plots.lines import readable_lines
 from plots.series import twins
 from plots.style import CONTROL_STYLE, LINE_STYLES, look, looks, power_of_ten, value_label
-from plots.view import Drawn, View, notes, percent_axis
+from plots.view import Drawn, View, percent_axis
 
 _BAND = 1.5
 """Half the height, in accuracy points, of the band around no difference between twins."""
@@ -92,7 +93,7 @@ def _variance_ratio(view: View, diagnoses: pd.DataFrame) -> Drawn:
         Line2D([], [], color=colour, marker="o", label=alpha)
         for colour, alpha in zip(colours, view.alphas, strict=False)
     ]
-    frame(figure, view.title, legend, notes(view.cells))
+    frame(figure, view.title, legend, figure_notes(view.cells))
     return Drawn(
         f"variance-ratio-{view.slug}",
         f"What shared perturbations cost in variance: {view.title}",
@@ -149,7 +150,7 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
         for kind in kinds
         if (level, kind) in present
     ]
-    frame(figure, view.title, legend, notes(view.cells))
+    frame(figure, view.title, legend, figure_notes(view.cells))
     return Drawn(
         f"scalar-error-{view.slug}",
         f"Finite differences against their limit: {view.title}",
@@ -193,7 +194,7 @@ def _twins(view: View, pairs: pd.DataFrame) -> Drawn:
         )
         for name in present
     ]  # fmt: skip
-    frame(figure, view.title, legend, notes(view.cells))
+    frame(figure, view.title, legend, figure_notes(view.cells))
     return Drawn(
         f"twins-{view.slug}",
         f"Simulated cells against their finite-difference twins: {view.title}",

@@ -15,11 +15,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from bench.store import LAYERS
+from plots.footnotes import figure_notes
 from plots.layout import frame, has_below, label_edges, panels
 from plots.lines import readable_lines
 from plots.series import POINT, Series, Study, paired_difference, points, records, select, shown_sparsity, verdict
 from plots.style import CONTROL_STYLE, percent_text, value_label
-from plots.view import Drawn, View, handle, line_style, notes, seeds_sentence
+from plots.view import Drawn, View, handle, line_style, seeds_sentence
 
 MOST_SERIES = 8
 """Series that one figure of masks holds; the others go to further figures."""
@@ -174,7 +175,7 @@ def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha:
         panel.tick_params(labelbottom=not (many and has_below(axes, panel)))
     label_edges(axes, "Prunable layer", "Density (log scale)")
     legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, f"{view.title}, {alpha}", legend, notes(found.cells))
+    frame(figure, f"{view.title}, {alpha}", legend, figure_notes(found.cells))
     return Drawn(
         f"layer-densities{part[0]}-{view.slug}",
         f"Layer densities{part[1]}: {view.title}",
@@ -216,7 +217,7 @@ def _what_is_left(view: View, found: Masked, series: Sequence[Series], alpha: st
         panel.set_xticklabels([value_label(level) for level in levels])
     label_edges(axes, "Sparsity (log scale of density)", "Fraction left (log scale)")
     legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, f"{view.title}, {alpha}", legend, notes(found.cells))
+    frame(figure, f"{view.title}, {alpha}", legend, figure_notes(found.cells))
     return Drawn(
         f"what-is-left{part[0]}-{view.slug}",
         f"What masks leave{part[1]}: {view.title}",

@@ -16,10 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.metrics import METRICS
+from plots.footnotes import figure_notes
 from plots.layout import frame, is_narrow, label_edges, panels
 from plots.series import Estimate, difference_text, estimate, points, select, settings
 from plots.style import MINUS, UNKNOWN, axis_label, value_label
-from plots.view import Drawn, View, notes, seeds_sentence
+from plots.view import Drawn, View, seeds_sentence
 
 _CLIENTS = "train.clients"
 _PROBES = {"": "", "_gaussian": ", Gaussian"}
@@ -216,7 +217,7 @@ def _heat_maps(view: View, error: _Error, cells: pd.DataFrame, suffix: str, whic
     label_edges(axes, "Clients", "")
     name = METRICS[error.metric].label
     less = " minus its mean where the same probes are dealt to the clients at random" if error.excess else ""
-    frame(figure, view.title, [], [f"{name}{which}{less}.", *notes(view.cells)])
+    frame(figure, view.title, [], [f"{name}{which}{less}.", *figure_notes(view.cells)])
     probes = " Gaussian probes are as many draws, alike for every client." if error.excess else ""
     return Drawn(
         f"{error.name}{suffix}-{view.slug}",
@@ -265,7 +266,7 @@ def _mask_comparison(view: View, compared: pd.DataFrame) -> Drawn:
         Line2D([], [], linestyle="", marker=marker, color=colour, label=label)
         for marker, colour, label in _MARKS.values()
     ]
-    frame(figure, view.title, legend, notes(view.cells))
+    frame(figure, view.title, legend, figure_notes(view.cells))
     return Drawn(
         f"mask-comparison-{view.slug}",
         f"Federated against centralised masks: {view.title}",

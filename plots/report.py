@@ -13,10 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.metrics import METRICS
 from bench.store import read_commands, read_environments, write_atomically
-from plots.budget import budget_notes
-from plots.certification import certificate_notes
 from plots.figures import draw_figures
 from plots.findings import REFERENCE, against_reference, findings
+from plots.footnotes import table_notes
 from plots.lines import damaged_files
 from plots.series import POINT, Study, difference_text, load_study, records
 from plots.style import DAGGER, UNKNOWN, axis_label, look, themed, value_label
@@ -167,7 +166,7 @@ def write_report(run: Path) -> Path:
         findings=findings(study),
         tuned=(*study.tuned, *study.left_out),
         results=list(_results(study)),
-        footnotes=[*certificate_notes(study.cells, POINT), *budget_notes(study.cells)],
+        footnotes=table_notes(study.cells),
         masks=list(_masks(study)),
         trained=bool(study.ok["trained"].any()),
         images=[_embedded(drawn) for drawn in draw_figures(study)],

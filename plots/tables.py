@@ -13,10 +13,10 @@ import pandas as pd
 from bench.errors import StoreError, printable
 from bench.metrics import METRICS
 from bench.store import load_table
-from plots.budget import budget_notes, data_passes_texts
-from plots.certification import certificate_notes
+from plots.budget import data_passes_texts
+from plots.footnotes import table_notes
 from plots.masks import LEFT, masked, short_layer
-from plots.series import POINT, Study, load_study, points, records
+from plots.series import Study, load_study, points, records
 from plots.style import (
     ALPHA,
     DAGGER,
@@ -230,7 +230,7 @@ def render(run: Path, format: str, *, reasons: bool = False) -> str | bytes:
         study = load_study(run)
         masks = () if study.cells["trained"].any() else mask_tables(study)
         tables = [_OF_STUDY[format](shown) for shown in (presentable(summary(study.cells)), *masks)]
-        notes = [*certificate_notes(study.cells, POINT), *budget_notes(study.cells)]
+        notes = table_notes(study.cells)
         unfinished = [_REASON[format](line) for line in _unfinished(study)] if reasons else []
         return "\n".join([*tables, *(_NOTE[format](note) for note in notes), *unfinished])
     return _OF_TABLE[format](load_table(run))

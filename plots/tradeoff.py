@@ -13,10 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from plots.footnotes import figure_notes
 from plots.layout import frame, is_narrow, label_edges
 from plots.series import Study, settings
 from plots.style import Look, axis_label, human_bytes, human_count, looks, value_label
-from plots.view import Drawn, notes
+from plots.view import Drawn
 
 _BYTES, _FLOPS, _BATCH = "peak_device_bytes", "device_step_flops", "train.batch_size"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
@@ -114,7 +115,7 @@ def cost_tradeoff(study: Study, dataset: str, cells: pd.DataFrame, width: float)
         Line2D([], [], color=one.colour, marker=one.marker, linewidth=0.7, markersize=4.2, label=one.label)
         for one in options
     ]
-    frame(figure, f"{dataset}: what a device pays", legend, notes(cells))
+    frame(figure, f"{dataset}: what a device pays", legend, figure_notes(cells))
     levels = sorted(cells.loc[cells["ok"] & (cells["sparsity"] > 0), "sparsity"].unique())
     pruned = f" Pruned methods are at sparsity {', '.join(map(value_label, levels))}." if levels else ""
     return Drawn(

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from plots.budget import budget_notes
 from plots.series import Series, Study, points
 from plots.style import CONTROL_STYLE, DAGGER, DOUBLE_DAGGER, LINE_STYLES, OVERSPENT
 
@@ -68,16 +67,6 @@ class View:
         own = shown[shown["ok"] & (shown["series"] == series.label)]
         marks = {DAGGER: own["stale"], OVERSPENT: own["overspent"]}
         return " ".join([series.label, *(mark for mark, rows in marks.items() if rows.any())])
-
-
-def notes(shown: pd.DataFrame) -> list[str]:
-    """Return the footnotes of a figure of these planned cells: what is missing, stale, or past its budget."""
-    missing = shown.loc[~shown["ok"], "status"].value_counts()
-    counts = ", ".join(f"{count} {str(status).replace('_', ' ')}" for status, count in sorted(missing.items()))
-    found = [f"{missing.sum()} of {len(shown)} cells not shown: {counts}."] if len(missing) else []
-    if bool((shown["stale"] & shown["ok"]).any()):
-        found.append(f"{DAGGER} includes records computed with code that has changed since.")
-    return found + budget_notes(shown)
 
 
 def seeds_sentence(shown: pd.DataFrame) -> str:

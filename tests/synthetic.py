@@ -74,10 +74,13 @@ def accuracy(cell: Cell) -> float:
 
 
 def record(cell: Cell, status: str = "ok") -> dict[str, Any]:
-    """Return a record with every field that a run writes; metrics are null unless the status is ok."""
+    """Return a record with every field that a run writes; metrics are null unless the status is ok.
+
+    A diverged cell knows its costs, and nothing of what it learnt.
+    """
     zeroth_order = cell.method not in BACKPROPAGATION
     values: dict[str, Any] = dict.fromkeys(METRICS)
-    if status == "ok":
+    if status in ("ok", "diverged"):
         kept = LAYERS * (1 - cell.sparsity)
         count = cell.params.get("num_perturbations", 0)
         parts = [4 * LAYERS, 0 if zeroth_order else 4 * LAYERS, 180_000 if zeroth_order else 1_450_000,
@@ -98,6 +101,8 @@ def record(cell: Cell, status: str = "ok") -> dict[str, Any]:
             "num_parameters": LAYERS,
             "sparsity_measured": cell.sparsity,
         }
+    if status == "diverged":
+        values |= dict.fromkeys(("test_accuracy", "test_loss", "data_passes"))
     uses = [axis for axis, meant in (("sparsity", cell.method in SPARSE), ("estimator", zeroth_order)) if meant]
     role = "method" if cell.method.startswith("fed_ntk") else "plugin" if cell.method == "my_method" else "baseline"
     origin = Origin(

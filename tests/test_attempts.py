@@ -408,6 +408,16 @@ def test_every_field_of_a_record_has_a_row_and_made_up_records_have_the_same_fie
     found, _ = run.records().values()
     assert found.keys() <= METRICS.keys() | FIELDS.keys()
     made = record(cells(("fedavg",), alphas=("iid",), seeds=(0,))[0])
-    optional = {"estimator_uncertified", "ntk_reason"}
-    assert found.keys() - optional == made.keys() - optional
+    assert found.keys() - {"ntk_reason"} == made.keys() - {"ntk_reason"}
     assert found["started_utc"] <= found["finished_utc"] and found["hash_scheme"] == 2
+
+
+def test_a_cell_that_diverged_says_what_a_step_cost_and_nothing_of_what_it_learnt(run: Run) -> None:
+    good = next(iter(run.records().values()))
+    run.forget()
+    assert run("--set", "params.fateful.lr=1e12", "--set", "seed=0")[0] == 1
+    (bad,) = run.records().values()
+    assert bad["status"] == "diverged" and bad["test_accuracy"] is None and bad["budget_used"] is None
+    costs = ("peak_device_bytes", "device_step_flops", "forward_macs_masked", "uplink_bytes_per_client_round")
+    assert {name: bad[name] for name in costs} == {name: good[name] for name in costs}
+    assert bad["uplink_bytes"] == good["uplink_bytes"] > 0, "one round of one"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import FORMATS, LISTS, main
+from bench.arguments import FORMATS, LISTS
+from bench.cli import main
 from bench.data import DATASETS
 from bench.matrix_file import named_matrices
 from bench.metrics import FIELDS, METRICS

@@ -19,7 +19,7 @@ from bench.cell import Protocol
 from bench.contract import instantiate, make_config
 from bench.data import spec
 from bench.errors import ConfigError
-from bench.federated import Federation, Result
+from bench.federated import Federation
 from bench.masks import exact_counts, prunable_weights, uniform_densities
 from bench.meters import forward_macs
 from bench.models import build, initialise
@@ -27,6 +27,7 @@ from bench.primitives.flat import flat_parameters
 from bench.primitives.foresight import density_at, keep_top
 from bench.primitives.local_sgd import LocalSGDConfig
 from bench.primitives.saliency import SaliencyConfig, score
+from bench.result import Result
 from bench.streams import stream_seed, torch_generator
 from methods.fed_ntk_fedavg import FedNTKFedAvg
 from methods.fed_ntk_zo import FedNTKZO

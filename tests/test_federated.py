@@ -20,10 +20,11 @@ from bench.cell import Protocol
 from bench.data import Examples
 from bench.errors import Diverged
 from bench.evaluation import recalibrated
-from bench.federated import Federation, Result
+from bench.federated import Federation
 from bench.masks import erk_densities, exact_counts, prunable_shapes
 from bench.primitives.flat import flat_parameters, model_tensors
-from bench.record import measured_fields, round_line
+from bench.record import measured_fields, round_line, spent_fields
+from bench.result import Result
 from tests.conftest import TINY
 from tests.plugins.fedprox import FedProx
 
@@ -287,6 +288,11 @@ def test_no_example_is_dropped_in_an_epoch(federation: Make) -> None:
 def test_a_non_finite_weight_ends_the_cell_with_its_round(federation: Make) -> None:
     with pytest.raises(Diverged, match=r"after train round 1;"):
         federation(FedAvg, given={"lr": 1e12}).run()
+
+
+def test_what_stopped_before_training_says_nothing_of_a_step(federation: Make) -> None:
+    spent = spent_fields(federation(FedAvg).result())
+    assert set(spent.values()) == {0} and "uplink_bytes" in spent and "device_step_flops" not in spent
 
 
 def test_the_headline_accuracy_is_of_the_evaluation_weights(federation: Make) -> None:

@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +19,9 @@ import pandas as pd
 import pytest
 from matplotlib import rc_context
 
+from bench.arguments import FORMATS
 from bench.cell import Cell, Protocol, cell_id
-from bench.cli import FORMATS, main
+from bench.cli import main
 from bench.errors import ConfigError
 from bench.matrix import resolve
 from bench.matrix_file import find_matrix, read_matrix
@@ -179,6 +181,26 @@ def test_an_output_that_cannot_be_written_is_one_sentence_or_none(
     assert said == ("fedfore: cannot read or write the output: No space left on device.\n" if code else "")
 
 
+def test_remarks_that_nobody_reads_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path, cells(("fedavg",), alphas=("iid",), seeds=(0,)))
+    (stranger,) = (tmp_path / "cells").iterdir()
+    shutil.copytree(stranger, stranger.with_name("fedavg-000000000000"))
+    assert main(["show", str(tmp_path)]) == 0
+    shown, remarks = capsys.readouterr()
+    assert "fedavg-000000000000" in remarks
+    monkeypatch.setattr(sys, "stderr", Gone(CLOSED))
+    assert main(["show", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_every_mark_of_a_table_has_its_footnote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, cells(("fedavg",), alphas=("iid",), seeds=(0,)), change=lambda cell: {"code_sha256": "0" * 64})
+    assert main(["show", str(tmp_path)]) == 0
+    assert "\n† includes records computed with code that has changed since.\n" in capsys.readouterr().out
+
+
 def test_nothing_is_drawn_with_before_the_cells_have_run(
     matrix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -306,13 +328,19 @@ def test_equal_data_are_no_column_and_no_sentence(tmp_path: Path, said: Callable
 # Odd files, odd names
 
 
+def torn_file(run: Path, cell: Cell, name: str) -> Path:
+    """Return a lines file of a cell whose last line ends in the middle."""
+    path = cell_dir(run, cell.id) / name
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    return path
+
+
 def test_one_torn_line_costs_its_own_curve_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = cells(("fedavg",), alphas=("iid",), seeds=(0, 1))
     write_run(tmp_path, plan)
-    torn = cell_dir(tmp_path, plan[0].id) / "rounds.jsonl"
-    torn.write_text(torn.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    torn = torn_file(tmp_path, plan[0], "rounds.jsonl")
     with monkeypatch.context() as patched:
         patched.setattr("plots.figures.write_figures", lambda run, width: [])
         assert main(["plot", str(tmp_path)]) == 0
@@ -323,6 +351,21 @@ def test_one_torn_line_costs_its_own_curve_and_is_named(
     monkeypatch.setattr("plots.report.draw_figures", lambda study: [])
     assert main(["report", str(tmp_path)]) == 0
     assert "rounds.jsonl is damaged and left out" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_torn_diagnostics_cost_their_points_certificate_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = cells(("baffle",), alphas=("iid",), seeds=(0, 1))
+    write_run(tmp_path, plan)
+    torn_file(tmp_path, plan[0], "diagnostics.jsonl")
+    note = "‡ Not certified: at 1 of 1 points how far computed scalars are from real finite differences is not known;"
+    assert main(["show", str(tmp_path)]) == 0
+    assert note in capsys.readouterr().out
+    monkeypatch.setattr("plots.report.draw_figures", lambda study: [])
+    assert main(["report", str(tmp_path)]) == 0
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert note in html and "diagnostics.jsonl is damaged and left out" in html
 
 
 def test_a_linked_figure_leaves_what_it_links_to(finished: Callable[[Outcome], Path], tmp_path: Path) -> None:

@@ -208,7 +208,6 @@ ntk = false
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*is not supported as a fill value")
 def test_a_run_loses_the_cells_of_a_misbehaving_plug_in_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
