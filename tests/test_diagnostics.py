@@ -264,6 +264,18 @@ def test_energy_at_the_start_is_of_each_weight_once_where_what_is_pruned_keeps_i
     assert zeroed.energy_at_start == valued.energy_at_start
 
 
+def test_a_channel_whose_pruned_weights_keep_their_values_is_not_dead(federation: Make) -> None:
+    given = {"saliency": "ntk", "where": "server", "iterations": 1, "draws": 1, "inputs_per_draw": 4}
+    found = {}
+    for only in (False, True):
+        control = {**given, "mask_perturbations_only": only}
+        made = federation(FedNTKZO, SETUP, given=control, estimator="moment", sparsity=0.95)
+        result = made.run()
+        found[only] = measured_fields(made.cell, result)
+    assert found[False]["dead_channels"] > 0 == found[True]["dead_channels"]
+    assert found[True]["grad_energy_masked_point"] == pytest.approx(found[True]["grad_energy_kept"], rel=1e-4)
+
+
 def test_energy_is_measured_at_the_dense_start_and_at_the_masked_end(federation: Make) -> None:
     made = federation(FedAvgERK, TRAIN, sparsity=0.8)
     result = made.run()

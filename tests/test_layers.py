@@ -88,7 +88,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "bench.models", "bench.partition", "bench.registry",
     ),
     "bench.record": (
-        "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters",
+        "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters", "bench.primitives.offset",
         "bench.partition", "bench.rules",
     ),
     "bench.metering": (
