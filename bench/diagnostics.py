@@ -104,8 +104,8 @@ def variance_ratio(model: nn.Module, batches: Sequence[Batch], sizes: Sequence[i
 def gradient_energy(model: nn.Module, batch: Batch, mask: Mask) -> float | None:
     """Return |m.g|^2 / |g|^2 over prunable weights, at the weights of `model` (pruned ones may be zero).
 
-    Weights of an output channel all of whose weights are used as zero are left out: batch norm divides such a channel by the
-    root of its epsilon alone, so that what is nothing but a large factor would stand for the gradient. At dense
+    Weights of an output channel all of whose weights are used as zero are left out: batch norm divides such a channel
+    by the root of its epsilon alone, so that what is nothing but a large factor would stand for the gradient. At dense
     weights there is no such channel. None where there is no gradient at all, because the mask cuts the network.
     """
     weights: Mapping[str, Tensor] = prunable_weights(model)

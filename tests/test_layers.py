@@ -88,8 +88,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "bench.models", "bench.partition", "bench.registry",
     ),
     "bench.record": (
-        "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters", "bench.primitives.offset",
-        "bench.partition", "bench.rules",
+        "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.federated", "bench.masks", "bench.meters",
+        "bench.partition", "bench.primitives.offset", "bench.rules",
     ),
     "bench.metering": (
         *PRIMITIVE, "bench.contract", "bench.data", "bench.federated", "bench.record",
