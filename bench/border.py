@@ -95,8 +95,14 @@ def _write_hooks(hooks: tuple[dict[int, Any], ...]) -> None:
         present.update(kept)
 
 
+def _read_functional() -> dict[str, Any]:
+    """Return the module's names without Python's own, such as the list of warnings that a module has issued."""
+    return {name: value for name, value in vars(functional).items() if not name.startswith("__")}
+
+
 def _write_functional(functions: Mapping[str, Any]) -> None:
-    vars(functional).clear()
+    for name in _read_functional().keys() - functions.keys():
+        delattr(functional, name)
     vars(functional).update(functions)
 
 
@@ -111,7 +117,7 @@ _SHARED: Mapping[str, _Part] = {
     ),
     "the working folder": _Part(_working_folder, lambda folder: os.chdir(folder) if folder else None),
     "the hooks of all modules": _Part(_read_hooks, _write_hooks),
-    "torch.nn.functional": _Part(lambda: dict(vars(functional)), _write_functional),
+    "torch.nn.functional": _Part(_read_functional, _write_functional),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from bench.contract import Update
 from bench.masks import Mask, dead_channels, prunable_weights
 from bench.primitives.flat import active_coordinates, select
 from bench.primitives.gradients import Batch, flat_gradient
+from bench.primitives.offset import used_weights
 from bench.primitives.zeroth_order import Step, ZerothOrderConfig, unpack
 from bench.probes import SCALAR_DIRECTIONS
 
@@ -103,14 +104,14 @@ def variance_ratio(model: nn.Module, batches: Sequence[Batch], sizes: Sequence[i
 def gradient_energy(model: nn.Module, batch: Batch, mask: Mask) -> float | None:
     """Return |m.g|^2 / |g|^2 over prunable weights, at the weights of `model` (pruned ones may be zero).
 
-    Weights of an output channel all of whose weights are zero are left out: batch norm divides such a channel by the
-    root of its epsilon alone, so that what is nothing but a large factor would stand for the gradient. At dense
+    Weights of an output channel all of whose weights are used as zero are left out: batch norm divides such a channel
+    by the root of its epsilon alone, so that what is nothing but a large factor would stand for the gradient. At dense
     weights there is no such channel. None where there is no gradient at all, because the mask cuts the network.
     """
     weights: Mapping[str, Tensor] = prunable_weights(model)
     gradients = torch.autograd.grad(batch.loss(model), list(weights.values()), materialize_grads=True)
     kept, whole = 0.0, 0.0
-    for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+    for (name, weight), gradient in zip(used_weights(model), gradients, strict=True):
         living = ~dead_channels(weight)
         energy = gradient[living].double().square()
         kept += float(energy[mask[name][living]].sum())

@@ -62,7 +62,7 @@ class DynamicPruningMethod(Method):
         rounds = train.rounds or (math.ceil(train.budget / passes_per_round) if config.local_steps is None else None)
         crowded = first_crowded(config, [r / rounds for r in range(rounds)] if rounds else [0.0] * 3)
         if crowded is not None:
-            share = f" ({2 / rounds:.2g} of the budget)" if rounds else ""
+            share = f" ({_at_least(2 / rounds)} of the budget)" if rounds else ""
             raise ConfigError(
                 f"params.{cell.method}.adjust_every = {config.adjust_every} adjusts the mask in rounds {crowded - 1} "
                 f"and {crowded} with no plain training between them; give an interval of at least two rounds{share}, "
@@ -118,3 +118,9 @@ class DynamicPruningMethod(Method):
         if ctx.mask is None or not quotas:
             return super().aggregate(model, updates, ctx)
         return self.server_adjustment(model, updates, ctx, ctx.mask, quotas)
+
+
+def _at_least(share: float) -> str:
+    """Return `share` in two digits, rounded up, so that an interval of as much is no shorter."""
+    unit = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return f"{math.ceil(share / unit - 1e-9) * unit:.2g}"

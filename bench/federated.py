@@ -193,7 +193,7 @@ class Federation:
         """Run `start`; return the number of setup rounds."""
         with self.clock.charge("setup"):
             mask = self.server_side.start(self.model, self._server_context("setup", 0, ()))
-            self.started = {name: value.clone() for name, value in model_tensors(self.model).items()}
+            self.started = {name: own.detach().clone() for name, own in self.model.named_parameters()}
             self._adopt(mask, "setup")
         skips_setup = self.cell.sparsity == 0 and "sparsity" in self.method.uses
         rounds = 0 if skips_setup else self.server_side.setup_rounds(self.cell)
@@ -520,7 +520,10 @@ class Federation:
             return gradient_energy(self._dense_start(), self.fleet.batch(self.probe), self.mask)
 
     def _dense_start(self) -> nn.Module:
-        """Return the initial model with the weights that `start` gave it, before any mask."""
+        """Return the initial model with the parameters that `start` gave it, before any mask.
+
+        Buffers are those of the initial model: what `start` put there may already stand for what the mask prunes.
+        """
         model = self._initial_model()
         load_tensors(model, self.started)
         return model

@@ -40,7 +40,9 @@ def metered_fields(
         cell.train, rounds=ROUNDS, data_passes=None, min_client_examples=1, validation_fraction=0.0, meter_only=True
     )
     imagined = replace(cell, train=train, alpha="iid")
-    dataset = data.stand_in(cell.dataset, 2 * train.clients * train.batch_size)
+    at_once = cell.params["inputs_per_draw"] if cell.params.get("inputs") == "real" else 0
+    share = max(2 * train.batch_size, at_once)
+    dataset = data.stand_in(cell.dataset, share * train.clients)
 
     def stand_in(model: nn.Module) -> Mask:
         shapes = prunable_shapes(model)

@@ -3,7 +3,8 @@
 A device's cost is metered on its real `client_update`, run on throw-away copies of the model with the on-device
 algorithm (`finite_difference` for a zeroth-order method): on 2 batches of data and, if it draws more than one, on 1.
 Cost = fixed + per batch x batches. A batch is the largest that any client can draw, and where no client holds two of
-them the peak is that of an update on the largest client's data. The cost is linear in the counts of `LINEAR`, large
+them the peak is that of an update on the largest client's data; where a device holds more than two of them at once
+(`AT_ONCE`), it is that of an update on so many. The cost is linear in the counts of `LINEAR`, large
 ones of which are metered as a small number and one more; many `local_steps` are metered as 1, 2 or 3.
 """
 
@@ -52,6 +53,9 @@ ON_DEVICE = ("finite_difference", "directional", "moment")
 
 LINEAR: Mapping[str, tuple[str, ...]] = {"setup": ("draws", "forward_directions"), "train": ("num_perturbations",)}
 """By phase, the parameters that an update's cost is linear in."""
+
+AT_ONCE: Mapping[str, str] = {"setup": "inputs_per_draw"}
+"""By phase, the parameter that says how many of its examples a device may hold at once."""
 
 FEW, MANY = 2, CHUNK + 1
 """Numbers from which on it is linear: the second draw frees the first one's tensors; a device that rebuilds its
@@ -275,6 +279,10 @@ def meter_device(setting: DeviceSetting) -> DeviceCost:
     per_batch = flops / drawn if drawn else 0.0
     invented = two.drawn > 1 and setting.largest < 2 * batch
     real = [_cost(setting, setting.largest, 3)] if invented else [one, two]
+    at_once = setting.params.get(AT_ONCE.get(setting.ctx.phase, ""))
+    held = min(at_once, setting.largest) if two.drawn and isinstance(at_once, int) else 0
+    if held > 2 * batch:
+        real.append(_cost(setting, held, 2))
     return DeviceCost(
         fixed_flops=one.flops - per_batch * one.drawn,
         flops_per_batch=per_batch,

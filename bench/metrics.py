@@ -145,7 +145,7 @@ _ROWS = (
            "The same at the trained masked weights, weights of dead channels left out: batch norm multiplies what "
            "reaches them by 1 / sqrt(eps).", FRACTION),
     Metric("dead_channels", "channels", "descriptive", "Dead channels",
-           "Output channels of convolutions and linear layers all of whose weights are zero at the end."),
+           "Output channels of convolutions and linear layers all of whose weights are used as zero at the end."),
     Metric("ntk_rel_frobenius_error", "ratio", "descriptive", "NTK blocks between clients",
            "Frobenius norm of the trace kernel's blocks between clients over the whole kernel's, at the masked initial "
            f"weights, {MIN_PROBES} real examples a client, at most {MOST_CLIENTS} clients. Set by the number of "
@@ -239,7 +239,8 @@ FIELDS: Mapping[str, str] = {
     "ntk_reason": "Why kernels were not compared; absent where they were.",
     "uncounted_ops": "Operators that no FLOP counter knew.",
     "evaluates_other_weights": "Whether the evaluated weights are not those that are sent.",
-    "estimator_uncertified": "In older records: whether a simulated estimator was too far from the real one.",
+    "estimator_uncertified": "Of older records: whether a simulated estimator was too far from the real one in this "
+    "cell alone. Tables and figures judge all seeds of a point together.",
     "files": "The files beside the record when it was written.",
     "code_sha256": "Hash of the code that the cell ran, as it was when the run began.",
     "hash_scheme": "How the code was hashed: 1 its bytes (also where the field is absent), 2 its syntax trees.",

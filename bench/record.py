@@ -13,6 +13,7 @@ from bench.evaluation import client_accuracies
 from bench.masks import dead_channels, prunable_weights
 from bench.meters import ACCOUNTS, CLOCKS, DeviceCost
 from bench.partition import label_skew_tv
+from bench.primitives.offset import used_weights
 from bench.result import Point, Result
 from bench.rules import measured_sparsity
 
@@ -188,5 +189,5 @@ def _sparsity(result: Result) -> dict[str, Any]:
         "sparsity_measured": sparsity,
         "sparsity_all_parameters": sparsity * prunable / total,
         "layer_density_min": min(result.mask.layer_densities().values()) if result.mask else 1.0,
-        "dead_channels": sum(int(dead_channels(weight).sum()) for weight in prunable_weights(result.model).values()),
+        "dead_channels": sum(int(dead_channels(weight).sum()) for _, weight in used_weights(result.model)),
     }

@@ -87,6 +87,18 @@ def test_the_largest_client_of_an_uneven_partition_is_the_one_that_is_metered(co
     assert found["metered_batch"] == 160 - found["min_client_examples"] > 80
 
 
+def test_a_device_that_scores_many_batches_at_once_is_metered_with_all_of_them(costs: Costs) -> None:
+    """Real inputs of a draw, of 40 examples that a client holds, arrive in one batch, or in five."""
+    train = replace(SMALL_CLIENTS, clients=4)
+    whole, five = (
+        costs(FedNTKZO, replace(train, batch_size=size), given=REAL, estimator="directional", sparsity=0.8)
+        for size in (40, 8)
+    )
+    peak = "peak_device_bytes_setup"
+    assert five[peak] == pytest.approx(whole[peak], rel=0.05)
+    assert five["setup_flops_total"] == pytest.approx(whole["setup_flops_total"], rel=1e-6)
+
+
 # State
 
 

@@ -28,6 +28,7 @@ from bench.primitives.zeroth_order import Step, ZerothOrderConfig, check_estimat
 from bench.probes import MILESTONES
 from bench.record import diagnosis_line, measured_fields
 from bench.streams import torch_generator
+from methods.fed_ntk_zo import FedNTKZO
 from tests.conftest import TINY
 
 Make = Callable[..., Federation]
@@ -249,6 +250,30 @@ def test_energy_at_the_start_is_that_of_the_weights_that_the_method_starts_from(
             weight.mul_(4.0)
     assert made.mask is not None
     assert kept[1] == gradient_energy(scaled, made.fleet.batch(made.probe), made.mask) != kept[0]
+
+
+def test_energy_at_the_start_is_of_each_weight_once_where_what_is_pruned_keeps_its_value(federation: Make) -> None:
+    given = {"where": "server", "iterations": 1, "draws": 1, "inputs_per_draw": 4}
+    zeroed, valued = (
+        federation(
+            FedNTKZO, SETUP, given={**given, "mask_perturbations_only": only}, estimator="moment", sparsity=0.8
+        ).run()
+        for only in (False, True)
+    )
+    assert zeroed.mask is not None and zeroed.mask.same_as(valued.mask)
+    assert zeroed.energy_at_start == valued.energy_at_start
+
+
+def test_a_channel_whose_pruned_weights_keep_their_values_is_not_dead(federation: Make) -> None:
+    given = {"saliency": "ntk", "where": "server", "iterations": 1, "draws": 1, "inputs_per_draw": 4}
+    found = {}
+    for only in (False, True):
+        control = {**given, "mask_perturbations_only": only}
+        made = federation(FedNTKZO, SETUP, given=control, estimator="moment", sparsity=0.95)
+        result = made.run()
+        found[only] = measured_fields(made.cell, result)
+    assert found[False]["dead_channels"] > 0 == found[True]["dead_channels"]
+    assert found[True]["grad_energy_masked_point"] == pytest.approx(found[True]["grad_energy_kept"], rel=1e-4)
 
 
 def test_energy_is_measured_at_the_dense_start_and_at_the_masked_end(federation: Make) -> None:

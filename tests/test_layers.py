@@ -92,7 +92,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "bench.record": (
         "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.masks", "bench.meters", "bench.partition",
-        "bench.result", "bench.rules",
+        "bench.primitives.offset", "bench.result", "bench.rules",
     ),
     "bench.metering": (
         *PRIMITIVE, "bench.contract", "bench.data", "bench.federated", "bench.record",

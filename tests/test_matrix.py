@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -164,6 +165,20 @@ def test_adjustments_without_plain_training_between_them_are_refused_beforehand(
         with pytest.raises(ConfigError, match=rf"params\.{name}\.adjust_every = .* in rounds {rounds} with no plain"):
             cells(matrix)
     assert cells({**matrix, "grid": {**matrix["grid"], "sparsity": [0.0]}})
+
+
+@pytest.mark.parametrize("rounds", [60, 150, 330, 1700])
+def test_the_interval_that_is_advised_leaves_plain_training(rounds: int) -> None:
+    matrix = document(
+        method=["feddst"], sparsity=[0.8], train={"rounds": rounds}, params={"feddst": {"adjust_every": 1}}
+    )
+    with pytest.raises(ConfigError) as refused:
+        cells(matrix)
+    advised = re.search(r"\(([\d.e-]+) of the budget\)", str(refused.value))
+    assert advised is not None
+    keys = {"adjust_every": float(advised[1]), "adjust_until": 1.0}
+    assert len(cells({**matrix, "params": {"feddst": keys}})) == 1
+    assert float(advised[1]) <= 2.2 / rounds
 
 
 def test_the_quick_matrix_has_all_five_methods_and_none_is_skipped() -> None:

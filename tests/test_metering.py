@@ -198,6 +198,19 @@ def test_a_setup_whose_rounds_build_on_each_other_is_metered_to_its_last_kind() 
     assert with_norms["peak_device_bytes_setup"] > 0 and with_norms["sparsity_measured"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_draw_of_real_inputs_is_metered_whole_at_any_batch_size() -> None:
+    given = {**NTK, "inputs": "real", "inputs_per_draw": 64}
+    peaks = [
+        metered_fields(
+            make_cell(FedNTKZO, replace(TRAIN, batch_size=size), given=given, estimator="moment", sparsity=0.8),
+            FedNTKZO,
+            CPU,
+        )["peak_device_bytes_setup"]
+        for size in (64, 8)
+    ]
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.05)
+
+
 def test_no_accuracy_and_no_total_is_made_up() -> None:
     unknown = {"test_accuracy", "train_flops_total", "setup_flops_total", "uplink_bytes", "label_skew_tv"}
     assert not unknown & fields(FedAvg).keys()

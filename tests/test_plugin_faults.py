@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
+from bench.border import unchanged_process
 from bench.cli import main
+from bench.flops import forward_macs
+from bench.models import build
 
 EVIL = Path(__file__).parent / "plugins" / "odd"
 
@@ -93,6 +97,14 @@ def test_what_is_changed_for_all_methods_is_named_and_undone(fate: str, checked)
     assert "global_state" in line and CHANGED[fate] in line
     after = (torch.get_default_dtype(), torch.is_grad_enabled(), Path.cwd(), torch.nn.functional.cross_entropy)
     assert after == before and not torch.is_autocast_enabled("cpu")
+
+
+def test_a_warning_that_torch_notes_in_its_own_module_is_no_change_of_the_process() -> None:
+    """Tracing a group norm makes one, in the first cell of a process."""
+    vars(functional).pop("__warningregistry__", None)
+    with unchanged_process("Method"):
+        forward_macs(build("baffle_lenet", (1, 32, 32), 10), (1, 32, 32))
+    assert "__warningregistry__" in vars(functional)
 
 
 @pytest.mark.parametrize("fate", FOUND_LATER)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -64,3 +66,11 @@ def set_offsets(model: nn.Module, mask: Mask | None) -> None:
         offset = buffers[f"{name.removesuffix('weight')}offset"].zero_()
         if mask is not None:
             offset.add_(weight * ~mask[name])
+
+
+def used_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the prunable weights of `model` as its layers use them, offsets included, by parameter name."""
+    buffers = dict(model.named_buffers())
+    for name, weight in prunable_weights(model).items():
+        offset = buffers.get(f"{name.removesuffix('weight')}offset")
+        yield name, weight if offset is None else weight + offset
