@@ -98,7 +98,7 @@ def _parsed(path: Path, text: str) -> Any:
 
     try:
         return json.loads(text, parse_constant=number, parse_float=number)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or a whole number that Python refuses to read
         raise damaged(path) from None
 
 

@@ -21,11 +21,12 @@ def hidden_state(kind: type) -> dict[str, bytes]:
     """Return a digest of everything by place, for the files of `kind` and of the classes that it derives from.
 
     Looked at are the attributes of classes, the globals of modules and what functions keep: tensors, arrays, numbers,
-    texts and containers of them. The suite's own classes, which keep nothing, are left out.
+    texts, containers of them and whatever else pickle could take apart. Of the suite these are the classes that `kind`
+    derives from.
     """
     modules = _modules(kind)
     own = frozenset(module.__name__ for module in modules)
-    found: dict[str, bytes] = {}
+    found = {f"{base.__name__}.{name}": _digest(held, own) for base in kind.__mro__[:-1] for name, held in _named(base)}
     for module in modules:
         for name, value in _named(module):
             if not inspect.isclass(value):
@@ -89,5 +90,17 @@ def _parts(value: object, own: frozenset[str], above: frozenset[int]) -> Iterato
         inner = [value.__func__]
     elif isinstance(value, nn.Module) or (type(value).__module__ in own and hasattr(value, "__dict__")):
         inner = [vars(value)]
+    elif isinstance(value, torch.Generator):
+        inner = [value.get_state()]
+    elif not isinstance(value, type | ModuleType):
+        inner = [_reduced(value)]
     for part in inner:
         yield from _parts(part, own, above | {id(value)})
+
+
+def _reduced(value: object) -> object:
+    """Return what pickle would keep of an object, or None where it cannot be pickled."""
+    try:
+        return value.__reduce_ex__(2)
+    except Exception:  # noqa: BLE001
+        return None

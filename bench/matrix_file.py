@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,10 @@ from bench.errors import ConfigError, suggestion
 REQUIRED_AXES = ("method", "dataset", "model")
 AXES = (*REQUIRED_AXES, "sparsity", "alpha", "seed", "estimator")
 TRAIN_KEYS = (*(item.name for item in fields(Protocol)), "estimator")
+BUDGETS = frozenset({"train.data_passes", "train.rounds"})
+"""The keys of which one is the budget."""
+UNTRAINED = frozenset({"train.setup_only", "train.meter_only"})
+"""The keys that, when true, leave no budget."""
 INT64 = range(-(2**63), 2**63)
 """The whole numbers that TOML promises to carry."""
 
@@ -63,7 +67,8 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     """Change a matrix document by one `key=value` (see `read_matrix`). Raises ConfigError for a key it cannot have.
 
     An axis that is set takes the place of the same key in [train] or [params.<method>]; a method's own axis goes into
-    the blocks of that method, and leaves those that a new list of methods takes it out of.
+    the blocks of that method, and leaves those that a new list of methods takes it out of. A budget takes the place of
+    the other one, and `setup_only` or `meter_only` that of any.
     """
     key, equals, text = override.partition("=")
     key = key.strip()
@@ -74,6 +79,8 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     except (ValueError, RecursionError):
         value = text.strip()
     blocks = grid_blocks(document)
+    if key in BUDGETS or (key in UNTRAINED and value is True):
+        _remove(document, blocks, BUDGETS - {key})
     if key in AXES or any(key in block for block in blocks) or (isinstance(value, list) and "." in key):
         _set_axis(document, blocks, key, value if isinstance(value, list) else [value])
         return
@@ -100,12 +107,23 @@ def _set_axis(document: dict[str, Any], blocks: Sequence[dict[str, Any]], key: s
     having = [block for block in blocks if owner in _methods(block)] if owner else []
     for block in having or blocks:
         block[key] = values
-    table, last = _table_of(document, key)
-    table.pop(last, None)
+    _remove_single(document, key)
     if key == "method":
         for block in blocks:
             for axis in [axis for axis in block if axis_owner(axis) and axis_owner(axis) not in values]:
                 del block[axis]
+
+
+def _remove(document: Mapping[str, Any], blocks: Sequence[dict[str, Any]], keys: Collection[str]) -> None:
+    for key in keys:
+        _remove_single(document, key)
+        for block in blocks:
+            block.pop(key, None)
+
+
+def _remove_single(document: Mapping[str, Any], key: str) -> None:
+    table, last = _table_of(document, key)
+    table.pop(last, None)
 
 
 def _table_of(document: Mapping[str, Any], key: str) -> tuple[dict[str, Any], str]:

@@ -30,7 +30,7 @@ from bench.errors import StoreError
 from bench.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
 from bench.migration import migrated_cells
 from bench.provenance import environment_hash
-from bench.schema import SCHEMA_VERSION, wrong_content
+from bench.schema import SCHEMA_VERSION, is_line, wrong_content
 
 ROUNDS = "rounds.jsonl"
 DIAGNOSTICS = "diagnostics.jsonl"
@@ -124,9 +124,12 @@ def read_plan(run: Path) -> list[Cell]:
     """Return the planned cells. Raises StoreError where there is no readable plan."""
     document = _read_plan_document(run)
     try:
-        return migrated_cells([cell_from_json(cell) for cell in document["cells"]])
+        cells = migrated_cells([cell_from_json(cell) for cell in document["cells"]])
+        if all(Path(cell.id).name == cell.id for cell in cells):
+            return cells
     except (AttributeError, KeyError, TypeError):
-        raise damaged(run / "plan.json") from None
+        pass
+    raise damaged(run / "plan.json")
 
 
 def read_commands(run: Path) -> list[str]:
@@ -214,5 +217,9 @@ def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
     a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense), `ADJUSTMENTS` one row
     a change of the mask in training (round, pruned, grown, churn). Null is NaN. Raises StoreError for a damaged file.
     """
-    table = pd.DataFrame(read_lines(cell_dir(run, cell_id) / name))
+    path = cell_dir(run, cell_id) / name
+    lines = read_lines(path)
+    if not all(is_line(line, name) for line in lines):
+        raise damaged(path)
+    table = pd.DataFrame(lines)
     return table.astype({name: float for name in table if table[name].isna().all()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,15 @@ _NAMES: Mapping[str, type | tuple[type, ...]] = {
     "seed": int, "estimator": (str, type(None)), "train": dict, "params": dict, "uses": list, "files": list,
     "attempt": int, "code_sha256": (str, type(None)), "reason": (str, type(None)),
 }  # fmt: skip
+_LINES: Mapping[str, tuple[str, ...]] = {
+    "rounds.jsonl": (
+        "round", "data_passes", "uplink_bytes", "downlink_bytes", "device_flops", "test_accuracy", "test_loss",
+    ),
+    "diagnostics.jsonl": ("moment", "round"),
+    "layers.jsonl": ("layer", "size", "kept", "forward_macs_dense"),
+    "adjustments.jsonl": ("round", "pruned", "grown", "churn"),
+}  # fmt: skip
+"""What every line of a file holds."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +114,21 @@ def wrong_content(record: Mapping[str, Any], cell_id: str) -> str | None:
         return f"has no known status ({record.get('status')})"
     odd = [name for name, kind in _NAMES.items() if name in record and not isinstance(record[name], kind)]
     odd += [name for name in METRICS if not _is_number(record.get(name))]
+    lists = {name: value for name, value in record.items() if _NAMES.get(name) is list and name not in odd}
+    odd += [name for name, value in lists.items() if not all(isinstance(item, str) for item in value)]
     odd += [name for name in ("train", "params") if name not in record]
     return f"has no usable {', '.join(odd)}" if odd else None
 
 
+def is_line(line: Mapping[str, Any], name: str) -> bool:
+    """Return whether a JSON object is a line of the cell's file `name`: a layer's name, else numbers, or null."""
+    return all(key in line for key in _LINES.get(name, ())) and all(
+        isinstance(value, str) if key == "layer" else _is_number(value) for key, value in line.items()
+    )
+
+
 def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and math.isfinite(value))
+    return value is None or (isinstance(value, int | float) and abs(value) <= sys.float_info.max)
 
 
 def differing_settings(record: Mapping[str, Any], cell: Cell) -> list[str]:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from bench.border import unchanged_process
 from bench.cli import main
+from bench.contract import Method
 from bench.flops import forward_macs
 from bench.models import build
 
@@ -50,6 +51,9 @@ FOUND_LATER = {
     "nan notes": ("notes", "not finite"),
     "shared weights": ("hidden_state", "the global SHARED"),
     "class memory": ("hidden_state", "Evil.memory"),
+    "memory of the base": ("hidden_state", "Method.memory"),
+    "memory of an object": ("hidden_state", "the global OBJECT"),
+    "a counter": ("hidden_state", "the global COUNTER"),
     "no copy": ("trains", ".clone()"),
 }
 
@@ -57,6 +61,8 @@ FOUND_LATER = {
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Return a function from a fate and a hook to the lines of `check`, the first without `ok`."""
+
+    monkeypatch.setattr(Method, "memory", None, raising=False)
 
     def check(fate: str, hook: str = "client_update", *methods: str) -> list[str]:
         monkeypatch.setenv("EVIL_FATE", fate)

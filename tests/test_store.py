@@ -24,6 +24,7 @@ from bench.metrics import METRICS
 from bench.provenance import environment, environment_hash, git_commit
 from bench.store import (
     DIAGNOSTICS,
+    LAYERS,
     ROUNDS,
     STATUSES,
     cell_dir,
@@ -164,6 +165,15 @@ def test_a_damaged_plan_is_one_sentence(tmp_path: Path, text: str) -> None:
 def test_a_plan_that_is_json_but_no_plan_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)
     assert str(tmp_path) in sentence(lambda: read_plan(tmp_path))
+
+
+@pytest.mark.parametrize("change", [{"id": 3}, {"id": "../../fedavg-0"}, {"train": {"clientz": 3}}, {"size": 3}])
+def test_a_plan_of_other_cells_than_can_be_is_one_sentence(tmp_path: Path, change: dict[str, object]) -> None:
+    planned(tmp_path, cell())
+    document = json.loads((tmp_path / "plan.json").read_text())
+    document["cells"][0] |= change
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    assert "plan.json is damaged" in sentence(lambda: load_table(tmp_path))
 
 
 def test_a_plan_of_another_schema_says_which(tmp_path: Path) -> None:
@@ -392,19 +402,25 @@ def test_a_plan_that_is_extended_gives_older_cells_the_defaults_of_keys_that_cam
 # Lines and environments
 
 
+def line(index: int) -> dict[str, float]:
+    """Return an object with what the lines of several files hold."""
+    names = ("data_passes", "uplink_bytes", "downlink_bytes", "device_flops", "test_accuracy", "test_loss", "moment")
+    return {"round": index, **dict.fromkeys(names, index / 8)}
+
+
 @pytest.mark.parametrize("name", [ROUNDS, DIAGNOSTICS])
 def test_lines_are_read_as_they_were_written_and_start_empty_again(tmp_path: Path, name: str) -> None:
     assert load_lines(tmp_path, "a-0", name).empty
-    for lines in ([{"round": 0, "test_accuracy": 0.1}], [{"round": i, "test_accuracy": i / 8} for i in range(3)]):
+    for lines in ([line(0)], [line(index) for index in range(3)]):
         with lines_writer(tmp_path, "a-0", name) as write:
-            for line in lines:
-                write(line)
+            for one in lines:
+                write(one)
         assert load_lines(tmp_path, "a-0", name).to_dict("records") == lines
 
 
 def test_a_line_is_on_file_as_soon_as_it_is_written_and_a_nan_is_refused(tmp_path: Path) -> None:
     with lines_writer(tmp_path, "a-0", ROUNDS) as write:
-        write({"round": 0})
+        write(line(0))
         assert len(load_lines(tmp_path, "a-0", ROUNDS)) == 1
         with pytest.raises(ValueError, match="not JSON compliant"):
             write({"round": 1, "test_loss": math.nan})
@@ -415,6 +431,22 @@ def test_lines_cut_short_by_a_crash_are_one_sentence(tmp_path: Path) -> None:
     path = cell_dir(tmp_path, "a-0") / ROUNDS
     write_atomically(path, '{"round": 0}\n{"rou')
     assert str(path) in sentence(lambda: load_lines(tmp_path, "a-0", ROUNDS))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        (ROUNDS, {}), (ROUNDS, {**line(0), "test_accuracy": "high"}), (ROUNDS, {**line(0), "round": 10**400}),
+        (DIAGNOSTICS, {"round": 0}), (DIAGNOSTICS, {**line(0), "fd_scalar_error": "low"}),
+        (LAYERS, {"layer": "a"}), (LAYERS, {"layer": 3, "size": 1, "kept": 1, "forward_macs_dense": 1}),
+    ],
+)  # fmt: skip
+def test_lines_of_other_content_than_that_of_their_file_are_one_sentence(
+    tmp_path: Path, name: str, wrong: dict[str, object]
+) -> None:
+    path = cell_dir(tmp_path, "a-0") / name
+    write_atomically(path, json.dumps(wrong) + "\n")
+    assert f"{path} is damaged" in sentence(lambda: load_lines(tmp_path, "a-0", name))
 
 
 def test_an_environment_is_stored_once_under_its_hash(tmp_path: Path) -> None:

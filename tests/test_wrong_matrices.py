@@ -177,6 +177,10 @@ def test_an_override_that_cannot_be_is_one_sentence(
     [
         (["train.rounds=[1,2]"], 4),
         (["train.rounds=[1,2]", "train.rounds=3"], 2),
+        (["train.data_passes=2"], 2),
+        (["train.rounds=[1,2]", "train.data_passes=[3,4,5]"], 6),
+        (["train.meter_only=true"], 2),
+        (["train.rounds=[1,2]", "train.setup_only=true"], 2),
         (["params.baffle.num_perturbations=[5,6,7]"], 4),
         (["params.fedavg.lr=[0.1,0.2]"], 3),
         (["estimator=exact"], 2),

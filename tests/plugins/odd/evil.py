@@ -1,10 +1,12 @@
 """One method with many ways to misbehave: `fate` says which, in the hook `hook`."""
 
 import gc
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +19,8 @@ from bench.primitives.flat import model_tensors
 from bench.primitives.local_sgd import LocalSGDConfig
 
 SHARED: dict[str, Mapping[str, Tensor]] = {}
+OBJECT = SimpleNamespace()
+COUNTER = itertools.count()
 
 
 class Unprintable(Exception):
@@ -125,6 +129,12 @@ class Evil(Method):
         self._act("client_update")
         before = dict(model_tensors(model))
         update = super().client_update(model, client, ctx)
+        if fate == "memory of the base":
+            Method.memory = {name: tensor.clone() for name, tensor in update.weights.items()}
+        if fate == "memory of an object":
+            OBJECT.memory = client.num_examples
+        if fate == "a counter":
+            next(COUNTER)
         if fate == "class memory":
             self.memory[client.id] = ctx.round
         if fate == "no copy":
