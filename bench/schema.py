@@ -21,7 +21,10 @@ VOLATILE = ("seconds", "utc", "attempt", "environment", "git")
 _NAMES: Mapping[str, type | tuple[type, ...]] = {
     "method": str, "dataset": str, "model": str, "sparsity_asked": (int, float), "alpha": (str, int, float),
     "seed": int, "estimator": (str, type(None)), "train": dict, "params": dict, "uses": list, "files": list,
-    "attempt": int, "code_sha256": (str, type(None)), "reason": (str, type(None)),
+    "attempt": int, "hash_scheme": int, "simulated": bool,
+    **dict.fromkeys(
+        ("code_sha256", "reason", "role", "environment", "git_commit", "started_utc", "finished_utc"), (str, type(None))
+    ),
 }  # fmt: skip
 _LINES: Mapping[str, tuple[str, ...]] = {
     "rounds.jsonl": (

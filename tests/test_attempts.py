@@ -373,7 +373,8 @@ def test_a_record_that_is_none_counts_as_missing_is_named_and_runs_again(run: Ru
         "", "{}", "[]", "{", json.dumps({**good, "schema_version": 99}), json.dumps({**good, "cell_id": "fateful-0"}),
         json.dumps({**good, "test_accuracy": float("inf")}), json.dumps({**good, "test_accuracy": "high"}),
         json.dumps({**good, "test_accuracy": 10**400}), f'{{"seed": {"9" * 5000}}}',
-        json.dumps({**good, "files": [1]}), path.read_text().replace('"ok"', '"fine"'),
+        json.dumps({**good, "files": [1]}), json.dumps({**good, "simulated": "yes"}),
+        json.dumps({**good, "environment": ["x"]}), path.read_text().replace('"ok"', '"fine"'),
         json.dumps({**good, "params": 3}), "\udcff", None,
     ]  # fmt: skip
     for content in contents:
