@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import PicklingError
 from types import CellType, FunctionType, ModuleType
 
 import numpy as np
@@ -102,5 +103,5 @@ def _reduced(value: object) -> object:
     """Return what pickle would keep of an object, or None where it cannot be pickled."""
     try:
         return value.__reduce_ex__(2)
-    except Exception:  # noqa: BLE001
+    except (AttributeError, PicklingError, RuntimeError, TypeError, ValueError):
         return None
