@@ -199,7 +199,12 @@ def write_environment(run: Path, values: Mapping[str, object]) -> str:
 
 def read_environments(run: Path) -> dict[str, dict[str, Any]]:
     """Return the environments of a run by hash."""
-    return {path.stem: read_object(path, "no environment") for path in sorted((run / "environments").glob("*.json"))}
+    found = {}
+    for path in sorted((run / "environments").glob("*.json")):
+        found[path.stem] = read_object(path, "no environment")
+        if not isinstance(found[path.stem].get("packages", {}), dict):
+            raise damaged(path)
+    return found
 
 
 def lines_writer(run: Path, cell_id: str, name: str) -> AbstractContextManager[Callable[[Mapping[str, Any]], None]]:

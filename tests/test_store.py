@@ -457,6 +457,11 @@ def test_an_environment_is_stored_once_under_its_hash(tmp_path: Path) -> None:
     assert read_environments(tmp_path)[name] == values and len(read_environments(tmp_path)) == 2
 
 
+def test_an_environment_of_other_content_is_one_sentence(tmp_path: Path) -> None:
+    name = write_environment(tmp_path, {"packages": [1]})
+    assert f"{name}.json is damaged" in sentence(lambda: read_environments(tmp_path))
+
+
 @pytest.mark.parametrize("helper", ["helpers.py", "deep/other.py", "__init__.py"])
 def test_the_hash_of_an_installed_method_covers_the_modules_of_its_package(tmp_path: Path, helper: str) -> None:
     package = tmp_path / "pkg"
