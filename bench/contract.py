@@ -12,6 +12,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
@@ -258,12 +259,11 @@ def validated(kind: type, given: Mapping[str, Any], where: str) -> Any:
     for key in given:
         if key not in known:
             raise ConfigError(f'[{where}] has no key "{key}".{suggestion(key, known)}')
-    hints = get_type_hints(kind, include_extras=True)
     values = {}
     for key, value in given.items():
         plain = tuple(value) if isinstance(value, list) else value
         try:
-            values[key] = TypeAdapter(hints[key], config=_FINITE).validate_python(plain, strict=True)
+            values[key] = _adapter(kind, key).validate_python(plain, strict=True)
         except ValidationError as error:
             raise ConfigError(f"{where}.{key} = {value!r}: {_lower(error.errors()[0]['msg'])}.") from None
     try:
@@ -272,6 +272,16 @@ def validated(kind: type, given: Mapping[str, Any], where: str) -> Any:
         raise ConfigError(f"[{where}]: {error}.") from None
     except Exception as error:
         raise ConfigError(f"[{where}]: {words(error)}.") from error
+
+
+@cache
+def _adapter(kind: type, key: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_hints(kind)[key], config=_FINITE)
+
+
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _lower(sentence: str) -> str:

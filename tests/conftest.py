@@ -1,7 +1,7 @@
 """What several test files share: a tiny real data set and a way to run one cell of it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,40 @@ from bench.data import Dataset, load
 from bench.federated import Federation
 
 torch.set_num_threads(1)
+
+
+@dataclass(eq=False)
+class Task:
+    """A job that runs in this process when its result is asked for."""
+
+    function: Callable[[Any], Any]
+    argument: Any
+
+    def result(self) -> Any:
+        return self.function(self.argument)
+
+
+class InThisProcess:
+    """Stands in for pebble's pool, whose every worker imports torch anew."""
+
+    task: type[Task] = Task
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def schedule(self, function: Callable[..., Any], args: tuple[Any], timeout: float | None) -> Task:
+        return self.task(function, *args)
+
+    def close(self) -> None:
+        pass
+
+    stop = join = close
+
+
+def run_in_this_process(patch: pytest.MonkeyPatch, pool: type[InThisProcess] = InThisProcess) -> None:
+    patch.setattr("bench.runner.ProcessPool", pool)
+    patch.setattr("bench.runner.as_completed", list)
+
 
 TINY = Protocol(clients=4, batch_size=16, rounds=2)
 

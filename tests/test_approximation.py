@@ -18,6 +18,7 @@ from tests.conftest import TINY
 
 Make = Callable[..., Federation]
 SETUP = Protocol(clients=3, batch_size=16, setup_only=True)
+SMALL = "lenet5:width=0.5"
 QUICKLY = {"iterations": 2, "draws": 1, "inputs_per_draw": 4}
 MASKS = [name for name in METRICS if name.startswith(("layer_density_l1", "mask_iou", "moved_", "target_"))]
 
@@ -32,7 +33,9 @@ def test_every_kernel_field_of_the_record_is_measured(federation: Make) -> None:
 
 def test_label_skew_shows_in_real_kernels_and_not_in_gaussian_ones(federation: Make) -> None:
     train = replace(SETUP, min_client_examples=30)
-    iid, skewed = (federation(FedAvg, train, alpha=alpha, ntk=True).run().approximation for alpha in ("iid", 0.1))
+    iid, skewed = (
+        federation(FedAvg, train, model=SMALL, alpha=alpha, ntk=True).run().approximation for alpha in ("iid", 0.1)
+    )
     excess = [
         float(one[f"ntk_mmd2{kind}"] or 0) - float(one[f"ntk_mmd2{kind}_iid"] or 0)
         for kind in ("", "_gaussian")
@@ -67,12 +70,12 @@ def test_a_model_too_big_has_a_reason(federation: Make) -> None:
 
 def test_masks_are_compared_with_centralised_ones_where_the_protocol_asks(federation: Make) -> None:
     compared = replace(SETUP, compare_masks=True)
-    fields = federation(FedNTKFedAvg, compared, given=QUICKLY, sparsity=0.8).run().approximation
+    fields = federation(FedNTKFedAvg, compared, model=SMALL, given=QUICKLY, sparsity=0.8).run().approximation
     assert set(MASKS) == set(fields) - {"ntk_reason"}
     for cell in ((FedNTKFedAvg, SETUP, 0.8), (FedNTKFedAvg, compared, 0.0), (FedAvgERK, compared, 0.8)):
         method, train, sparsity = cell
         given = QUICKLY if method is FedNTKFedAvg else {}
-        found = federation(method, train, given=given, sparsity=sparsity).run().approximation
+        found = federation(method, train, model=SMALL, given=given, sparsity=sparsity).run().approximation
         assert set(found) == {"ntk_reason"}
 
 
@@ -84,7 +87,7 @@ def test_a_reference_pools_all_data_and_all_draws_and_is_independent_by_number(f
 
 
 def test_a_mask_that_is_its_own_reference_has_no_error(federation: Make) -> None:
-    made = federation(FedAvg, SETUP)
+    made = federation(FedAvg, SETUP, model=SMALL)
     shapes = prunable_shapes(made.model)
     masks = [random_mask(shapes, uniform_densities(shapes, d), torch.Generator().manual_seed(0)) for d in (0.3, 0.6)]
 

@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from pebble import ProcessExpired
 
 from bench import files, worker
 from bench.cli import main
 from bench.metrics import FIELDS, METRICS
 from bench.store import DONE, ROUNDS, load_table, remarks
+from tests.conftest import InThisProcess, Task, run_in_this_process
 from tests.synthetic import cells, record
 
 PLUGIN = '''
@@ -40,6 +42,8 @@ class Fateful(Method):
         fate, _, detail = os.environ.get("FATE", "").partition(":")
         if fate == "raises":
             raise RuntimeError("the method has a bug")
+        if fate == "memory":
+            raise MemoryError("too big")
         if fate == "sleeps":
             time.sleep(600)
         if fate == "unprintable":
@@ -69,33 +73,20 @@ local_steps = 1
 """
 
 
-class Task:
-    """A job that runs in this process when its result is asked for; a hanging one is stopped at its limit."""
-
-    def __init__(self, function: Callable[[Any], Any], argument: object) -> None:
-        self._function, self._argument = function, argument
+class FatefulTask(Task):
+    """One that is stopped before it writes its record, where the environment says so."""
 
     def result(self) -> Any:
-        ends = {"hangs": FutureTimeout, "interrupted": KeyboardInterrupt}.get(os.environ["FATE"])
+        died = ProcessExpired("died", code=-signal.SIGKILL)
+        ends = {"hangs": FutureTimeout, "interrupted": KeyboardInterrupt, "killed": died}.get(os.environ["FATE"])
         with pytest.MonkeyPatch.context() as patch:
-            if ends is not None:  # before the record is written
+            if ends is not None:
                 patch.setattr("bench.worker.conclude", Mock(side_effect=ends))
-            return self._function(self._argument)
+            return super().result()
 
 
-class InThisProcess:
-    """Stands in for pebble's pool."""
-
-    def __init__(self, **_: object) -> None:
-        pass
-
-    def schedule(self, function: Callable[..., Any], args: tuple[Any], timeout: float | None) -> Task:
-        return Task(function, *args)
-
-    def close(self) -> None:
-        pass
-
-    stop = join = close
+class Workers(InThisProcess):
+    task = FatefulTask
 
 
 class Run:
@@ -143,8 +134,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_this_process(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    patch.setattr("bench.runner.ProcessPool", InThisProcess)
-    patch.setattr("bench.runner.as_completed", list)
+    run_in_this_process(patch, Workers)
     patch.setattr("plots.report.write_report", lambda run: run / "report.html")
     patch.setattr("sys.path", [*sys.path, str(folder / "plugins")])
     patch.setenv("FATE", "")
@@ -168,11 +158,17 @@ def run(
 
 
 @pytest.mark.parametrize(
-    ("fate", "status", "word"),
-    [("raises", 1, "the method has a bug"), ("hangs", 1, "longer than --timeout 5"), ("interrupted", 130, "kept")],
+    ("fate", "status", "word", "kind"),
+    [
+        ("raises", 1, "the method has a bug", "failed"),
+        ("memory", 1, "too big", "out_of_memory"),
+        ("hangs", 1, "longer than --timeout 5", "timeout"),
+        ("killed", 1, "signal SIGKILL", "failed"),
+        ("interrupted", 130, "kept", ""),
+    ],
 )
 def test_a_rerun_that_does_not_end_well_leaves_finished_cells_as_they_were_and_is_told(
-    run: Run, fate: str, status: int, word: str
+    run: Run, fate: str, status: int, word: str, kind: str
 ) -> None:
     before = run.files()
     ended, said = run("--rerun", "all", "--timeout", "5", fate=fate)
@@ -180,8 +176,9 @@ def test_a_rerun_that_does_not_end_well_leaves_finished_cells_as_they_were_and_i
     assert run.files() == before
     if status == 1:
         assert "2 attempts failed, and left what was there before as it was" in said
-        assert len(list(run.path.glob("failed/cells/*/record.json"))) == 2
-        assert ("traceback: " in said) == (fate == "raises")
+        failed = [json.loads(path.read_text()) for path in run.path.glob("failed/cells/*/record.json")]
+        assert [record["status"] for record in failed] == [kind, kind]
+        assert ("traceback: " in said) == (fate in ("raises", "memory"))
     ended, said = run("--rerun", "failed")
     assert ended == 0 and f"{2 if status == 1 else 0} to run" in said
     assert not list(run.path.glob("failed/cells/*")) and not (run.path / "attempts").exists()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.cell import Cell, Protocol, cell_from_json, cell_id, cell_to_json
@@ -223,6 +223,7 @@ CELLS = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(cell=CELLS)
 def test_a_cell_survives_json_with_its_id(cell: Cell) -> None:
     again = cell_from_json(json.loads(json.dumps(cell_to_json(cell))))

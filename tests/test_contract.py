@@ -177,7 +177,13 @@ def test_a_client_context_has_no_server_state() -> None:
     assert not {"state", "seed", "cohort"} & set(dir(ClientContext))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+KINDS = ("fedavg", "fedavg_erk", "baffle", "feddst", "fed_ntk_fedavg")
+"""One method of each kind: dense and static, without backpropagation, pruned in training, pruned at the start."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in SHIPPED]
+)
 def test_every_shipped_method_keeps_the_contract(name: str) -> None:
     assert [finding for finding in check_method(SHIPPED[name]) if finding.outcome == "broken"] == []
 

@@ -22,7 +22,7 @@ from bench.record import measured_fields
 from bench.registry import discover
 from bench.runner import RunOptions, run_plan
 from bench.store import ADJUSTMENTS, load_lines
-from tests.conftest import TINY
+from tests.conftest import TINY, run_in_this_process
 
 Make = Callable[..., Federation]
 
@@ -92,7 +92,8 @@ def test_a_mask_that_does_not_move_has_no_churn(federation: Make) -> None:
     assert fields_of(federation(FedAvg)) == (None, None)
 
 
-def test_a_run_stores_one_line_an_adjustment(tmp_path: Path) -> None:
+def test_a_run_stores_one_line_an_adjustment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_in_this_process(monkeypatch)
     grid = {"method": ["feddst"], "dataset": ["digits"], "model": ["lenet5:width=0.25"], "sparsity": [0.8]}
     given = {"adjust_every": 2, "adjust_until": 99, "local_steps": 1}
     train = {"clients": 2, "rounds": 6, "ntk": False}

@@ -37,7 +37,7 @@ from bench.runner import RunOptions, run_plan
 from bench.store import LAYERS, identity, is_volatile, lines_writer, load_table, write_plan, write_record
 from bench.worker import METERED_ONLY
 from methods.fed_ntk_zo import FedNTKZO
-from tests.conftest import make_cell
+from tests.conftest import make_cell, run_in_this_process
 
 CPU = torch.device("cpu")
 TRAIN = Protocol(clients=3, batch_size=8, rounds=1)
@@ -252,7 +252,8 @@ def test_metering_only_and_setup_only_exclude_each_other() -> None:
         planned(setup_only=True)
 
 
-def test_a_metering_only_cell_is_stored_without_data_files(tmp_path: Path) -> None:
+def test_a_metering_only_cell_is_stored_without_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_in_this_process(monkeypatch)
     options = RunOptions(tmp_path / "run", "test", workers=1, data_dir=tmp_path / "nowhere")
     (record,) = run_plan(planned(), discover(()), options).records
     assert (record["status"], record["reason"]) == ("ok", METERED_ONLY)

@@ -25,7 +25,7 @@ from bench.errors import StoreError
 from bench.metrics import METRICS, PEAK_PARTS
 from bench.store import cell_dir
 from plots.accuracy import accuracy_by_sparsity
-from plots.figures import draw_figures, write_figures
+from plots.figures import WrittenFigure, draw_figures, write_figures
 from plots.findings import findings
 from plots.report import write_report
 from plots.series import (
@@ -328,22 +328,29 @@ def test_axis_labels_carry_units_and_direction() -> None:
 # Figures
 
 
-def test_every_figure_is_written_as_png_and_pdf_of_the_asked_width_twice_alike(tmp_path: Path) -> None:
-    planned = cells(("fed_ntk_zo", "fedavg"), alphas=("iid",), seeds=(0, 1), sparsities=(0.8,))
-    for name in ("one", "two"):
-        write_run(tmp_path / name, planned)
-    first, second = (write_figures(tmp_path / name, COLUMN_WIDTH) for name in ("one", "two"))
-    assert [figure.name for figure in first] == [
+def written(run: Path) -> list[WrittenFigure]:
+    write_run(run, cells(("fed_ntk_zo", "fedavg"), alphas=("iid",), seeds=(0, 1), sparsities=(0.8,)))
+    return write_figures(run, COLUMN_WIDTH)
+
+
+def test_every_figure_is_written_as_png_and_pdf_of_the_asked_width(tmp_path: Path) -> None:
+    figures = written(tmp_path)
+    assert [figure.name for figure in figures] == [
         "accuracy-sparsity-digits-lenet5",
         "accuracy-data-passes-digits-lenet5",
         "accuracy-device-flops-digits-lenet5",
         "accuracy-uplink-bytes-digits-lenet5",
         "cost-digits-lenet5",
     ]
-    for one, other in zip(first, second, strict=True):
-        image = one.png.read_bytes()
-        assert image == other.png.read_bytes() and one.pdf.read_bytes() == other.pdf.read_bytes()
-        assert struct.unpack(">I", image[16:20])[0] == int(COLUMN_WIDTH * 150)
+    for figure in figures:
+        assert struct.unpack(">I", figure.png.read_bytes()[16:20])[0] == int(COLUMN_WIDTH * 150)
+        assert figure.pdf.read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.slow
+def test_figures_are_written_alike_twice(tmp_path: Path) -> None:
+    for one, other in zip(*(written(tmp_path / name) for name in ("one", "two")), strict=True):
+        assert one.png.read_bytes() == other.png.read_bytes() and one.pdf.read_bytes() == other.pdf.read_bytes()
 
 
 @pytest.mark.parametrize("width", [FULL_WIDTH, COLUMN_WIDTH])
@@ -577,6 +584,7 @@ def html(run: Path) -> str:
     return write_report(run).read_text()
 
 
+@pytest.mark.slow
 def test_the_report_is_written_alike_twice(run: Path, html: str) -> None:
     assert write_report(run).read_text() == html
 

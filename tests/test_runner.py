@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bench.cli import main
 from bench.store import ROUNDS, is_volatile, load_lines, load_table
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -26,6 +27,7 @@ seed = [0]
 [train]
 clients = 4
 rounds = 2
+ntk = false
 [params.baffle]
 num_perturbations = 4
 """
@@ -50,7 +52,7 @@ class Crashing(Method):
         if self.config.fate == "killed":
             os.kill(os.getpid(), 9)
         if self.config.fate == "slow":
-            time.sleep(60)
+            time.sleep(600)
         if self.config.fate == "raises":
             raise RuntimeError("the method has a bug")
         if self.config.fate == "memory":
@@ -67,13 +69,14 @@ def crashing(tmp_path: Path, fates: Sequence[str], seeds: Sequence[int] = (0,)) 
     path.write_text(
         '[grid]\nmethod = ["crashing"]\ndataset = ["digits"]\nmodel = ["lenet5"]\n'
         f'seed = {list(seeds)}\n"params.crashing.fate" = {json.dumps(fates)}\n[train]\nclients = 4\nrounds = 1\n'
+        "ntk = false\n"
     )
     return folder, path
 
 
-def fedfore(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def fedfore(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=240, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
@@ -137,54 +140,59 @@ def test_a_matrix_runs_to_a_report_with_figures(finished: tuple[Path, subprocess
 
 
 def test_a_second_run_launches_nothing_and_changes_nothing(
-    matrix: Path, finished: tuple[Path, subprocess.CompletedProcess[str]]
+    matrix: Path,
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("plots.report.write_report", lambda run: run / "report.html")
     run, _ = finished
     before = {path: path.stat().st_mtime_ns for path in run.glob("cells/*/*")}
-    again = fedfore("run", matrix, "--out", run)
-    assert again.returncode == 0
-    assert f"{CELLS} already there, 0 to run" in again.stderr
+    assert main(["run", str(matrix), "--out", str(run)]) == 0
+    assert f"{CELLS} already there, 0 to run" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in run.glob("cells/*/*")}
 
 
-def test_killed_and_resumed_on_one_worker_equals_uninterrupted_on_two_bit_for_bit(
-    matrix: Path, finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    run = tmp_path / "killed"
-    process = start("run", matrix, "--workers", 1, "--out", run)
+@pytest.mark.slow
+def test_killed_and_resumed_on_one_worker_equals_uninterrupted_on_two_bit_for_bit(matrix: Path, tmp_path: Path) -> None:
+    run, uninterrupted = tmp_path / "killed", tmp_path / "uninterrupted"
+    with_kernels = (matrix, "--set", "train.ntk=true")
+    assert fedfore("run", *with_kernels, "--workers", 2, "--out", uninterrupted).returncode == 0
+    process = start("run", *with_kernels, "--workers", 1, "--out", run)
     wait_until(lambda: records(run), 120)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = records(run)
     assert 1 <= len(kept) < CELLS
-    assert fedfore("run", matrix, "--workers", 1, "--out", run).returncode == 0
-    assert science(run) == science(finished[0])
+    assert fedfore("run", *with_kernels, "--workers", 1, "--out", run).returncode == 0
+    assert science(run) == science(uninterrupted)
     assert all(records(run)[cell] == record for cell, record in kept.items())
 
 
-def test_a_terminated_run_takes_its_workers_with_it(tmp_path: Path) -> None:
-    folder, path = crashing(tmp_path, ["slow"], seeds=[0, 1])
-    process = start("run", path, "--plugins", folder, "--workers", 2, "--out", tmp_path / "run")
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_terminated_run_takes_its_workers_with_it(tmp_path: Path, workers: int) -> None:
+    folder, path = crashing(tmp_path, ["slow"], seeds=range(workers))
+    process = start("run", path, "--plugins", folder, "--workers", workers, "--out", tmp_path / "run")
     wait_until(lambda: list(tmp_path.glob("run/attempts/*/cells/*/rounds.jsonl")), 120)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=30) == 130
     wait_until(lambda: not group_exists(process.pid), 20)
 
 
-def test_one_cell_may_die_hang_or_fail_and_the_matrix_goes_on(tmp_path: Path) -> None:
-    folder, path = crashing(tmp_path, ["none", "killed", "slow", "raises", "memory"])
+@pytest.mark.slow
+def test_one_cell_may_die_or_fail_and_the_matrix_goes_on(tmp_path: Path) -> None:
+    folder, path = crashing(tmp_path, ["none", "killed", "raises", "memory"])
     run = tmp_path / "run"
-    done = fedfore("run", path, "--plugins", folder, "--workers", 2, "--timeout", 12, "--out", run)
+    done = fedfore("run", path, "--plugins", folder, "--workers", 2, "--out", run)
     found = {record["params"]["fate"]: record for record in records(run).values()}
     assert {fate: record["status"] for fate, record in found.items()} == {
         "none": "ok",
         "killed": "failed",
-        "slow": "timeout",
         "raises": "failed",
         "memory": "out_of_memory",
     }
     assert done.returncode == 1
-    assert "4 of 5 cells did not finish" in done.stdout
+    assert "3 of 4 cells did not finish" in done.stdout
     assert "SIGKILL" in found["killed"]["reason"]
     trace = run / "cells" / found["raises"]["cell_id"] / "traceback.txt"
     assert "the method has a bug" in trace.read_text()
@@ -192,11 +200,23 @@ def test_one_cell_may_die_hang_or_fail_and_the_matrix_goes_on(tmp_path: Path) ->
     assert found["raises"]["test_accuracy"] is None
 
 
-def test_a_plug_in_outside_the_repository_runs_and_appears_in_the_report(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_cells_may_hang_and_the_matrix_goes_on(tmp_path: Path) -> None:
+    """Both hang for longer than any machine needs to start them, so a limit of seconds ends each of them."""
+    folder, path = crashing(tmp_path, ["slow"], seeds=[0, 1])
+    done = fedfore("run", path, "--plugins", folder, "--workers", 1, "--timeout", 12, "--out", tmp_path / "run")
+    assert [record["status"] for record in records(tmp_path / "run").values()] == ["timeout", "timeout"]
+    assert done.returncode == 1 and "2 of 2 cells did not finish" in done.stdout
+
+
+def test_a_plug_in_outside_the_repository_runs_and_appears_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "prox.toml"
     path.write_text(MATRIX.replace('["fedavg", "fedavg_erk", "baffle"]', '["fedavg", "fedprox"]'))
-    done = fedfore("run", path, "--plugins", PLUGINS, "--set", "params.fedprox.mu=[0.0, 1.0]", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    given = ["--plugins", str(PLUGINS), "--set", "params.fedprox.mu=[0.0, 1.0]", "--workers", "1"]
+    assert main(["run", str(path), *given]) == 0
     run = tmp_path / "results" / "runs" / "prox"
     table = load_table(run).set_index("cell_id")
     assert sorted(table["method"]) == ["fedavg", "fedprox", "fedprox"]
@@ -205,11 +225,10 @@ def test_a_plug_in_outside_the_repository_runs_and_appears_in_the_report(tmp_pat
     assert losses["fedavg"] == pytest.approx(table[table["params.mu"] == 0.0]["test_loss"].item(), rel=1e-4)
 
 
-def plan_sizes(outputs: Sequence[str]) -> list[str]:
-    return [output.strip().splitlines()[-1] for output in outputs]
-
-
-def test_plan_and_run_agree_on_the_cells(matrix: Path, finished: tuple[Path, Any]) -> None:
-    planned = fedfore("plan", matrix).stdout
-    assert plan_sizes([planned]) == [f"{CELLS} cells, 0 of them skipped"]
-    assert {line.split()[0] for line in planned.splitlines()[:-1]} == set(records(finished[0]))
+def test_plan_and_run_agree_on_the_cells(
+    matrix: Path, finished: tuple[Path, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(matrix)]) == 0
+    *lines, size = capsys.readouterr().out.strip().splitlines()
+    assert size == f"{CELLS} cells, 0 of them skipped"
+    assert {line.split()[0] for line in lines} == set(records(finished[0]))

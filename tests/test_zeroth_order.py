@@ -312,8 +312,11 @@ def test_moment_runs_client_by_client_only_where_directions_are_independent(
             run(vectorised=communication == "epoch")
 
 
-def test_a_finite_difference_cell_agrees_with_its_directional_twin(federation: Callable[..., Federation]) -> None:
-    train = Protocol(clients=4, batch_size=16, rounds=15, eval_every=3)
+@pytest.mark.parametrize(("rounds", "every"), [(4, 1), pytest.param(15, 3, marks=pytest.mark.slow)])
+def test_a_finite_difference_cell_agrees_with_its_directional_twin(
+    federation: Callable[..., Federation], rounds: int, every: float
+) -> None:
+    train = Protocol(clients=4, batch_size=16, rounds=rounds, eval_every=every)
     given = {"num_perturbations": 20, "lr": 3e-3}
     real, limit = (
         federation(Baffle, train, given=given, estimator=estimator).run()
