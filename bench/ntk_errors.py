@@ -165,7 +165,8 @@ def mask_iou(a: Mask, b: Mask) -> float:
 def shuffled_iou(a: Mask, b: Mask) -> float:
     """Return the expected `mask_iou` where every layer of both masks is shuffled: the value that densities alone give.
 
-    Exact, no random numbers: a layer's overlap is hypergeometric, and the total's distribution is the convolution.
+    No random numbers, and exact but for rounding (to 1e-10): a layer's overlap is hypergeometric, and the total's
+    distribution is the convolution.
     """
     from scipy.signal import fftconvolve
     from scipy.stats import hypergeom
@@ -173,6 +174,6 @@ def shuffled_iou(a: Mask, b: Mask) -> float:
     chance = np.ones(1)
     for name, layer in a.items():
         kept = a.layer_kept[name], b.layer_kept[name]
-        chance = fftconvolve(chance, hypergeom(layer.numel(), *kept).pmf(np.arange(min(kept) + 1)))
+        chance = fftconvolve(chance, np.exp(hypergeom(layer.numel(), *kept).logpmf(np.arange(min(kept) + 1))))
     both = np.arange(len(chance))
     return float(chance @ (both / (a.kept + b.kept - both)))

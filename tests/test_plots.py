@@ -353,7 +353,7 @@ def test_figures_are_written_alike_twice(tmp_path: Path) -> None:
         assert one.png.read_bytes() == other.png.read_bytes() and one.pdf.read_bytes() == other.pdf.read_bytes()
 
 
-@pytest.mark.parametrize("width", [FULL_WIDTH, COLUMN_WIDTH])
+@pytest.mark.parametrize("width", [pytest.param(FULL_WIDTH, marks=pytest.mark.slow), COLUMN_WIDTH])
 def test_legends_notes_and_panels_do_not_overlap(tmp_path: Path, width: float) -> None:
     names = (*METHODS, "fedavg_erk", "my_method")
     planned = cells(names, alphas=("iid", 0.1), seeds=(0, 1), sparsities=(0.8, 0.9), num_perturbations=(100, 500))

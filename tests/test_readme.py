@@ -22,6 +22,7 @@ from bench.cli import main
 from bench.data import DATASETS, ensure_present
 from bench.provenance import ROOT
 from bench.torchvision_compat import datasets
+from tests.conftest import run_in_this_process
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -92,6 +93,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "tests" / "plugins", folder / "tests" / "plugins")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        run_in_this_process(patch)
         assert main(["run", *CUTS["fedfore run"]]) == 0
     return folder
 
