@@ -200,7 +200,9 @@ def test_layers_have_short_names(name: str, short: str) -> None:
     assert short_layer(name) == short
 
 
-@pytest.mark.parametrize(("width", "depth"), [(FULL_WIDTH, 22), (FULL_WIDTH, 54), (COLUMN_WIDTH, 22)])
+@pytest.mark.parametrize(
+    ("width", "depth"), [pytest.param(FULL_WIDTH, 22, marks=pytest.mark.slow), (FULL_WIDTH, 54), (COLUMN_WIDTH, 22)]
+)
 def test_names_of_layers_do_not_overlap(study_of: MakeStudy, width: float, depth: int) -> None:
     kept = {f"stage{at // 8}.block{at % 8}.body.conv1.weight": 20 for at in range(depth)}
     study = study_of(varied({}, seeds=(0,), sparsities=(0.5, 0.8, 0.9)), lambda cell: kept)
