@@ -165,5 +165,7 @@ def write_run(
             write_atomically(cell_dir(run, cell.id) / "rounds.jsonl", lines)
         if status == "ok" and cell.estimator is not None:
             errors = zip((0.0, 1.0), scalar_errors(cell), strict=False)
-            lines = "".join(json.dumps({"moment": at, "fd_scalar_error": error}) + "\n" for at, error in errors)
+            lines = "".join(
+                json.dumps({"moment": at, "round": 0, "fd_scalar_error": error}) + "\n" for at, error in errors
+            )
             write_atomically(cell_dir(run, cell.id) / "diagnostics.jsonl", lines)

@@ -242,7 +242,10 @@ def write_rounds(run: Path, lines: dict[str, list[tuple[float, float]]]) -> None
     for name, values in lines.items():
         folder = cell_dir(run, name)
         folder.mkdir(parents=True, exist_ok=True)
-        rows = [json.dumps({"uplink_bytes": x, "data_passes": x, "test_accuracy": y}) + "\n" for x, y in values]
+        others = dict.fromkeys(("round", "downlink_bytes", "device_flops", "test_loss"), 0.0)
+        rows = [
+            json.dumps({**others, "uplink_bytes": x, "data_passes": x, "test_accuracy": y}) + "\n" for x, y in values
+        ]
         (folder / "rounds.jsonl").write_text("".join(rows))
 
 
