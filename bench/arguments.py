@@ -69,7 +69,9 @@ def parser_of(verbs: Mapping[str, Verb]) -> argparse.ArgumentParser:
 
     plot = _command(commands, verbs, "plot", "draw the figures of a run")
     plot.add_argument("run", type=Path, metavar="RUN")
-    plot.add_argument("--width", type=float, default=7.0, metavar="INCHES", help="3.3 suits one column of a paper [7]")
+    plot.add_argument(
+        "--width", type=_inches, default=7.0, metavar="INCHES", help="3.3 suits one column of a paper [7]"
+    )
 
     report = _command(commands, verbs, "report", "write the report of a run: one self-contained HTML file")
     report.add_argument("run", type=Path, metavar="RUN")
@@ -150,6 +152,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError("must be a positive number of seconds")
+    return value
+
+
+def _inches(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError("must lie between 1 and 100 inches")
     return value
 
 

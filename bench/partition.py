@@ -36,7 +36,8 @@ def parse_alpha(value: Any) -> str | float:
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise ConfigError(problem + suggestion(str(value), ["iid", "shards:S"])) from None
+        near = "" if str(value).lower().startswith("shards:") else suggestion(str(value), ["iid", "shards:S"])
+        raise ConfigError(problem + near) from None
     if not (math.isfinite(number) and number > 0):
         raise ConfigError(problem)
     return number

@@ -168,6 +168,7 @@ def test_a_format_of_show_excludes_the_others(capsys: pytest.CaptureFixture[str]
     [
         [], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "0"], ["run", "--workers", "x"],
         *(["run", "--timeout", seconds] for seconds in ("nan", "inf", "-1", "0", "x")),
+        *(["plot", ".", "--width", inches] for inches in ("nan", "inf", "-1", "0", "x")),
     ],
 )  # fmt: skip
 def test_arguments_that_cannot_be_read_end_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,16 +85,16 @@ def test_one_client_is_centralised_pruning_with_the_same_draws(federation: Make)
 
 @pytest.mark.slow
 def test_server_and_devices_agree_on_layer_densities_at_equal_draws(federation: Make) -> None:
-    """Layer densities of 20 runs each: two-sample t below 4 in every layer, and no systematic distance."""
+    """Layer densities of 40 runs each: two-sample t below 4 in every layer, and no systematic distance."""
     found = {
         where: np.array([
             list(mask_of(make(federation, given={"where": where}, seed=seed)).layer_densities().values())
-            for seed in range(20)
+            for seed in range(40)
         ])
         for where in ("devices", "server")
     }  # fmt: skip
     devices, server = found["devices"], found["server"]
-    spread = np.sqrt((devices.var(0, ddof=1) + server.var(0, ddof=1)) / 20)
+    spread = np.sqrt((devices.var(0, ddof=1) + server.var(0, ddof=1)) / 40)
     assert np.all(np.abs(devices.mean(0) - server.mean(0)) < 4 * spread)
     between = np.abs(devices.mean(0) - server).sum(1).mean()
     within = np.abs(devices.mean(0) - devices).sum(1).mean()
