@@ -23,7 +23,7 @@ from bench.contract import Method, instantiate, make_config, validated
 from bench.errors import ConfigError, FedForeError, Skip, suggestion
 from bench.feasibility import Feasibility
 from bench.masks import prunable_weights
-from bench.matrix_file import AXES, INT64, REQUIRED_AXES, axis_owner, check_document, grid_blocks
+from bench.matrix_file import AXES, REQUIRED_AXES, axis_owner, check_document, grid_blocks
 from bench.partition import parse_alpha
 from bench.registry import MethodEntry, lookup
 
@@ -119,13 +119,10 @@ def _applies(key: str, method: str, methods: Mapping[str, MethodEntry]) -> bool:
     """Return whether an axis of the grid multiplies the cells of `method`; `method` itself is handled by the caller."""
     if key == "method":
         return False
-    if key in AXES:
+    if key in AXES or key.startswith("train."):
         return True
-    table, _, rest = key.partition(".")
-    if table == "train":
-        return True
-    owner = rest.partition(".")[0]
-    if table != "params" or "." not in rest:
+    owner = axis_owner(key)
+    if not owner:
         raise ConfigError(f'[grid] has no axis "{key}"; dotted axes are "train.<key>" and "params.<method>.<key>".')
     lookup(methods, owner)
     return owner == method
@@ -178,7 +175,7 @@ def _sparsity(value: Any) -> float:
 
 
 def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value not in INT64:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigError(f"grid.seed holds {value!r}; a seed is a whole number >= 0, of at most 63 bits.")
     return value
 
