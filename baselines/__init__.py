@@ -1,1 +1,4 @@
 """Published methods to compare with: one file each, found by its place. The file's name is the method's name."""
+
+if __name__ != "fedfore.baselines":
+    raise ImportError(f"This folder is imported as fedfore.baselines, not as {__name__}.")

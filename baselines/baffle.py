@@ -1,6 +1,6 @@
 """Vanilla BAFFLE: backpropagation-free federated learning (Feng et al. 2023, arXiv 2301.12195)."""
 
-from bench.api import BPFreeMethod
+from fedfore.api import BPFreeMethod
 
 
 class Baffle(BPFreeMethod):

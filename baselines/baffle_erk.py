@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from bench.api import BPFreeMethod, Mask, ServerContext, erk_mask
+from fedfore.api import BPFreeMethod, Mask, ServerContext, erk_mask
 
 
 class BaffleERK(BPFreeMethod):

@@ -1,6 +1,6 @@
 """Dense federated averaging (McMahan et al. 2017, arXiv 1602.05629, algorithm 1)."""
 
-from bench.api import Method
+from fedfore.api import Method
 
 
 class FedAvg(Method):

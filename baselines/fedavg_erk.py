@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from bench.api import Mask, Method, ServerContext, erk_mask
+from fedfore.api import Mask, Method, ServerContext, erk_mask
 
 
 class FedAvgERK(Method):

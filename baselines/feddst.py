@@ -8,10 +8,10 @@ from itertools import islice
 import torch
 from torch import nn
 
-from bench.api import Client, ClientContext, DynamicPruningMethod, Mask, Method, ServerContext, Update, shares
-from bench.primitives.flat import model_tensors
-from bench.primitives.local_sgd import local_sgd
-from bench.primitives.prune_grow import (
+from fedfore.api import Client, ClientContext, DynamicPruningMethod, Mask, Method, ServerContext, Update, shares
+from fedfore.primitives.flat import model_tensors
+from fedfore.primitives.local_sgd import local_sgd
+from fedfore.primitives.prune_grow import (
     exchange,
     lowest_active,
     pack_mask,

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from bench.api import (
+from fedfore.api import (
     Client,
     ClientContext,
     DynamicPruningConfig,
@@ -20,10 +20,10 @@ from bench.api import (
     Update,
     shares,
 )
-from bench.primitives.activation_pruning import pruned_activations
-from bench.primitives.extrusion import ExtrusionConfig, extrude
-from bench.primitives.flat import model_tensors
-from bench.primitives.prune_grow import (
+from fedfore.primitives.activation_pruning import pruned_activations
+from fedfore.primitives.extrusion import ExtrusionConfig, extrude
+from fedfore.primitives.flat import model_tensors
+from fedfore.primitives.prune_grow import (
     exchange,
     highest_pruned,
     lowest_active,
@@ -31,7 +31,7 @@ from bench.primitives.prune_grow import (
     sum_gradients,
     weight_gradients,
 )
-from bench.primitives.sparse_normalisation import normalise_convolutions
+from fedfore.primitives.sparse_normalisation import normalise_convolutions
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class FedMef(DynamicPruningMethod):
     backpropagation, and convolutions are normalised (NSConv), each of which has a switch.
 
     NSConv is a reconstruction: scaled weight standardisation over active weights, and, where there are no norm layers,
-    the scaled residual branches that belong to it (`bench.primitives.sparse_normalisation`). Under it the neutral value
-    of a weight that is to be pruned is its filter's mean: a marked weight that was shrunk to 0 still counts.
+    the scaled residual branches that belong to it (`fedfore.primitives.sparse_normalisation`). Under it the neutral
+    value of a weight that is to be pruned is its filter's mean: a marked weight that was shrunk to 0 still counts.
 
     Decisions of this suite: the penalty follows from a target shrink, and the learning rate decays over rounds, since
     at the published port's constants the extrusion does nothing; 90% of an activation is dropped and what is kept is

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench.api import (
+from fedfore.api import (
     Cell,
     Client,
     ClientContext,
@@ -28,8 +28,8 @@ from bench.api import (
     shares,
     uniform_densities,
 )
-from bench.primitives.accounting import account
-from bench.primitives.prune_grow import pack_mask, unpack_mask
+from fedfore.primitives.accounting import account
+from fedfore.primitives.prune_grow import pack_mask, unpack_mask
 
 STATISTICS, LOSSES = 0, 1
 """The setup rounds."""

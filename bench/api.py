@@ -1,12 +1,12 @@
-"""What a method file imports, beside `bench.primitives`: the whole public contract in one place."""
+"""What a method file imports, beside `fedfore.primitives`: the whole public contract in one place."""
 
-from bench.bp_free import BPFreeConfig, BPFreeMethod
-from bench.cell import Cell, Fraction
-from bench.contract import Client, ClientContext, Context, Message, Method, ServerContext, Update, shares
-from bench.dynamic_pruning import DynamicPruningConfig, DynamicPruningMethod
-from bench.errors import Skip
-from bench.foresight import ForesightConfig, ForesightPruning
-from bench.masks import Mask, erk_densities, erk_mask, prunable_shapes, random_mask, uniform_densities
+from fedfore.cell import Cell, Fraction
+from fedfore.contract.bp_free import BPFreeConfig, BPFreeMethod
+from fedfore.contract.dynamic_pruning import DynamicPruningConfig, DynamicPruningMethod
+from fedfore.contract.foresight import ForesightConfig, ForesightPruning
+from fedfore.contract.method import Client, ClientContext, Context, Message, Method, ServerContext, Update, shares
+from fedfore.errors import Skip
+from fedfore.masks import Mask, erk_densities, erk_mask, prunable_shapes, random_mask, uniform_densities
 
 __all__ = [
     "BPFreeConfig",

@@ -33,16 +33,16 @@ class Protocol:
     Exactly one of `data_passes` (passes over the union of the clients' data, counted in examples really drawn) and
     `rounds` is the budget; a cell ends after the round in which the budget is reached. `setup_only` cells have none:
     they end before training, unevaluated, and answer questions about masks and kernels. `meter_only` cells have none
-    either: they run nothing but the meters, without data files (see `bench.metering`). `eval_every` is in the unit of
-    the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see, only in cells of a
-    smaller seed where `ntk_seeds` is given; `compare_masks` runs the
+    either: they run nothing but the meters, without data files (see `fedfore.execution.metering`). `eval_every` is in
+    the unit of the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see, only in
+    cells of a smaller seed where `ntk_seeds` is given; `compare_masks` runs the
     setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the centralised
     one. `wire_precision` is the type in which floats travel, both ways: a receiver computes with the rounded values, a
     sender keeps its own. `recalibrate` evaluates a second time at each evaluation, on a copy of the model whose
     batch-norm statistics are computed anew from training examples. `init` is the distribution of every method's initial
-    weights, and of those that a saliency draws anew (see `bench.models.initialise`). `input_scaling` is that of all
-    images, in training, scoring and evaluation: mean 0 and deviation 1 over the training set, or grey levels from 0 to
-    1 (`unit`).
+    weights, and of those that a saliency draws anew (see `fedfore.tasks.models.initialise`). `input_scaling` is that
+    of all images, in training, scoring and evaluation: mean 0 and deviation 1 over the training set, or grey levels
+    from 0 to 1 (`unit`).
     """
 
     clients: Count = 10

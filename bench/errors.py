@@ -45,7 +45,8 @@ class ContractError(FedForeError):
 class Diverged(FedForeError):
     """Training produced a non-finite number; the cell ends with status `diverged`.
 
-    `measured` are the fields of its record that are known nevertheless (see `bench.record.spent_fields`).
+    `measured` are the fields of its record that are known nevertheless (see
+    `fedfore.execution.record_fields.spent_fields`).
     """
 
     def __init__(self, message: str, measured: Mapping[str, Any] = {}) -> None:

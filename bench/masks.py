@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from bench.errors import ConfigError, ContractError
+from fedfore.errors import ConfigError, ContractError
 
 PRUNABLE_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 Shapes = Mapping[str, torch.Size]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from bench.api import ForesightConfig, ForesightPruning
-from bench.primitives.local_sgd import LocalSGDConfig
+from fedfore.api import ForesightConfig, ForesightPruning
+from fedfore.primitives.local_sgd import LocalSGDConfig
 
 
 @dataclass(frozen=True)

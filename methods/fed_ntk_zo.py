@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from bench.api import (
+from fedfore.api import (
     BPFreeConfig,
     BPFreeMethod,
     Client,
@@ -18,7 +18,7 @@ from bench.api import (
     ServerContext,
     Update,
 )
-from bench.primitives.offset import add_offsets, set_offsets
+from fedfore.primitives.offset import add_offsets, set_offsets
 
 
 @dataclass(frozen=True)

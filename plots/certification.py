@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from bench.store import DIAGNOSTICS
-from plots.lines import readable_lines
-from plots.style import DOUBLE_DAGGER
+from fedfore.plots.lines import readable_lines
+from fedfore.plots.style import DOUBLE_DAGGER
+from fedfore.records.store import DIAGNOSTICS
 
 MOST_SCALAR_ERROR = 0.10
 """The largest relative error of a certified point's scalars: it adds 1% to the estimate's own variance."""

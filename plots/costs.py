@@ -12,12 +12,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from bench.metrics import METRICS, PEAK_PARTS
-from plots.footnotes import figure_notes
-from plots.layout import frame, is_narrow, side_by_side
-from plots.series import points, records
-from plots.style import DAGGER, OVERSPENT, PART_COLOURS, axis_label, human_bytes, human_count, value_label
-from plots.view import Drawn, View, line_style
+from fedfore.plots.footnotes import figure_notes
+from fedfore.plots.layout import frame, is_narrow, side_by_side
+from fedfore.plots.series import points, records
+from fedfore.plots.style import DAGGER, OVERSPENT, PART_COLOURS, axis_label, human_bytes, human_count, value_label
+from fedfore.plots.view import Drawn, View, line_style
+from fedfore.records.metrics import METRICS, PEAK_PARTS
 
 Values = NDArray[np.float64]
 

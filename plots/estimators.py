@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from bench.probes import SCALAR_DIRECTIONS
-from bench.store import DIAGNOSTICS
-from plots.certification import MOST_SCALAR_ERROR
-from plots.footnotes import figure_notes
-from plots.layout import frame, label_edges, panels
-from plots.lines import readable_lines
-from plots.series import twins
-from plots.style import CONTROL_STYLE, LINE_STYLES, look, looks, power_of_ten, value_label
-from plots.view import Drawn, View, percent_axis
+from fedfore.plots.certification import MOST_SCALAR_ERROR
+from fedfore.plots.footnotes import figure_notes
+from fedfore.plots.layout import frame, label_edges, panels
+from fedfore.plots.lines import readable_lines
+from fedfore.plots.series import twins
+from fedfore.plots.style import CONTROL_STYLE, LINE_STYLES, look, looks, power_of_ten, value_label
+from fedfore.plots.view import Drawn, View, percent_axis
+from fedfore.records.probes import SCALAR_DIRECTIONS
+from fedfore.records.store import DIAGNOSTICS
 
 _BAND = 1.5
 """Half the height, in accuracy points, of the band around no difference between twins."""

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import StoreError
-from bench.store import write_atomically
-from plots.accuracy import accuracy_along_costs, accuracy_by_series, accuracy_by_sparsity
-from plots.costs import device_costs
-from plots.estimators import estimator_figures
-from plots.masks import mask_figures
-from plots.ntk import ntk_figures
-from plots.series import Study, load_study
-from plots.style import FULL_WIDTH, themed
-from plots.tradeoff import cost_tradeoff
-from plots.view import Drawn, View
+from fedfore.errors import StoreError
+from fedfore.plots.accuracy import accuracy_along_costs, accuracy_by_series, accuracy_by_sparsity
+from fedfore.plots.costs import device_costs
+from fedfore.plots.estimators import estimator_figures
+from fedfore.plots.masks import mask_figures
+from fedfore.plots.ntk import ntk_figures
+from fedfore.plots.series import Study, load_study
+from fedfore.plots.style import FULL_WIDTH, themed
+from fedfore.plots.tradeoff import cost_tradeoff
+from fedfore.plots.view import Drawn, View
+from fedfore.records.store import write_atomically
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def _training_figures(view: View) -> Iterator[Drawn]:
 def write_figures(run: Path, width: float = FULL_WIDTH) -> list[WrittenFigure]:
     """Write the figures of a run into RUN/figures as PNG (150 dpi) and PDF, `width` inches wide.
 
-    `plots.style.COLUMN_WIDTH` gives figures for one column of a paper. Raises StoreError where no cell has ended well.
+    `fedfore.plots.style.COLUMN_WIDTH` gives figures for one column of a paper. Raises StoreError where no cell has
+    ended well.
     """
     study = load_study(run)
     if study.ok.empty:

@@ -1,7 +1,7 @@
 """Sentences that a run's numbers support: best methods, paired differences over shared seeds, costs, masks, kernels.
 
 No sentence compares methods on fewer than two seeds, and one whose interval includes 0 says so. No sentence compares
-what was trained by a simulated estimator that is not certified (see `plots.certification`).
+what was trained by a simulated estimator that is not certified (see `fedfore.plots.certification`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.metrics import METRICS
-from plots.budget import budget_sentences
-from plots.certification import MOST_SCALAR_ERROR
-from plots.masks import mask_sentences
-from plots.ntk import ntk_sentences
-from plots.series import (
+from fedfore.plots.budget import budget_sentences
+from fedfore.plots.certification import MOST_SCALAR_ERROR
+from fedfore.plots.masks import mask_sentences
+from fedfore.plots.ntk import ntk_sentences
+from fedfore.plots.series import (
     POINT,
     Estimate,
     Study,
@@ -28,7 +27,8 @@ from plots.series import (
     shown_sparsity,
     verdict,
 )
-from plots.style import DOUBLE_DAGGER, human_bytes, human_count, look, value_label
+from fedfore.plots.style import DOUBLE_DAGGER, human_bytes, human_count, look, value_label
+from fedfore.records.metrics import METRICS
 
 REFERENCE = "fedavg"
 """The dense method that others are compared with."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from plots.budget import budget_notes
-from plots.certification import certificate_notes
-from plots.series import POINT
-from plots.style import DAGGER
+from fedfore.plots.budget import budget_notes
+from fedfore.plots.certification import certificate_notes
+from fedfore.plots.series import POINT
+from fedfore.plots.style import DAGGER
 
 
 def table_notes(cells: pd.DataFrame) -> list[str]:

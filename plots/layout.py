@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from plots.style import COLUMN_WIDTH
+from fedfore.plots.style import COLUMN_WIDTH
 
 _TITLE = 0.25
 _LEGEND_ROW = 0.155

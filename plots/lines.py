@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.errors import StoreError
-from bench.store import DIAGNOSTICS, LAYERS, ROUNDS, cell_dir, load_lines, read_plan
+from fedfore.errors import StoreError
+from fedfore.records.store import DIAGNOSTICS, LAYERS, ROUNDS, cell_dir, load_lines, read_plan
 
 
 def readable_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
-    """Return `bench.store.load_lines`, or an empty table where the file is damaged."""
+    """Return `fedfore.records.store.load_lines`, or an empty table where the file is damaged."""
     try:
         return load_lines(run, cell_id, name)
     except StoreError:

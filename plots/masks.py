@@ -14,13 +14,23 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from bench.store import LAYERS
-from plots.footnotes import figure_notes
-from plots.layout import frame, has_below, label_edges, panels
-from plots.lines import readable_lines
-from plots.series import POINT, Series, Study, paired_difference, points, records, select, shown_sparsity, verdict
-from plots.style import CONTROL_STYLE, percent_text, value_label
-from plots.view import Drawn, View, handle, line_style, seeds_sentence
+from fedfore.plots.footnotes import figure_notes
+from fedfore.plots.layout import frame, has_below, label_edges, panels
+from fedfore.plots.lines import readable_lines
+from fedfore.plots.series import (
+    POINT,
+    Series,
+    Study,
+    paired_difference,
+    points,
+    records,
+    select,
+    shown_sparsity,
+    verdict,
+)
+from fedfore.plots.style import CONTROL_STYLE, percent_text, value_label
+from fedfore.plots.view import Drawn, View, handle, line_style, seeds_sentence
+from fedfore.records.store import LAYERS
 
 MOST_SERIES = 8
 """Series that one figure of masks holds; the others go to further figures."""

@@ -15,12 +15,12 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.metrics import METRICS
-from plots.footnotes import figure_notes
-from plots.layout import frame, is_narrow, label_edges, panels
-from plots.series import Estimate, difference_text, estimate, points, select, settings
-from plots.style import MINUS, UNKNOWN, axis_label, value_label
-from plots.view import Drawn, View, seeds_sentence
+from fedfore.plots.footnotes import figure_notes
+from fedfore.plots.layout import frame, is_narrow, label_edges, panels
+from fedfore.plots.series import Estimate, difference_text, estimate, points, select, settings
+from fedfore.plots.style import MINUS, UNKNOWN, axis_label, value_label
+from fedfore.plots.view import Drawn, View, seeds_sentence
+from fedfore.records.metrics import METRICS
 
 _CLIENTS = "train.clients"
 _PROBES = {"": "", "_gaussian": ", Gaussian"}

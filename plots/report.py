@@ -11,16 +11,16 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bench.metrics import METRICS
-from bench.store import read_commands, read_environments, write_atomically
-from plots.figures import draw_figures
-from plots.findings import REFERENCE, against_reference, findings
-from plots.footnotes import table_notes
-from plots.lines import damaged_files
-from plots.series import POINT, Study, difference_text, load_study, records
-from plots.style import DAGGER, UNKNOWN, axis_label, look, themed, value_label
-from plots.tables import mask_tables, presentable, summary
-from plots.view import Drawn
+from fedfore.plots.figures import draw_figures
+from fedfore.plots.findings import REFERENCE, against_reference, findings
+from fedfore.plots.footnotes import table_notes
+from fedfore.plots.lines import damaged_files
+from fedfore.plots.series import POINT, Study, difference_text, load_study, records
+from fedfore.plots.style import DAGGER, UNKNOWN, axis_label, look, themed, value_label
+from fedfore.plots.tables import mask_tables, presentable, summary
+from fedfore.plots.view import Drawn
+from fedfore.records.metrics import METRICS
+from fedfore.records.store import read_commands, read_environments, write_atomically
 
 
 @dataclass(frozen=True)

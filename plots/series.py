@@ -18,12 +18,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from bench.errors import StoreError
-from bench.store import ROUNDS, load_table
-from plots.budget import TOLERANCE, budget_used
-from plots.certification import WITHHELD, certificates
-from plots.lines import readable_lines
-from plots.style import ALPHA, MINUS, SALIENCIES, SHIPPED, UNKNOWN, Look, field_label, look, looks, value_label
+from fedfore.errors import StoreError
+from fedfore.plots.budget import TOLERANCE, budget_used
+from fedfore.plots.certification import WITHHELD, certificates
+from fedfore.plots.lines import readable_lines
+from fedfore.plots.style import ALPHA, MINUS, SALIENCIES, SHIPPED, UNKNOWN, Look, field_label, look, looks, value_label
+from fedfore.records.store import ROUNDS, load_table
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
@@ -52,12 +52,12 @@ class Series:
 class Study:
     """A run as figures and tables see it.
 
-    `cells` has one row a planned cell: the columns of `bench.store.load_table`, with `alpha` and `series` as ordered
-    categories of labels, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to training and be
+    `cells` has one row a planned cell: the columns of `fedfore.records.store.load_table`, with `alpha` and `series` as
+    ordered categories of labels, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to training and be
     evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it trained past its budget,
-    `certificate` (see `plots.certification`), and `withheld`: whether that keeps its point out of comparisons of what
-    was trained. `tuned` says which parameters take one value a point, such as a learning rate chosen for each sparsity,
-    and so do not split a series; `left_out` what else differs between series than their labels say.
+    `certificate` (see `fedfore.plots.certification`), and `withheld`: whether that keeps its point out of comparisons
+    of what was trained. `tuned` says which parameters take one value a point, such as a learning rate chosen for each
+    sparsity, and so do not split a series; `left_out` what else differs between series than their labels say.
     """
 
     run: Path

@@ -12,8 +12,8 @@ from typing import Any
 import seaborn as sns
 from matplotlib import rc_context, rcdefaults, rcParams
 
-from bench.errors import printable
-from bench.metrics import METRICS
+from fedfore.errors import printable
+from fedfore.records.metrics import METRICS
 
 FULL_WIDTH = 7.0
 """Width in inches of a figure over both columns of a paper."""

@@ -10,14 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.errors import StoreError, printable
-from bench.metrics import METRICS
-from bench.store import load_table
-from plots.budget import data_passes_texts
-from plots.footnotes import table_notes
-from plots.masks import LEFT, masked, short_layer
-from plots.series import Study, load_study, points, records
-from plots.style import (
+from fedfore.errors import StoreError, printable
+from fedfore.plots.budget import data_passes_texts
+from fedfore.plots.footnotes import table_notes
+from fedfore.plots.masks import LEFT, masked, short_layer
+from fedfore.plots.series import Study, load_study, points, records
+from fedfore.plots.style import (
     ALPHA,
     DAGGER,
     DOUBLE_DAGGER,
@@ -29,6 +27,8 @@ from plots.style import (
     percent_text,
     value_label,
 )
+from fedfore.records.metrics import METRICS
+from fedfore.records.store import load_table
 
 _SUMMARY_METRICS = (
     "test_accuracy", "peak_device_bytes", "device_step_flops", "train_flops_total", "setup_flops_total",

@@ -13,11 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from plots.footnotes import figure_notes
-from plots.layout import frame, is_narrow, label_edges
-from plots.series import Study, settings
-from plots.style import Look, axis_label, human_bytes, human_count, looks, value_label
-from plots.view import Drawn
+from fedfore.plots.footnotes import figure_notes
+from fedfore.plots.layout import frame, is_narrow, label_edges
+from fedfore.plots.series import Study, settings
+from fedfore.plots.style import Look, axis_label, human_bytes, human_count, looks, value_label
+from fedfore.plots.view import Drawn
 
 _BYTES, _FLOPS, _BATCH = "peak_device_bytes", "device_step_flops", "train.batch_size"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")

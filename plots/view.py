@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from plots.series import Series, Study, points
-from plots.style import CONTROL_STYLE, DAGGER, DOUBLE_DAGGER, LINE_STYLES, OVERSPENT
+from fedfore.plots.series import Series, Study, points
+from fedfore.plots.style import CONTROL_STYLE, DAGGER, DOUBLE_DAGGER, LINE_STYLES, OVERSPENT
 
 _FARTHEST_SHADE = 0.55
 """The share of white or black that the variants of a colour approach."""

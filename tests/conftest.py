@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench.api import Method
-from bench.cell import Cell, Protocol
-from bench.data import Dataset, load
-from bench.federated import Federation
+from fedfore.api import Method
+from fedfore.cell import Cell, Protocol
+from fedfore.federation.loop import Federation
+from fedfore.tasks.data import Dataset, load
 
 torch.set_num_threads(1)
 
@@ -44,8 +44,8 @@ class InThisProcess:
 
 
 def run_in_this_process(patch: pytest.MonkeyPatch, pool: type[InThisProcess] = InThisProcess) -> None:
-    patch.setattr("bench.runner.ProcessPool", pool)
-    patch.setattr("bench.runner.as_completed", list)
+    patch.setattr("fedfore.execution.runner.ProcessPool", pool)
+    patch.setattr("fedfore.execution.runner.as_completed", list)
 
 
 TINY = Protocol(clients=4, batch_size=16, rounds=2)

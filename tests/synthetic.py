@@ -1,4 +1,4 @@
-"""A run directory with made-up numbers, written through `bench.store`: for tests of what reads records. No torch."""
+"""A run directory with made-up numbers, written through the store: for tests of what reads records. No torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.cell import Cell, Protocol, cell_id
-from bench.code_hash import HASH_SCHEME
-from bench.metrics import METRICS, PEAK_PARTS
-from bench.provenance import environment_hash
-from bench.schema import Origin
-from bench.store import cell_dir, new_record, write_atomically, write_environment, write_plan, write_record
+from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.records.code_hash import HASH_SCHEME
+from fedfore.records.metrics import METRICS, PEAK_PARTS
+from fedfore.records.provenance import environment_hash
+from fedfore.records.schema import Origin
+from fedfore.records.store import cell_dir, new_record, write_atomically, write_environment, write_plan, write_record
 
 BACKPROPAGATION = ("fedtiny", "fedmef", "fedavg", "fedavg_erk")
 SPARSE = ("fed_ntk_zo", "fedtiny", "fedmef", "fedavg_erk", "my_method")

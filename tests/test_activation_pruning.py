@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.masks import PRUNABLE_LAYERS, erk_mask, prunable_weights
-from bench.meters import StepMeter
-from bench.models import build
-from bench.primitives import activation_pruning
-from bench.primitives.activation_pruning import Pruned, kth_magnitude, pack_bits, pruned_activations, unpack_bits
-from bench.primitives.flat import flat_parameters
-from bench.streams import torch_generator
+from fedfore.masks import PRUNABLE_LAYERS, erk_mask, prunable_weights
+from fedfore.measure.device import StepMeter
+from fedfore.primitives import activation_pruning
+from fedfore.primitives.activation_pruning import Pruned, kth_magnitude, pack_bits, pruned_activations, unpack_bits
+from fedfore.primitives.flat import flat_parameters
+from fedfore.streams import torch_generator
+from fedfore.tasks.models import build
 
 MODELS = ("lenet5", "baffle_lenet", "resnet20:norm=none", "resnet20:norm=group", "resnet20:norm=batch")
 

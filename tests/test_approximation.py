@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.fedavg import FedAvg
-from baselines.fedavg_erk import FedAvgERK
-from bench.approximation import kernel_fields, mask_fields
-from bench.cell import Protocol
-from bench.federated import Federation
-from bench.masks import Mask, prunable_shapes, random_mask, uniform_densities
-from bench.metrics import METRICS
-from methods.fed_ntk_fedavg import FedNTKFedAvg
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.cell import Protocol
+from fedfore.federation.approximation import kernel_fields, mask_fields
+from fedfore.federation.loop import Federation
+from fedfore.masks import Mask, prunable_shapes, random_mask, uniform_densities
+from fedfore.methods.fed_ntk_fedavg import FedNTKFedAvg
+from fedfore.records.metrics import METRICS
 from tests.conftest import TINY
 
 Make = Callable[..., Federation]

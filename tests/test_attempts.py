@@ -18,17 +18,18 @@ from unittest.mock import Mock
 import pytest
 from pebble import ProcessExpired
 
-from bench import files, worker
-from bench.cli import main
-from bench.metrics import FIELDS, METRICS
-from bench.store import DONE, ROUNDS, load_table, remarks
+from fedfore.cli.main import main
+from fedfore.execution import worker
+from fedfore.records import files
+from fedfore.records.metrics import FIELDS, METRICS
+from fedfore.records.store import DONE, ROUNDS, load_table, remarks
 from tests.conftest import InThisProcess, Task, run_in_this_process
 from tests.synthetic import cells, record
 
 PLUGIN = '''
 """Ends as the environment says."""
 import math, os, shutil, time
-from bench.api import Method
+from fedfore.api import Method
 from _helper import SCALE
 
 class Unprintable(Exception):
@@ -81,7 +82,7 @@ class FatefulTask(Task):
         ends = {"hangs": FutureTimeout, "interrupted": KeyboardInterrupt, "killed": died}.get(os.environ["FATE"])
         with pytest.MonkeyPatch.context() as patch:
             if ends is not None:
-                patch.setattr("bench.worker.conclude", Mock(side_effect=ends))
+                patch.setattr("fedfore.execution.worker.conclude", Mock(side_effect=ends))
             return super().result()
 
 
@@ -135,7 +136,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_this_process(patch: pytest.MonkeyPatch, folder: Path) -> None:
     run_in_this_process(patch, Workers)
-    patch.setattr("plots.report.write_report", lambda run: run / "report.html")
+    patch.setattr("fedfore.plots.report.write_report", lambda run: run / "report.html")
     patch.setattr("sys.path", [*sys.path, str(folder / "plugins")])
     patch.setenv("FATE", "")
 
@@ -186,7 +187,7 @@ def test_a_rerun_that_does_not_end_well_leaves_finished_cells_as_they_were_and_i
 
 def test_a_killed_rerun_leaves_every_file_of_a_finished_cell_as_it_was(run: Run) -> None:
     before = run.files()
-    command = [sys.executable, "-m", "bench.cli", *run.arguments, "--rerun", "all", "--workers", "1"]
+    command = [sys.executable, "-m", "fedfore.cli.main", *run.arguments, "--rerun", "all", "--workers", "1"]
     environment = {**os.environ, "FATE": "sleeps", "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, env=environment) as process:
         deadline = time.monotonic() + 120
@@ -284,8 +285,8 @@ def test_a_changed_plug_in_or_helper_is_stale_and_changed_words_are_not(
 
 def test_a_worker_with_other_code_than_that_of_the_start_refuses(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     present = worker.code_sha256
-    monkeypatch.setattr("bench.worker._code", lambda file: present(file)[::-1])
-    monkeypatch.setattr("bench.worker._code.cache_clear", lambda: None, raising=False)
+    monkeypatch.setattr("fedfore.execution.worker._code", lambda file: present(file)[::-1])
+    monkeypatch.setattr("fedfore.execution.worker._code.cache_clear", lambda: None, raising=False)
     run.forget()
     assert main(run.arguments) == 1
     assert all("the code changed while the run was going on" in found["reason"] for found in run.records().values())

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.baffle import Baffle
-from bench.api import Client, ClientContext, Mask, ServerContext, Update
-from bench.cell import Protocol
-from bench.data import Dataset
-from bench.federated import Federation
-from bench.matrix import resolve
-from bench.matrix_file import find_matrix, read_matrix
-from bench.primitives.flat import flat_parameters
-from bench.registry import discover
+from fedfore.api import Client, ClientContext, Mask, ServerContext, Update
+from fedfore.baselines.baffle import Baffle
+from fedfore.cell import Protocol
+from fedfore.contract.registry import discover
+from fedfore.execution.matrix import resolve
+from fedfore.execution.matrix_file import find_matrix, read_matrix
+from fedfore.federation.loop import Federation
+from fedfore.primitives.flat import flat_parameters
+from fedfore.tasks.data import Dataset
 from tests.conftest import TINY, make_cell
 
 Make = Callable[..., Federation]

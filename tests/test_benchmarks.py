@@ -13,20 +13,20 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from baselines.fedavg import FedAvg
-from baselines.feddst import FedDST
-from baselines.fedmef import FedMef
-from baselines.fedtiny import FedTiny
-from bench.api import Method
-from bench.cell import Estimator, Protocol
-from bench.data import Dataset, Examples, spec
-from bench.federated import Federation
-from bench.meters import forward_macs
-from bench.models import build, initialise
-from bench.primitives.flat import flat_parameters
-from bench.primitives.gradients import Batch
-from bench.primitives.zeroth_order import Step, ZerothOrderConfig
-from bench.provenance import ROOT
+from fedfore.api import Method
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.feddst import FedDST
+from fedfore.baselines.fedmef import FedMef
+from fedfore.baselines.fedtiny import FedTiny
+from fedfore.cell import Estimator, Protocol
+from fedfore.federation.loop import Federation
+from fedfore.measure.device import forward_macs
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.gradients import Batch
+from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig
+from fedfore.records.provenance import ROOT
+from fedfore.tasks.data import Dataset, Examples, spec
+from fedfore.tasks.models import build, initialise
 from tests.conftest import make_cell
 
 pytestmark = pytest.mark.benchmark

@@ -20,10 +20,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.cell import Cell, Protocol, cell_from_json, cell_id, cell_to_json
-from bench.matrix import resolve
-from bench.registry import MethodEntry, discover
-from bench.streams import ROLES, numpy_generator, stream_seed, torch_generator
+from fedfore.cell import Cell, Protocol, cell_from_json, cell_id, cell_to_json
+from fedfore.contract.registry import MethodEntry, discover
+from fedfore.execution.matrix import resolve
+from fedfore.streams import ROLES, numpy_generator, stream_seed, torch_generator
 
 PASSES: dict[str, Any] = {"data_passes": 30.0}
 # id: method, axes, [train], [params.<method>]

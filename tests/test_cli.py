@@ -15,18 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from bench.arguments import FORMATS, LISTS
-from bench.cli import main
-from bench.data import DATASETS
-from bench.matrix_file import named_matrices
-from bench.metrics import FIELDS, METRICS
-from bench.models import MODELS
-from bench.provenance import ROOT
-from bench.registry import discover
+from fedfore.cli.listings import LISTS
+from fedfore.cli.main import main
+from fedfore.cli.verbs.show import FORMATS
+from fedfore.contract.registry import discover
+from fedfore.execution.matrix_file import named_matrices
+from fedfore.records.metrics import FIELDS, METRICS
+from fedfore.records.provenance import ROOT
+from fedfore.tasks.data import DATASETS
+from fedfore.tasks.models import MODELS
 
 Refusal = Callable[..., str]
 
-GOOD = "from bench.api import Method\n\n\nclass {name}(Method):\n    '''A method that works.'''\n"
+GOOD = "from fedfore.api import Method\n\n\nclass {name}(Method):\n    '''A method that works.'''\n"
 STATEMENTS = {
     "ImportError": "import there_is_no_such_module",
     "NameError": "undefined",
@@ -45,8 +46,8 @@ STATEMENTS = {
 }
 BROKEN = {kind: f"{statement}\n{GOOD.format(name='Bad')}" for kind, statement in STATEMENTS.items()} | {
     "SyntaxError": "def broken(:\n",
-    "ImportError of a name": "from bench.api import Metod\n\n\nclass Bad(Metod):\n    pass\n",
-    "no method": "from bench.api import Mask\n\n\nclass Bad(dict):\n    pass\n",
+    "ImportError of a name": "from fedfore.api import Metod\n\n\nclass Bad(Metod):\n    pass\n",
+    "no method": "from fedfore.api import Mask\n\n\nclass Bad(dict):\n    pass\n",
     "two methods": GOOD.format(name="One") + GOOD.format(name="Two"),
     "unknown axis": GOOD.format(name="Odd") + "    uses = frozenset({'sparsty'})\n",
 }
@@ -207,7 +208,13 @@ def test_messages_prints_a_table_of_what_the_json_holds(printed: Callable[..., s
 
 @pytest.mark.slow
 def test_warnings_that_are_errors_do_not_stop_the_imports() -> None:
-    command = [sys.executable, "-W", "error", "-c", "import bench.runner, bench.cost, plots.report"]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        "import fedfore.execution.runner, fedfore.execution.cost, fedfore.plots.report",
+    ]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stderr == ""
 
 
@@ -357,7 +364,7 @@ def test_a_folder_of_plug_ins_that_may_not_be_read_is_one_sentence(
 HELPERS = {
     "_helpers.py": BROKEN["SyntaxError"],
     "train.py": "import argparse\nargparse.ArgumentParser().parse_args(['--epochs'])\nopen('ran', 'w')\n",
-    "notes.py": "from bench.api import Mask\nopen('ran', 'w')\n",
+    "notes.py": "from fedfore.api import Mask\nopen('ran', 'w')\n",
     "other.py": "class Base: pass\nclass Other(Base): pass\nopen('ran', 'w')\n",
 }
 
@@ -379,10 +386,10 @@ def test_methods_of_a_folder_share_helpers_and_other_folders_may_have_helpers_of
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "_words.py").write_text(f"WORD = '{word}'\n")
         (tmp_path / folder / "bases.py").write_text(
-            "from bench.api import Method\nfrom _words import WORD\n\n\nclass Keys(dict):\n    word = WORD\n"
+            "from fedfore.api import Method\nfrom _words import WORD\n\n\nclass Keys(dict):\n    word = WORD\n"
         )
         (tmp_path / folder / f"{word.lower()}.py").write_text(
-            f"from bench.api import Method\nfrom bases import Keys\n\n\nclass {word.title()}(Method):\n"
+            f"from fedfore.api import Method\nfrom bases import Keys\n\n\nclass {word.title()}(Method):\n"
             "    __doc__ = Keys.word\n"
         )
     lines = printed("ls", "methods", "--plugins", tmp_path / "one", "--plugins", tmp_path / "two").splitlines()

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.api import Client, ClientContext, Mask, Message, Method, ServerContext, Skip, Update
-from bench.cli import main
-from bench.conformance import Finding, check_method
-from bench.contract import make_config
-from bench.errors import ConfigError, ContractError
-from bench.federated import Federation
-from bench.masks import erk_densities, erk_mask, prunable_shapes, random_mask
-from bench.primitives.flat import model_tensors
-from bench.registry import MethodEntry, discover
+from fedfore.api import Client, ClientContext, Mask, Message, Method, ServerContext, Skip, Update
+from fedfore.cli.main import main
+from fedfore.contract.method import make_config
+from fedfore.contract.registry import MethodEntry, discover
+from fedfore.errors import ConfigError, ContractError
+from fedfore.execution.conformance import Finding, check_method
+from fedfore.federation.loop import Federation
+from fedfore.masks import erk_densities, erk_mask, prunable_shapes, random_mask
+from fedfore.primitives.flat import model_tensors
 
 SHIPPED = discover()
 
@@ -190,12 +190,12 @@ def test_every_shipped_method_keeps_the_contract(name: str) -> None:
 
 def test_an_installed_packages_entry_point_is_a_method(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "their_package.py").write_text(
-        'from bench.api import Method\n\n\nclass Theirs(Method):\n    """Their method."""\n'
+        'from fedfore.api import Method\n\n\nclass Theirs(Method):\n    """Their method."""\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("theirs", "their_package:Theirs", "fedfore.methods")
     broken = EntryPoint("gone", "no_such_package:Gone", "fedfore.methods")
-    monkeypatch.setattr("bench.registry.entry_points", lambda group: [point, broken])
+    monkeypatch.setattr("fedfore.contract.registry.entry_points", lambda group: [point, broken])
     found = discover()
     assert (found["theirs"].role, found["theirs"].summary) == ("plugin", "Their method.")
     assert "no_such_package" in (found["gone"].problem or "")
@@ -206,7 +206,7 @@ def test_an_entry_point_whose_name_is_taken_or_cannot_be_one_hides_nothing(
 ) -> None:
     names = ("fedavg", "../../../escaped", "=cmd|calc", "a.b", "")
     points = [EntryPoint(name, f"package{i}:Theirs", "fedfore.methods") for i, name in enumerate(names)]
-    monkeypatch.setattr("bench.registry.entry_points", lambda group: points)
+    monkeypatch.setattr("fedfore.contract.registry.entry_points", lambda group: points)
     found = discover()
     assert found["fedavg"].role == "baseline"
     assert "has that name" in (found["package0:Theirs"].problem or "")

@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bench import data
-from bench.api import Method
-from bench.augmentation import augment
-from bench.cell import Protocol
-from bench.cli import main
-from bench.data import DATASETS, Dataset, Examples, data_root, download, ensure_present, load, spec
-from bench.data_readers import enlarge, read_cifar
-from bench.errors import ConfigError, DataError
-from bench.federated import Federation
-from bench.torchvision_compat import datasets, models
-from bench.validation import class_counts_left
-from bench.validation import split_validation as split
+from fedfore.api import Method
+from fedfore.cell import Protocol
+from fedfore.cli.main import main
+from fedfore.errors import ConfigError, DataError
+from fedfore.federation.loop import Federation
+from fedfore.tasks import data
+from fedfore.tasks.augmentation import augment
+from fedfore.tasks.data import DATASETS, Dataset, Examples, data_root, download, ensure_present, load, spec
+from fedfore.tasks.readers import enlarge, read_cifar
+from fedfore.tasks.torchvision_compat import datasets, models
+from fedfore.tasks.validation import class_counts_left
+from fedfore.tasks.validation import split_validation as split
 from tests.conftest import make_cell
 
 
@@ -262,7 +262,7 @@ def test_an_entry_without_a_reader_is_one_sentence(monkeypatch, tmp_path, capsys
     asked = ["run", "--out", str(tmp_path / "run"), *(word for override in overrides for word in ("--set", override))]
     assert main(asked) == 2
     assert capsys.readouterr().err == (
-        'fedfore: Data set "mine" has no reader: give its entry in bench/data.py a function `read`.\n'
+        'fedfore: Data set "mine" has no reader: give its entry in bench/tasks/data.py a function `read`.\n'
     )
     assert main(["cost", "lenet5", "--dataset", "mine", "--batch", "2"]) == 0
 

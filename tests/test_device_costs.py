@@ -18,21 +18,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from baselines.baffle import Baffle
-from baselines.fedavg import FedAvg
-from bench.cell import Protocol
-from bench.contract import Client, ClientContext, Method, Update
-from bench.masks import Mask, erk_densities, prunable_shapes, prunable_weights, random_mask
-from bench.meters import DeviceCost, DeviceSetting, StepMeter, forward_macs, meter_device
-from bench.models import build, initialise
-from bench.primitives.accounting import dense_gradients
-from bench.primitives.flat import flat_parameters, model_tensors
-from bench.primitives.local_sgd import LocalSGDConfig, local_sgd
-from bench.primitives.saliency import SaliencyConfig, score
-from bench.primitives.zeroth_order import CHUNK
-from bench.step_formulas import StepFormulas
-from bench.streams import torch_generator
+from fedfore.baselines.baffle import Baffle
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.cell import Protocol
+from fedfore.contract.method import Client, ClientContext, Method, Update
+from fedfore.masks import Mask, erk_densities, prunable_shapes, prunable_weights, random_mask
+from fedfore.measure.device import DeviceCost, DeviceSetting, StepMeter, forward_macs, meter_device
+from fedfore.primitives.accounting import dense_gradients
+from fedfore.primitives.flat import flat_parameters, model_tensors
+from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd
+from fedfore.primitives.saliency import SaliencyConfig, score
+from fedfore.primitives.zeroth_order import CHUNK
+from fedfore.streams import torch_generator
+from fedfore.tasks.models import build, initialise
 from tests.conftest import make_cell
+from tests.step_formulas import StepFormulas
 
 CIFAR = (3, 32, 32)
 LENET5 = {"conv1": 352_800, "conv2": 240_000, "fc1": 48_000, "fc2": 10_080, "fc3": 840}
@@ -186,7 +186,7 @@ def test_few_perturbations_extended_cost_what_many_cost(given: dict[str, Any], m
     """FLOPs, perturbation operations and the peak, account by account."""
     model, count = lenet5(width="0.25"), CHUNK + 9
     extended = cost(Baffle, model, num_perturbations=count, **given)
-    monkeypatch.setattr("bench.meters.LINEAR", {"train": ()})
+    monkeypatch.setattr("fedfore.measure.device.LINEAR", {"train": ()})
     assert extended == cost(Baffle, model, num_perturbations=count, **given)
 
 

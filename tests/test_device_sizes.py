@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.baffle import Baffle
-from baselines.fedavg import FedAvg
-from baselines.fedmef import FedMef
-from bench.api import Client, ClientContext, Context, Method, Update
-from bench.cell import Protocol
-from bench.federated import Federation
-from bench.models import build
-from bench.primitives.flat import flat_parameters, model_tensors
-from bench.record import measured_fields
-from methods.fed_ntk_zo import FedNTKZO
+from fedfore.api import Client, ClientContext, Context, Method, Update
+from fedfore.baselines.baffle import Baffle
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedmef import FedMef
+from fedfore.cell import Protocol
+from fedfore.execution.record_fields import measured_fields
+from fedfore.federation.loop import Federation
+from fedfore.methods.fed_ntk_zo import FedNTKZO
+from fedfore.primitives.flat import flat_parameters, model_tensors
+from fedfore.tasks.models import build
 from tests.conftest import TINY
 
 SMALL_CLIENTS = Protocol(clients=10, batch_size=16, rounds=1)

@@ -11,24 +11,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.baffle import Baffle
-from baselines.baffle_erk import BaffleERK
-from baselines.fedavg import FedAvg
-from baselines.fedavg_erk import FedAvgERK
-from bench import diagnostics
-from bench.api import Client, ClientContext, Context, Message, Method, ServerContext, Update
-from bench.cell import Protocol
-from bench.diagnostics import estimate_quality, gradient_energy, scalar_error, summary, variance_ratio
-from bench.errors import ConfigError, Diverged
-from bench.federated import Federation
-from bench.masks import Mask, dead_channels, prunable_shapes, prunable_weights, random_mask, uniform_densities
-from bench.models import build, initialise
-from bench.primitives.gradients import Batch, flat_gradient
-from bench.primitives.zeroth_order import Step, ZerothOrderConfig, check_estimator
-from bench.probes import MILESTONES
-from bench.record import diagnosis_line, measured_fields
-from bench.streams import torch_generator
-from methods.fed_ntk_zo import FedNTKZO
+from fedfore.api import Client, ClientContext, Context, Message, Method, ServerContext, Update
+from fedfore.baselines.baffle import Baffle
+from fedfore.baselines.baffle_erk import BaffleERK
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.cell import Protocol
+from fedfore.errors import ConfigError, Diverged
+from fedfore.execution.record_fields import diagnosis_line, measured_fields
+from fedfore.federation.loop import Federation
+from fedfore.masks import Mask, dead_channels, prunable_shapes, prunable_weights, random_mask, uniform_densities
+from fedfore.measure import diagnostics
+from fedfore.measure.diagnostics import estimate_quality, gradient_energy, scalar_error, summary, variance_ratio
+from fedfore.methods.fed_ntk_zo import FedNTKZO
+from fedfore.primitives.gradients import Batch, flat_gradient
+from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig, check_estimator
+from fedfore.records.probes import MILESTONES
+from fedfore.streams import torch_generator
+from fedfore.tasks.models import build, initialise
 from tests.conftest import TINY
 
 Make = Callable[..., Federation]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.cell import Cell, cell_id
-from bench.store import DIAGNOSTICS, lines_writer
-from plots.estimators import estimator_figures
-from plots.findings import findings
-from plots.series import Study, load_study, twins
-from plots.view import Drawn, View
+from fedfore.cell import Cell, cell_id
+from fedfore.plots.estimators import estimator_figures
+from fedfore.plots.findings import findings
+from fedfore.plots.series import Study, load_study, twins
+from fedfore.plots.view import Drawn, View
+from fedfore.records.store import DIAGNOSTICS, lines_writer
 from tests.synthetic import cells, write_run
 
 ACCURACY = {"finite_difference": 0.80, "directional": 0.81, "moment": 0.90}

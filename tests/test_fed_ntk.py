@@ -12,25 +12,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.baffle import Baffle
-from baselines.fedavg import FedAvg
-from bench.api import BPFreeConfig, ForesightConfig, Mask, Method, ServerContext, Skip, Update
-from bench.cell import Protocol
-from bench.contract import instantiate, make_config
-from bench.data import spec
-from bench.errors import ConfigError
-from bench.federated import Federation
-from bench.masks import exact_counts, prunable_weights, uniform_densities
-from bench.meters import forward_macs
-from bench.models import build, initialise
-from bench.primitives.flat import flat_parameters
-from bench.primitives.foresight import density_at, keep_top
-from bench.primitives.local_sgd import LocalSGDConfig
-from bench.primitives.saliency import SaliencyConfig, score
-from bench.result import Result
-from bench.streams import stream_seed, torch_generator
-from methods.fed_ntk_fedavg import FedNTKFedAvg
-from methods.fed_ntk_zo import FedNTKZO
+from fedfore.api import BPFreeConfig, ForesightConfig, Mask, Method, ServerContext, Skip, Update
+from fedfore.baselines.baffle import Baffle
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.cell import Protocol
+from fedfore.contract.method import instantiate, make_config
+from fedfore.errors import ConfigError
+from fedfore.federation.loop import Federation
+from fedfore.federation.result import Result
+from fedfore.masks import exact_counts, prunable_weights, uniform_densities
+from fedfore.measure.device import forward_macs
+from fedfore.methods.fed_ntk_fedavg import FedNTKFedAvg
+from fedfore.methods.fed_ntk_zo import FedNTKZO
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.foresight import density_at, keep_top
+from fedfore.primitives.local_sgd import LocalSGDConfig
+from fedfore.primitives.saliency import SaliencyConfig, score
+from fedfore.streams import stream_seed, torch_generator
+from fedfore.tasks.data import spec
+from fedfore.tasks.models import build, initialise
 from tests.conftest import TINY, make_cell
 
 Make = Callable[..., Federation]

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.fedavg import FedAvg
-from baselines.fedavg_erk import FedAvgERK
-from baselines.feddst import FedDST
-from bench.api import Mask, ServerContext, Update
-from bench.cell import Cell
-from bench.federated import Federation
-from bench.models import initialise
-from bench.primitives.flat import flat_parameters
-from bench.primitives.local_sgd import local_sgd
-from bench.primitives.prune_grow import announced, pack_mask, unpack_mask
+from fedfore.api import Mask, ServerContext, Update
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.baselines.feddst import FedDST
+from fedfore.cell import Cell
+from fedfore.federation.loop import Federation
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.local_sgd import local_sgd
+from fedfore.primitives.prune_grow import announced, pack_mask, unpack_mask
+from fedfore.tasks.models import initialise
 from tests.conftest import TINY
 
 Make = Callable[..., Federation]
@@ -159,7 +159,7 @@ def test_both_halves_of_the_steps_go_at_the_rounds_rate(federation: Make, monkey
         steps.append((len(taken), lr))
         local_sgd(model, taken, config, lr, mask)
 
-    monkeypatch.setattr("baselines.feddst.local_sgd", counted)
+    monkeypatch.setattr("fedfore.baselines.feddst.local_sgd", counted)
     given = {**ALWAYS, "local_steps": 5, "lr": 0.1, "lr_schedule": "exponential", "lr_decay": 0.5}
     made = federation(FedDST, replace(TINY, clients=1), sparsity=0.8, given=given)
     made.setup()

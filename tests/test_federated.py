@@ -11,20 +11,20 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from baselines.baffle import Baffle
-from baselines.baffle_erk import BaffleERK
-from baselines.fedavg import FedAvg
-from baselines.fedavg_erk import FedAvgERK
-from bench.api import Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Update
-from bench.cell import Protocol
-from bench.data import Examples
-from bench.errors import Diverged
-from bench.evaluation import recalibrated
-from bench.federated import Federation
-from bench.masks import erk_densities, exact_counts, prunable_shapes
-from bench.primitives.flat import flat_parameters, model_tensors
-from bench.record import measured_fields, round_line, spent_fields
-from bench.result import Result
+from fedfore.api import Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Update
+from fedfore.baselines.baffle import Baffle
+from fedfore.baselines.baffle_erk import BaffleERK
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.cell import Protocol
+from fedfore.errors import Diverged
+from fedfore.execution.record_fields import measured_fields, round_line, spent_fields
+from fedfore.federation.loop import Federation
+from fedfore.federation.result import Result
+from fedfore.masks import erk_densities, exact_counts, prunable_shapes
+from fedfore.measure.evaluation import recalibrated
+from fedfore.primitives.flat import flat_parameters, model_tensors
+from fedfore.tasks.data import Examples
 from tests.conftest import TINY
 from tests.plugins.fedprox import FedProx
 

@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from baselines import fedmef
-from baselines.fedavg import FedAvg
-from baselines.fedavg_erk import FedAvgERK
-from baselines.fedmef import FedMef, FedMefConfig
-from bench.api import Mask, ServerContext, Update
-from bench.federated import Federation
-from bench.primitives.extrusion import ExtrusionConfig, extrude, floor_rate
-from bench.primitives.flat import flat_parameters
-from bench.primitives.local_sgd import LocalSGDConfig, local_sgd
-from bench.primitives.prune_grow import lowest_active
-from bench.primitives.sparse_normalisation import NormalisedConv2d
-from bench.record import measured_fields
-from bench.streams import torch_generator
+from fedfore.api import Mask, ServerContext, Update
+from fedfore.baselines import fedmef
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.baselines.fedmef import FedMef, FedMefConfig
+from fedfore.execution.record_fields import measured_fields
+from fedfore.federation.loop import Federation
+from fedfore.primitives.extrusion import ExtrusionConfig, extrude, floor_rate
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd
+from fedfore.primitives.prune_grow import lowest_active
+from fedfore.primitives.sparse_normalisation import NormalisedConv2d
+from fedfore.streams import torch_generator
 from tests.conftest import TINY
 
 Make = Callable[..., Federation]

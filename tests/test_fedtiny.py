@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from baselines.fedavg import FedAvg
-from baselines.fedavg_erk import FedAvgERK
-from baselines.fedtiny import BatchNorm, FedTiny, block, spread_densities
-from bench.api import Client, ClientContext, Mask, ServerContext, Update
-from bench.cell import Cell, Protocol
-from bench.federated import Federation
-from bench.masks import erk_densities, prunable_shapes, uniform_densities
-from bench.meters import DeviceCost, forward_macs
-from bench.models import initialise
-from bench.primitives.flat import flat_parameters, model_tensors
-from bench.primitives.local_sgd import LocalSGDConfig
-from bench.primitives.prune_grow import announced, unpack_mask, weight_gradients
-from bench.streams import torch_generator
+from fedfore.api import Client, ClientContext, Mask, ServerContext, Update
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.baselines.fedtiny import BatchNorm, FedTiny, block, spread_densities
+from fedfore.cell import Cell, Protocol
+from fedfore.federation.loop import Federation
+from fedfore.masks import erk_densities, prunable_shapes, uniform_densities
+from fedfore.measure.device import DeviceCost, forward_macs
+from fedfore.primitives.flat import flat_parameters, model_tensors
+from fedfore.primitives.local_sgd import LocalSGDConfig
+from fedfore.primitives.prune_grow import announced, unpack_mask, weight_gradients
+from fedfore.streams import torch_generator
+from fedfore.tasks.models import initialise
 from tests.conftest import TINY
 
 Make = Callable[..., Federation]

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bench.api import Mask
-from bench.errors import ConfigError, Diverged
-from bench.primitives.foresight import density_at, from_entries, keep_top, shuffled, to_entries
-from bench.streams import torch_generator
+from fedfore.api import Mask
+from fedfore.errors import ConfigError, Diverged
+from fedfore.primitives.foresight import density_at, from_entries, keep_top, shuffled, to_entries
+from fedfore.streams import torch_generator
 
 SHAPES = {"first": torch.Size([2, 3]), "second": torch.Size([4, 5]), "third": torch.Size([3])}
 SIZE = 29

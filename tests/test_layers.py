@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
@@ -13,124 +15,41 @@ from pathlib import Path
 
 import pytest
 
-from bench.code_hash import ROOT, WORDLESS, computing_modules
+from fedfore.records.code_hash import BESIDE, ROOT, SUITE, WORDLESS, computing_modules
 
-PACKAGES = ("bench", "methods", "baselines", "plots")
+PACKAGES = {"bench": "fedfore", **{name: f"fedfore.{name}" for name in BESIDE}}
 
-# Module (or pattern) -> the project modules it may import. Everything absent is forbidden, also inside a function.
-LEAVES = tuple(f"bench.{name}" for name in ("errors", "streams", "cell", "probes", "torchvision_compat"))
-PRIMITIVE = ("bench.primitives.*", "bench.masks", "bench.cell", "bench.errors", "bench.streams")
-READING = ("bench.store", "bench.metrics", "bench.errors", "bench.cell", "bench.probes")
-ALLOWED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(LEAVES, ()),
-    **dict.fromkeys(("bench", "bench.primitives", "bench.matrices", "methods", "baselines", "plots"), ()),
-    "bench.metrics": ("bench.probes",),
-    "bench.masks": ("bench.errors",),
-    "bench.mask_changes": ("bench.masks",),
-    "bench.primitives.*": PRIMITIVE,
-    "bench.contract": (*PRIMITIVE, "bench.border"),
-    "bench.bp_free": (*PRIMITIVE, "bench.contract"),
-    "bench.foresight": (*PRIMITIVE, "bench.contract"),
-    "bench.dynamic_pruning": (*PRIMITIVE, "bench.contract"),
-    "bench.api": (*PRIMITIVE, "bench.contract", "bench.bp_free", "bench.dynamic_pruning", "bench.foresight"),
-    "bench.augmentation": (),
-    "bench.data_readers": ("bench.torchvision_compat",),
-    "bench.data": ("bench.cell", "bench.data_readers", "bench.errors", "bench.torchvision_compat"),
-    "bench.validation": ("bench.data", "bench.errors"),
-    "bench.partition": ("bench.errors",),
-    "bench.models": (
-        "bench.cell", "bench.errors", "bench.primitives.sequences", "bench.primitives.sparse_normalisation",
-        "bench.torchvision_compat",
-    ),
-    "bench.evaluation": ("bench.data",),
-    "bench.wire": PRIMITIVE,
-    "bench.seed_trick": (*PRIMITIVE, "bench.wire"),
-    "bench.flops": PRIMITIVE,
-    "bench.step_formulas": (*PRIMITIVE, "bench.flops"),
-    "bench.memory": PRIMITIVE,
-    "bench.meters": (*PRIMITIVE, "bench.contract", "bench.flops", "bench.memory", "bench.metrics"),
-    "bench.diagnostics": (*PRIMITIVE, "bench.contract", "bench.probes"),
-    "bench.devices": (*PRIMITIVE, "bench.augmentation", "bench.contract", "bench.data"),
-    "bench.rules": (*PRIMITIVE, "bench.contract", "bench.wire"),
-    "bench.ntk": PRIMITIVE,
-    "bench.ntk_errors": (*PRIMITIVE, "bench.ntk", "bench.probes"),
-    "bench.approximation": (*PRIMITIVE, "bench.devices", "bench.ntk", "bench.ntk_errors", "bench.probes"),
-    "bench.result": (
-        "bench.data", "bench.diagnostics", "bench.evaluation", "bench.mask_changes", "bench.masks", "bench.meters",
-    ),
-    "bench.federated": (
-        *PRIMITIVE, "bench.approximation", "bench.border", "bench.contract", "bench.data", "bench.devices",
-        "bench.diagnostics", "bench.evaluation", "bench.mask_changes", "bench.memory", "bench.meters", "bench.models",
-        "bench.partition", "bench.probes", "bench.result", "bench.rules", "bench.validation", "bench.wire",
-    ),
-    "bench.border": ("bench.errors",),
-    "bench.plugin_files": ("bench.border", "bench.errors"),
-    "bench.code_hash": ("bench.errors",),
-    "bench.provenance": ("bench.code_hash",),
-    "bench.files": ("bench.errors",),
-    "bench.schema": ("bench.cell", "bench.metrics"),
-    "bench.migration": ("bench.cell",),
-    "bench.run_folder": (
-        "bench.cell", "bench.errors", "bench.files", "bench.migration", "bench.provenance", "bench.schema",
-    ),
-    "bench.attempts": ("bench.errors", "bench.files", "bench.run_folder", "bench.schema"),
-    "bench.table": (
-        "bench.cell", "bench.code_hash", "bench.errors", "bench.metrics", "bench.migration", "bench.run_folder",
-        "bench.schema",
-    ),
-    "bench.store": ("bench.attempts", "bench.files", "bench.run_folder", "bench.schema", "bench.table"),
-    "bench.registry": ("bench.border", "bench.code_hash", "bench.contract", "bench.errors", "bench.plugin_files"),
-    "bench.matrix_file": ("bench.errors", "bench.cell"),
-    "bench.feasibility": (
-        "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.models", "bench.partition",
-        "bench.streams", "bench.validation",
-    ),
-    "bench.matrix": (
-        "bench.border", "bench.cell", "bench.contract", "bench.data", "bench.errors", "bench.feasibility",
-        "bench.masks", "bench.matrix_file",
-        "bench.models", "bench.partition", "bench.registry",
-    ),
-    "bench.record": (
-        "bench.cell", "bench.diagnostics", "bench.evaluation", "bench.masks", "bench.meters", "bench.partition",
-        "bench.primitives.offset", "bench.result", "bench.rules",
-    ),
-    "bench.metering": (
-        *PRIMITIVE, "bench.contract", "bench.data", "bench.federated", "bench.record",
-    ),
-    "bench.hidden_state": (),
-    "bench.dead_keys": ("bench.contract", "bench.errors", "bench.primitives.local_sgd"),
-    "bench.cost": (
-        "bench.cell", "bench.errors", "bench.matrix", "bench.metering", "bench.registry", "bench.store",
-    ),
-    "bench.conformance": (
-        *PRIMITIVE, "bench.border", "bench.contract", "bench.data", "bench.dead_keys", "bench.federated",
-        "bench.hidden_state", "bench.metrics", "bench.registry", "bench.result",
-    ),
-    "bench.worker": (
-        "bench.attempts", "bench.border", "bench.cell", "bench.code_hash", "bench.data", "bench.errors",
-        "bench.federated", "bench.files", "bench.metering", "bench.record", "bench.registry", "bench.run_folder",
-        "bench.schema",
-    ),
-    "bench.runner": (
-        "bench.attempts", "bench.cell", "bench.code_hash", "bench.data", "bench.errors", "bench.matrix",
-        "bench.provenance", "bench.registry", "bench.run_folder", "bench.schema", "bench.table", "bench.worker",
-    ),
-    "bench.arguments": ("bench.cell",),
-    "bench.outcomes": ("bench.errors", "bench.runner", "bench.store"),
-    "bench.listings": (
-        "bench.cell", "bench.data", "bench.matrix", "bench.matrix_file", "bench.metrics", "bench.models",
-        "bench.registry",
-    ),
-    "bench.messages": ("bench.cell", "bench.data", "bench.errors", "bench.models", "bench.seed_trick"),
-    "bench.cli": ("bench.*", "plots.*"),
-    "methods.*": ("bench.api", "bench.primitives.*"),
-    "baselines.*": ("bench.api", "bench.primitives.*"),
-    "plots.*": (*READING, "plots.*"),
-}  # fmt: skip
+VOCABULARY = ("fedfore.errors", "fedfore.cell", "fedfore.streams", "fedfore.masks")
+BELOW_CONTRACT = (*VOCABULARY, "fedfore.records.*", "fedfore.primitives.*")
+BELOW_FEDERATION = (*BELOW_CONTRACT, "fedfore.contract.*", "fedfore.tasks.*", "fedfore.measure.*")
+
+# Room (a pattern of modules) -> what it may import beside itself, also inside a function. Everything else is forbidden.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "fedfore": (),
+    "fedfore.matrices": (),
+    "fedfore.errors": (),
+    "fedfore.cell": (),
+    "fedfore.streams": (),
+    "fedfore.masks": ("fedfore.errors",),
+    "fedfore.records*": ("fedfore.errors", "fedfore.cell"),
+    "fedfore.primitives*": VOCABULARY,
+    "fedfore.contract*": BELOW_CONTRACT,
+    "fedfore.api": (*BELOW_CONTRACT, "fedfore.contract.*"),
+    "fedfore.tasks*": BELOW_CONTRACT,
+    "fedfore.measure*": (*BELOW_CONTRACT, "fedfore.contract.*", "fedfore.tasks.*"),
+    "fedfore.federation*": BELOW_FEDERATION,
+    "fedfore.execution*": (*BELOW_FEDERATION, "fedfore.federation.*"),
+    "fedfore.cli*": ("fedfore.*",),
+    "fedfore.methods*": ("fedfore.api", "fedfore.primitives.*"),
+    "fedfore.baselines*": ("fedfore.api", "fedfore.primitives.*"),
+    "fedfore.plots*": ("fedfore.records.*", "fedfore.errors", "fedfore.cell"),
+}
+MOST_IN_ONE_FOLDER = 10
 
 
 def module_name(file: Path) -> str:
-    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    folder, *rest = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join([PACKAGES[folder], *rest]).removesuffix(".__init__")
 
 
 FILES = {module_name(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))}
@@ -154,13 +73,12 @@ def project_imports(module: str) -> frozenset[str]:
             source = ".".join([*base, *([node.module] if node.module else [])])
             inside = {f"{source}.{alias.name}" for alias in node.names}
             found |= {name if name in FILES else source for name in inside}
-    return frozenset(name for name in found if name.split(".")[0] in PACKAGES)
+    return frozenset(name for name in found if name.split(".")[0] == SUITE)
 
 
-def rule_of(module: str) -> tuple[str, ...] | None:
-    """Return what `module` may import: by its own row of the table, else by the longest pattern that fits."""
-    fitting = [key for key in ALLOWED if key == module or ("*" in key and fnmatchcase(module, key))]
-    return ALLOWED[max(fitting, key=lambda key: (key == module, len(key)))] if fitting else None
+def room_of(module: str) -> str | None:
+    """Return the pattern of the room that `module` is in, the longest that fits."""
+    return max((key for key in ROOMS if fnmatchcase(module, key)), key=len, default=None)
 
 
 def reachable(start: str) -> set[str]:
@@ -187,18 +105,35 @@ def functions(module: str) -> Iterator[tuple[str, ast.AST]]:
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_a_module_imports_only_what_the_table_allows(module: str) -> None:
-    allowed = rule_of(module)
-    assert allowed is not None, f"{module} is not in the import table; give it a row that says what it may import."
-    odd = sorted(
-        name for name in project_imports(module) - {module} if not any(fnmatchcase(name, key) for key in allowed)
-    )
-    assert not odd, f"{module} imports {odd[0]}, and the import table does not allow that."
+def test_a_room_imports_only_what_stands_below_it(module: str) -> None:
+    room = room_of(module)
+    assert room is not None, f"{module} is in no room; put it into one, or say in ROOMS what a new one may import."
+    allowed = (room, *ROOMS[room])
+    odd = sorted(name for name in project_imports(module) if not any(fnmatchcase(name, key) for key in allowed))
+    assert not odd, f"{module} imports {odd[0]}, which {room} may not."
 
 
-def test_every_row_of_the_table_names_a_module_that_exists() -> None:
-    gone = [key for key in ALLOWED if not any(fnmatchcase(module, key) for module in FILES) and key != "methods.*"]
-    assert not gone, f"The import table has a row for {gone[0]}, which does not exist."
+def test_every_room_has_a_module() -> None:
+    assert [key for key in ROOMS if not any(fnmatchcase(module, key) for module in FILES)] == []
+
+
+def test_few_modules_stand_outside_of_the_rooms() -> None:
+    assert len(list((ROOT / "bench").glob("*.py"))) <= MOST_IN_ONE_FOLDER
+
+
+def test_what_installs_is_one_package_with_every_folder() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(module for module, file in FILES.items() if file.name == "__init__.py")
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_a_folder_imported_by_its_bare_name_ends_in_a_sentence(folder: str) -> None:
+    command = [sys.executable, "-c", f"import {folder}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("ImportError: ")
+    assert PACKAGES[folder] in done.stderr.splitlines()[-1]
+    with pytest.raises(ImportError, match=PACKAGES[folder]):
+        importlib.import_module(folder)
 
 
 def test_imports_have_no_cycle() -> None:
@@ -206,7 +141,8 @@ def test_imports_have_no_cycle() -> None:
 
 
 def test_nobody_imports_the_command_line() -> None:
-    assert [module for module in FILES if "bench.cli" in project_imports(module)] == []
+    outside = [module for module in FILES if not fnmatchcase(module, "fedfore.cli*")]
+    assert [m for m in outside if any(fnmatchcase(name, "fedfore.cli*") for name in project_imports(m))] == []
 
 
 def leaves_by_printing_or_exiting(node: ast.AST) -> bool:
@@ -219,7 +155,7 @@ def leaves_by_printing_or_exiting(node: ast.AST) -> bool:
 
 def test_only_the_command_line_prints_or_exits() -> None:
     found = {module for module in FILES for _, node in functions(module) if leaves_by_printing_or_exiting(node)}
-    assert found == {"bench.cli"}
+    assert found and {module.rpartition(".")[0] for module in found} <= {"fedfore.cli", "fedfore.cli.verbs"}
 
 
 def swallows_everything(node: ast.AST) -> bool:
@@ -234,12 +170,15 @@ def swallows_everything(node: ast.AST) -> bool:
 
 
 BORDERS = {
-    ("bench.worker", "run_job"): "one cell may fail, and the matrix goes on",
-    ("bench.border", "plugin_border"): "a plug-in may raise anything, and other methods are looked at all the same",
-    ("bench.border", "unchanged_process"): "what was changed is undone first, and what was raised goes on",
-    ("bench.border", "words"): "an exception of others may be unable to say what it is",
-    ("bench.contract", "validated"): "the Config of a plug-in may raise anything of a value",
-    ("bench.federated", "_approximation"): "the kernel observes the cell, and must not end it",
+    ("fedfore.execution.worker", "run_job"): "one cell may fail, and the matrix goes on",
+    (
+        "fedfore.contract.border",
+        "plugin_border",
+    ): "a plug-in may raise anything, and other methods are looked at all the same",
+    ("fedfore.contract.border", "unchanged_process"): "what was changed is undone first, and what was raised goes on",
+    ("fedfore.contract.border", "words"): "an exception of others may be unable to say what it is",
+    ("fedfore.contract.method", "validated"): "the Config of a plug-in may raise anything of a value",
+    ("fedfore.federation.loop", "_approximation"): "the kernel observes the cell, and must not end it",
 }
 """The functions that catch every exception, and why they may; nobody else does."""
 
@@ -274,23 +213,30 @@ def test_every_text_file_is_utf_8_whatever_the_machines_encoding() -> None:
 
 
 def test_reading_records_and_drawing_them_never_imports_torch() -> None:
-    modules = [module for module in FILES if module.startswith("plots")]
-    modules += ["bench.store", "bench.cli", "bench.outcomes"]
-    code = f"import sys, {', '.join(modules)}; "
-    code += "bench.cli.main(['ls', 'metrics']); bench.cli.main(['ls', 'matrices']); print('torch' in sys.modules)"
+    modules = [module for module in FILES if module.startswith("fedfore.plots")]
+    modules += ["fedfore.records.store", "fedfore.cli.main", "fedfore.cli.outcomes"]
+    code = f"import sys, {', '.join(modules)}; from fedfore.cli.main import main; "
+    code += "main(['ls', 'metrics']); main(['ls', 'matrices']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nFalse\n")
 
 
 @pytest.mark.parametrize("name", ["fedavg", "baffle"])
 def test_the_code_hash_covers_every_module_a_cell_computes_with(name: str) -> None:
-    starts = {"bench.federated", "bench.metering", "bench.record", f"baselines.{name}"}
-    reached = set[str]().union(*map(reachable, starts)) - WORDLESS - {f"baselines.{name}"}
-    through_the_facade = reachable("bench.api") - set[str]().union(*map(reachable, starts - {f"baselines.{name}"}))
-    assert reached - through_the_facade <= set(computing_modules(FILES[f"baselines.{name}"]))
+    starts = {
+        "fedfore.federation.loop",
+        "fedfore.execution.metering",
+        "fedfore.execution.record_fields",
+        f"fedfore.baselines.{name}",
+    }
+    reached = set[str]().union(*map(reachable, starts)) - WORDLESS - {f"fedfore.baselines.{name}"}
+    through_the_facade = reachable("fedfore.api") - set[str]().union(
+        *map(reachable, starts - {f"fedfore.baselines.{name}"})
+    )
+    assert reached - through_the_facade <= set(computing_modules(FILES[f"fedfore.baselines.{name}"]))
 
 
 def test_the_code_hash_follows_a_name_through_the_facade_and_nothing_else() -> None:
-    modules = {name: computing_modules(FILES[f"baselines.{name}"]) for name in ("fedavg", "baffle")}
-    assert "bench.bp_free" in modules["baffle"]
-    assert "bench.bp_free" not in modules["fedavg"]
+    modules = {name: computing_modules(FILES[f"fedfore.baselines.{name}"]) for name in ("fedavg", "baffle")}
+    assert "fedfore.contract.bp_free" in modules["baffle"]
+    assert "fedfore.contract.bp_free" not in modules["fedavg"]

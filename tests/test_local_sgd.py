@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench.contract import validated
-from bench.errors import ConfigError, Skip
-from bench.masks import Mask, erk_densities, prunable_shapes, prunable_weights, random_mask
-from bench.meters import StepCost, StepMeter
-from bench.models import build, initialise
-from bench.primitives.checkpointing import checkpointed, segments
-from bench.primitives.flat import flat_parameters
-from bench.primitives.local_sgd import LocalSGDConfig, local_sgd
-from bench.streams import torch_generator
+from fedfore.contract.method import validated
+from fedfore.errors import ConfigError, Skip
+from fedfore.masks import Mask, erk_densities, prunable_shapes, prunable_weights, random_mask
+from fedfore.measure.device import StepCost, StepMeter
+from fedfore.primitives.checkpointing import checkpointed, segments
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd
+from fedfore.streams import torch_generator
+from fedfore.tasks.models import build, initialise
 
 CIFAR = (3, 32, 32)
 BATCH = 12

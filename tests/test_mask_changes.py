@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines.fedavg import FedAvg
-from baselines.fedavg_erk import FedAvgERK
-from baselines.feddst import FedDST
-from baselines.fedtiny import FedTiny
-from bench.api import Mask
-from bench.federated import Federation
-from bench.mask_changes import MaskChange, MaskChanges
-from bench.matrix import resolve
-from bench.record import measured_fields
-from bench.registry import discover
-from bench.runner import RunOptions, run_plan
-from bench.store import ADJUSTMENTS, load_lines
+from fedfore.api import Mask
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.baselines.feddst import FedDST
+from fedfore.baselines.fedtiny import FedTiny
+from fedfore.contract.registry import discover
+from fedfore.execution.matrix import resolve
+from fedfore.execution.record_fields import measured_fields
+from fedfore.execution.runner import RunOptions, run_plan
+from fedfore.federation.loop import Federation
+from fedfore.measure.mask_changes import MaskChange, MaskChanges
+from fedfore.records.store import ADJUSTMENTS, load_lines
 from tests.conftest import TINY, run_in_this_process
 
 Make = Callable[..., Federation]

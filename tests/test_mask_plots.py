@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from bench.cell import Cell, Protocol, cell_id
-from bench.metrics import METRICS
-from bench.store import LAYERS, lines_writer
-from plots.figures import draw_figures
-from plots.findings import findings
-from plots.masks import MOST_SERIES, mask_figures, mask_sentences, short_layer
-from plots.report import write_report
-from plots.series import Study, load_study, settings
-from plots.style import COLUMN_WIDTH, FULL_WIDTH, SALIENCIES, themed
-from plots.tables import mask_tables, presentable, render, summary
-from plots.view import Drawn, View
+from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.plots.figures import draw_figures
+from fedfore.plots.findings import findings
+from fedfore.plots.masks import MOST_SERIES, mask_figures, mask_sentences, short_layer
+from fedfore.plots.report import write_report
+from fedfore.plots.series import Study, load_study, settings
+from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, SALIENCIES, themed
+from fedfore.plots.tables import mask_tables, presentable, render, summary
+from fedfore.plots.view import Drawn, View
+from fedfore.records.metrics import METRICS
+from fedfore.records.store import LAYERS, lines_writer
 from tests.synthetic import cells, write_run
 
 T_OF_TWO = 12.706205

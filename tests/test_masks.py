@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench.errors import ConfigError, ContractError, FedForeError
-from bench.masks import (
+from fedfore.errors import ConfigError, ContractError, FedForeError
+from fedfore.masks import (
     Mask,
     Shapes,
     erk_densities,

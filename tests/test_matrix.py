@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.cell import Cell
-from bench.errors import ConfigError
-from bench.matrix import merged_entries, resolve
-from bench.matrix_file import find_matrix, named_matrices, read_matrix
-from bench.registry import MethodEntry, discover
+from fedfore.cell import Cell
+from fedfore.contract.registry import MethodEntry, discover
+from fedfore.errors import ConfigError
+from fedfore.execution.matrix import merged_entries, resolve
+from fedfore.execution.matrix_file import find_matrix, named_matrices, read_matrix
 
 Document = dict[str, Any]
 
@@ -237,7 +237,7 @@ def test_baffle_on_batch_norm_is_skipped_with_a_reason_and_runs_with_another_nor
 @pytest.mark.parametrize("order", [[0.9, 0.5, 0.6], [0.5, 0.9, 0.6]])
 def test_a_skip_is_of_the_cell_that_was_checked_and_of_no_other(tmp_path: Path, order: list[float]) -> None:
     (tmp_path / "choosy.py").write_text(
-        "from bench.api import Method, Skip\n"
+        "from fedfore.api import Method, Skip\n"
         "class Choosy(Method):\n"
         "    '''Refuses one sparsity.'''\n"
         "    uses = frozenset({'sparsity'})\n"

@@ -12,31 +12,31 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.baffle import Baffle
-from baselines.baffle_erk import BaffleERK
-from baselines.fedavg import FedAvg
-from baselines.fedmef import FedMef
-from baselines.fedtiny import FedTiny
-from bench.cell import Cell, Protocol
-from bench.cli import main
-from bench.contract import Client, ClientContext, Context, Message, Method, ServerContext, Update
-from bench.cost import layer_densities
-from bench.data import DATASETS, Dataset, stand_in
-from bench.errors import ConfigError, DataError, StoreError
-from bench.federated import Federation
-from bench.masks import Mask, prunable_shapes
-from bench.matrix import PlannedCell, resolve
-from bench.metering import metered_fields
-from bench.metrics import PEAK_PARTS
-from bench.models import build
-from bench.primitives.flat import flat_parameters
-from bench.primitives.local_sgd import LocalSGDConfig
-from bench.record import measured_fields
-from bench.registry import discover
-from bench.runner import RunOptions, run_plan
-from bench.store import LAYERS, identity, is_volatile, lines_writer, load_table, write_plan, write_record
-from bench.worker import METERED_ONLY
-from methods.fed_ntk_zo import FedNTKZO
+from fedfore.baselines.baffle import Baffle
+from fedfore.baselines.baffle_erk import BaffleERK
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedmef import FedMef
+from fedfore.baselines.fedtiny import FedTiny
+from fedfore.cell import Cell, Protocol
+from fedfore.cli.main import main
+from fedfore.contract.method import Client, ClientContext, Context, Message, Method, ServerContext, Update
+from fedfore.contract.registry import discover
+from fedfore.errors import ConfigError, DataError, StoreError
+from fedfore.execution.cost import layer_densities
+from fedfore.execution.matrix import PlannedCell, resolve
+from fedfore.execution.metering import metered_fields
+from fedfore.execution.record_fields import measured_fields
+from fedfore.execution.runner import RunOptions, run_plan
+from fedfore.execution.worker import METERED_ONLY
+from fedfore.federation.loop import Federation
+from fedfore.masks import Mask, prunable_shapes
+from fedfore.methods.fed_ntk_zo import FedNTKZO
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.local_sgd import LocalSGDConfig
+from fedfore.records.metrics import PEAK_PARTS
+from fedfore.records.store import LAYERS, identity, is_volatile, lines_writer, load_table, write_plan, write_record
+from fedfore.tasks.data import DATASETS, Dataset, stand_in
+from fedfore.tasks.models import build
 from tests.conftest import make_cell, run_in_this_process
 
 CPU = torch.device("cpu")
@@ -117,7 +117,7 @@ def test_given_densities_take_the_place_of_erk() -> None:
 def test_few_draws_and_directions_extended_cost_what_many_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {**NTK, "draws": 5, "forward_directions": 6, "where": "devices_forward", "num_perturbations": 6}
     extended = fields(FedNTKZO, given=given, sparsity=0.8)
-    monkeypatch.setattr("bench.meters.LINEAR", {"setup": (), "train": ()})
+    monkeypatch.setattr("fedfore.measure.device.LINEAR", {"setup": (), "train": ()})
     whole = fields(FedNTKZO, given=given, sparsity=0.8)
     exact = [name for name in whole if not is_volatile(name)]
     assert {name: extended[name] for name in exact} == {name: whole[name] for name in exact}

@@ -14,24 +14,24 @@ from torch.nn.functional import cross_entropy, linear
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines.baffle import Baffle
-from baselines.fedavg import FedAvg
-from baselines.fedavg_erk import FedAvgERK
-from baselines.fedtiny import FedTiny
-from bench.cell import Protocol
-from bench.federated import Federation
-from bench.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
-from bench.memory import LiveBytes
-from bench.meters import Clock, StepCost, StepMeter, cheapest_bytes, forward_macs, sparse_saving
-from bench.metrics import METRICS
-from bench.models import build
-from bench.primitives.accounting import account, dense_gradients
-from bench.primitives.finite_difference import BLOCK, finite_differences
-from bench.primitives.flat import flat_parameters
-from bench.primitives.gradients import Batch
-from bench.primitives.perturbations import Directions
-from bench.record import measured_fields
-from bench.streams import torch_generator
+from fedfore.baselines.baffle import Baffle
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.baselines.fedtiny import FedTiny
+from fedfore.cell import Protocol
+from fedfore.execution.record_fields import measured_fields
+from fedfore.federation.loop import Federation
+from fedfore.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
+from fedfore.measure.device import Clock, StepCost, StepMeter, cheapest_bytes, forward_macs, sparse_saving
+from fedfore.measure.memory import LiveBytes
+from fedfore.primitives.accounting import account, dense_gradients
+from fedfore.primitives.finite_difference import BLOCK, finite_differences
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.gradients import Batch
+from fedfore.primitives.perturbations import Directions
+from fedfore.records.metrics import METRICS
+from fedfore.streams import torch_generator
+from fedfore.tasks.models import build
 from tests.conftest import TINY
 
 LENET5_DIGITS_MACS = 416_520
@@ -527,7 +527,7 @@ def test_sparse_storage_holds_the_mask() -> None:
 
 def test_clock_accounts_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 1.5, 10.0, 10.25, 20.0, 22.0])
-    monkeypatch.setattr("bench.meters.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("fedfore.measure.device.time.perf_counter", lambda: next(ticks))
     clock = Clock()
     for name in ("train", "evaluate", "train"):
         with clock.charge(name):

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench import torchvision_compat
-from bench.errors import ConfigError
-from bench.models import ACTIVATIONS, CHOICES, MODELS, _BasicBlock, build, canonical, initialise
-from bench.primitives.sparse_normalisation import GAIN, NormalisedConv2d, activation_gain, normalise_convolutions
+from fedfore.errors import ConfigError
+from fedfore.primitives.sparse_normalisation import GAIN, NormalisedConv2d, activation_gain, normalise_convolutions
+from fedfore.tasks import torchvision_compat
+from fedfore.tasks.models import ACTIVATIONS, CHOICES, MODELS, _BasicBlock, build, canonical, initialise
 
 resnet, mobilenetv2 = torchvision_compat.models.resnet, torchvision_compat.models.mobilenetv2
 CIFAR, MNIST = (3, 32, 32), (1, 32, 32)

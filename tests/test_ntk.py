@@ -12,13 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench.data import load
-from bench.errors import ConfigError
-from bench.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
-from bench.meters import StepMeter
-from bench.models import build
-from bench.ntk import MAX_FLOATS, affordable, empirical_ntk, trace_cost
-from bench.ntk_errors import (
+from fedfore.errors import ConfigError
+from fedfore.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
+from fedfore.measure.device import StepMeter
+from fedfore.measure.ntk import MAX_FLOATS, affordable, empirical_ntk, trace_cost
+from fedfore.measure.ntk_errors import (
     MIN_PROBES,
     NtkErrors,
     against_iid,
@@ -33,8 +31,10 @@ from bench.ntk_errors import (
     spectrum_distance,
     spectrum_error,
 )
-from bench.partition import partition
-from bench.streams import numpy_generator, torch_generator
+from fedfore.streams import numpy_generator, torch_generator
+from fedfore.tasks.data import load
+from fedfore.tasks.models import build
+from fedfore.tasks.partition import partition
 
 NETS = [
     "lenet5:width=0.3,norm=group",

@@ -12,13 +12,13 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-from bench.cell import Cell, Protocol, cell_id
-from bench.metrics import METRICS
-from plots.findings import findings
-from plots.ntk import ntk_figures, ntk_sentences
-from plots.series import Study, load_study
-from plots.style import COLUMN_WIDTH, FULL_WIDTH, MINUS, UNKNOWN, themed
-from plots.view import Drawn, View
+from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.plots.findings import findings
+from fedfore.plots.ntk import ntk_figures, ntk_sentences
+from fedfore.plots.series import Study, load_study
+from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, MINUS, UNKNOWN, themed
+from fedfore.plots.view import Drawn, View
+from fedfore.records.metrics import METRICS
 from tests.synthetic import cells, write_run
 
 T_OF_TWO = 12.706205

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.cli import main
-from bench.errors import ConfigError
-from bench.federated import Federation
-from bench.models import MODELS, Model, build
-from bench.ntk import empirical_ntk
-from bench.primitives.flat import active_coordinates, flat_parameters
-from bench.primitives.gradients import Batch, flat_gradient
-from bench.record import measured_fields
-from bench.registry import discover
+from fedfore.cli.main import main
+from fedfore.contract.registry import discover
+from fedfore.errors import ConfigError
+from fedfore.execution.record_fields import measured_fields
+from fedfore.federation.loop import Federation
+from fedfore.measure.ntk import empirical_ntk
+from fedfore.primitives.flat import active_coordinates, flat_parameters
+from fedfore.primitives.gradients import Batch, flat_gradient
+from fedfore.tasks.models import MODELS, Model, build
 from tests.conftest import TINY
 
 METHODS = discover()
@@ -184,7 +184,7 @@ def test_a_kernel_that_cannot_be_computed_does_not_end_its_cell(
     def fails(*_: object) -> None:
         raise RuntimeError("no batching rule\nfor this")
 
-    monkeypatch.setattr("bench.approximation.measure", fails)
+    monkeypatch.setattr("fedfore.federation.approximation.measure", fails)
     made, result = run(federation, "fedavg", "unused", ntk=True)
     reason = measured_fields(made.cell, result)["ntk_reason"]
     assert reason == "The kernel of this model cannot be computed: RuntimeError: no batching rule for this."

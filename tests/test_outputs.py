@@ -19,18 +19,18 @@ import pandas as pd
 import pytest
 from matplotlib import rc_context
 
-from bench.arguments import FORMATS
-from bench.cell import Cell, Protocol, cell_id
-from bench.cli import main
-from bench.errors import ConfigError
-from bench.matrix import resolve
-from bench.matrix_file import find_matrix, read_matrix
-from bench.provenance import ROOT
-from bench.registry import discover
-from bench.store import cell_dir
-from plots.figures import draw_figures
-from plots.findings import findings
-from plots.series import load_study
+from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.cli.main import main
+from fedfore.cli.verbs.show import FORMATS
+from fedfore.contract.registry import discover
+from fedfore.errors import ConfigError
+from fedfore.execution.matrix import resolve
+from fedfore.execution.matrix_file import find_matrix, read_matrix
+from fedfore.plots.figures import draw_figures
+from fedfore.plots.findings import findings
+from fedfore.plots.series import load_study
+from fedfore.records.provenance import ROOT
+from fedfore.records.store import cell_dir
 from tests.synthetic import cells, write_run
 
 Outcome = Callable[[Cell], str]
@@ -207,8 +207,8 @@ def test_nothing_is_drawn_with_before_the_cells_have_run(
     def run_plan(*args: object) -> None:
         raise ConfigError("The cells have run.")
 
-    monkeypatch.setattr("bench.runner.run_plan", run_plan)
-    for name in ("plots.report", "plots.tables", "matplotlib", "seaborn"):
+    monkeypatch.setattr("fedfore.execution.runner.run_plan", run_plan)
+    for name in ("fedfore.plots.report", "fedfore.plots.tables", "matplotlib", "seaborn"):
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["run", str(matrix), "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err == "fedfore: The cells have run.\n"
@@ -224,7 +224,7 @@ def drawn(run: Path) -> dict[str, bytes]:
 
 def command(verb: str, run: Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own."""
-    call = [sys.executable, "-m", "bench.cli", verb, str(run)]
+    call = [sys.executable, "-m", "fedfore.cli.main", verb, str(run)]
     return subprocess.run(call, cwd=ROOT, stderr=subprocess.PIPE, check=False, **options)
 
 
@@ -275,7 +275,7 @@ def test_what_a_full_stream_still_buffers_is_dropped(finished: Callable[[Outcome
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], tuple[str, str]]:
     """Return a function that returns what `show` prints and the report, which is left without its figures."""
-    monkeypatch.setattr("plots.report.draw_figures", lambda study: [])
+    monkeypatch.setattr("fedfore.plots.report.draw_figures", lambda study: [])
 
     def both(run: Path) -> tuple[str, str]:
         assert main(["show", str(run)]) == 0
@@ -342,13 +342,13 @@ def test_one_torn_line_costs_its_own_curve_and_is_named(
     write_run(tmp_path, plan)
     torn = torn_file(tmp_path, plan[0], "rounds.jsonl")
     with monkeypatch.context() as patched:
-        patched.setattr("plots.figures.write_figures", lambda run, width: [])
+        patched.setattr("fedfore.plots.figures.write_figures", lambda run, width: [])
         assert main(["plot", str(tmp_path)]) == 0
     assert f"{torn} is damaged and left out" in capsys.readouterr().err
     figures = {one.name: one for one in draw_figures(load_study(tmp_path))}
     (line,) = figures["accuracy-data-passes-digits-lenet5"].figure.axes[0].lines
     assert len(line.get_xdata()) > 10, "the other seed's"
-    monkeypatch.setattr("plots.report.draw_figures", lambda study: [])
+    monkeypatch.setattr("fedfore.plots.report.draw_figures", lambda study: [])
     assert main(["report", str(tmp_path)]) == 0
     assert "rounds.jsonl is damaged and left out" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -362,7 +362,7 @@ def test_torn_diagnostics_cost_their_points_certificate_and_nothing_else(
     note = "‡ Not certified: at 1 of 1 points how far computed scalars are from real finite differences is not known;"
     assert main(["show", str(tmp_path)]) == 0
     assert note in capsys.readouterr().out
-    monkeypatch.setattr("plots.report.draw_figures", lambda study: [])
+    monkeypatch.setattr("fedfore.plots.report.draw_figures", lambda study: [])
     assert main(["report", str(tmp_path)]) == 0
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert note in html and "diagnostics.jsonl is damaged and left out" in html

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bench.data import load
-from bench.errors import ConfigError
-from bench.partition import label_skew_tv, parse_alpha, partition, require_partition
+from fedfore.errors import ConfigError
+from fedfore.tasks.data import load
+from fedfore.tasks.partition import label_skew_tv, parse_alpha, partition, require_partition
 
 LABELS = np.repeat(np.arange(10), 500)[np.random.default_rng(7).permutation(5000)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.primitives.perturbations import (
+from fedfore.primitives.perturbations import (
     _LAST_SHIFT,
     _ROUNDS,
     GAUSSIAN_TABLE,
@@ -111,7 +111,7 @@ def test_no_value_depends_on_the_device(density: float) -> None:
 @pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
 def test_no_value_depends_on_the_instruction_set(capability: str) -> None:
     code = (
-        "import hashlib, torch; from bench.primitives.perturbations import Directions;"
+        "import hashlib, torch; from fedfore.primitives.perturbations import Directions;"
         "e = Directions(7, 3, 1, 2).generate(0, 4, (0, 4099), None, torch.device('cpu'));"
         "a = Directions(7, 3, 1, 2).generate(0, 4, (0, 4099), torch.arange(0, 4099, 9), torch.device('cpu'));"
         "print(torch.backends.cpu.get_cpu_capability(), hashlib.sha256(e.numpy().tobytes()).hexdigest(),"

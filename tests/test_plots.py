@@ -20,15 +20,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.cell import Cell, cell_id
-from bench.errors import StoreError
-from bench.metrics import METRICS, PEAK_PARTS
-from bench.store import cell_dir
-from plots.accuracy import accuracy_by_sparsity
-from plots.figures import WrittenFigure, draw_figures, write_figures
-from plots.findings import findings
-from plots.report import write_report
-from plots.series import (
+from fedfore.cell import Cell, cell_id
+from fedfore.errors import StoreError
+from fedfore.plots.accuracy import accuracy_by_sparsity
+from fedfore.plots.figures import WrittenFigure, draw_figures, write_figures
+from fedfore.plots.findings import findings
+from fedfore.plots.report import write_report
+from fedfore.plots.series import (
     Series,
     Study,
     curve,
@@ -41,7 +39,7 @@ from plots.series import (
     select,
     shown_sparsity,
 )
-from plots.style import (
+from fedfore.plots.style import (
     COLUMN_WIDTH,
     DAGGER,
     FULL_WIDTH,
@@ -52,8 +50,10 @@ from plots.style import (
     human_count,
     looks,
 )
-from plots.tables import FORMATS, presentable, render, summary
-from plots.view import Drawn, View, line_style
+from fedfore.plots.tables import FORMATS, presentable, render, summary
+from fedfore.plots.view import Drawn, View, line_style
+from fedfore.records.metrics import METRICS, PEAK_PARTS
+from fedfore.records.store import cell_dir
 from tests.synthetic import METHODS, accuracy, cells, write_run
 
 MakeStudy = Callable[..., Study]
@@ -464,7 +464,7 @@ def test_missing_cost_metrics_are_said_not_drawn_as_zero(study_of: MakeStudy) ->
 
 
 def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.table.present_code", lambda files: lambda method, scheme: "new")
+    monkeypatch.setattr("fedfore.records.table.present_code", lambda files: lambda method, scheme: "new")
     study = study_of(
         cells(("fedavg", "fedtiny"), alphas=("iid",)),
         change=lambda cell: {"code_sha256": "old" if cell.method == "fedtiny" else "new"},

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bench.border import unchanged_process
-from bench.cli import main
-from bench.contract import Method
-from bench.flops import forward_macs
-from bench.models import build
+from fedfore.cli.main import main
+from fedfore.contract.border import unchanged_process
+from fedfore.contract.method import Method
+from fedfore.measure.flops import forward_macs
+from fedfore.tasks.models import build
 
 EVIL = Path(__file__).parent / "plugins" / "odd"
 
@@ -151,8 +151,8 @@ def test_a_plan_names_the_cell_whose_hook_fails(
 
 PICKY = """
 from dataclasses import dataclass
-from bench.api import Method
-from bench.primitives.local_sgd import LocalSGDConfig
+from fedfore.api import Method
+from fedfore.primitives.local_sgd import LocalSGDConfig
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,9 @@ def test_a_config_that_refuses_a_value_in_its_own_way_is_one_sentence(
 
 
 LOOP = """
-from bench.api import Method, Update
-from bench.primitives.flat import model_tensors
-from bench.primitives.local_sgd import LocalSGDConfig
+from fedfore.api import Method, Update
+from fedfore.primitives.flat import model_tensors
+from fedfore.primitives.local_sgd import LocalSGDConfig
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 

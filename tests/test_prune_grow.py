@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench.contract import validated
-from bench.errors import ConfigError
-from bench.masks import Mask, prunable_shapes, random_mask, uniform_densities
-from bench.primitives.local_sgd import LocalSGDConfig
-from bench.primitives.prune_grow import (
+from fedfore.contract.method import validated
+from fedfore.errors import ConfigError
+from fedfore.masks import Mask, prunable_shapes, random_mask, uniform_densities
+from fedfore.primitives.local_sgd import LocalSGDConfig
+from fedfore.primitives.prune_grow import (
     Adjustment,
     AdjustmentConfig,
     announce,

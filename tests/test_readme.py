@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from bench.data import DATASETS, ensure_present
-from bench.provenance import ROOT
-from bench.torchvision_compat import datasets
+from fedfore.cli.main import main
+from fedfore.records.provenance import ROOT
+from fedfore.tasks.data import DATASETS, ensure_present
+from fedfore.tasks.torchvision_compat import datasets
 from tests.conftest import run_in_this_process
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bench.cli import main
-from bench.store import ROUNDS, is_volatile, load_lines, load_table
+from fedfore.cli.main import main
+from fedfore.records.store import ROUNDS, is_volatile, load_lines, load_table
 
 PLUGINS = Path(__file__).parent / "plugins"
 MATRIX = """
@@ -37,8 +37,8 @@ CRASHING = '''
 """A method that ends its worker, and one that waits."""
 import os, time
 from dataclasses import dataclass
-from bench.api import Method
-from bench.primitives.local_sgd import LocalSGDConfig
+from fedfore.api import Method
+from fedfore.primitives.local_sgd import LocalSGDConfig
 
 @dataclass(frozen=True)
 class Config(LocalSGDConfig):
@@ -75,12 +75,12 @@ def crashing(tmp_path: Path, fates: Sequence[str], seeds: Sequence[int] = (0,)) 
 
 
 def fedfore(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "fedfore.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "fedfore.cli.main", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -145,7 +145,7 @@ def test_a_second_run_launches_nothing_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("plots.report.write_report", lambda run: run / "report.html")
+    monkeypatch.setattr("fedfore.plots.report.write_report", lambda run: run / "report.html")
     run, _ = finished
     before = {path: path.stat().st_mtime_ns for path in run.glob("cells/*/*")}
     assert main(["run", str(matrix), "--out", str(run)]) == 0

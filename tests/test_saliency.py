@@ -13,17 +13,17 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
-from bench.api import Mask
-from bench.contract import validated
-from bench.errors import ConfigError
-from bench.masks import prunable_shapes, prunable_weights, random_mask, uniform_densities
-from bench.meters import StepMeter, forward_macs
-from bench.models import build, initialise
-from bench.primitives.flat import flat_parameters
-from bench.primitives.foresight import to_entries
-from bench.primitives.frozen_norm import frozen_norms, identity_norms
-from bench.primitives.saliency import SaliencyConfig, importance, score, score_without_passes
-from bench.streams import torch_generator
+from fedfore.api import Mask
+from fedfore.contract.method import validated
+from fedfore.errors import ConfigError
+from fedfore.masks import prunable_shapes, prunable_weights, random_mask, uniform_densities
+from fedfore.measure.device import StepMeter, forward_macs
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.foresight import to_entries
+from fedfore.primitives.frozen_norm import frozen_norms, identity_norms
+from fedfore.primitives.saliency import SaliencyConfig, importance, score, score_without_passes
+from fedfore.streams import torch_generator
+from fedfore.tasks.models import build, initialise
 
 NORMS = ["batch", "group", "layer", "none"]
 FIXED = {"weights": "fixed"}

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.baffle import Baffle
-from baselines.fedavg import FedAvg
-from bench.api import Method
-from bench.cell import Protocol
-from bench.federated import Federation
-from bench.masks import prunable_shapes
-from bench.models import build
-from bench.primitives.flat import flat_parameters
-from bench.primitives.perturbations import Directions
-from bench.primitives.zeroth_order import Sent, Step, ZerothOrderConfig
-from bench.seed_trick import Exchange, SeedTrick, compare_exchanges
+from fedfore.api import Method
+from fedfore.baselines.baffle import Baffle
+from fedfore.baselines.fedavg import FedAvg
+from fedfore.cell import Protocol
+from fedfore.execution.seed_trick import Exchange, SeedTrick, compare_exchanges
+from fedfore.federation.loop import Federation
+from fedfore.masks import prunable_shapes
+from fedfore.primitives.flat import flat_parameters
+from fedfore.primitives.perturbations import Directions
+from fedfore.primitives.zeroth_order import Sent, Step, ZerothOrderConfig
+from fedfore.tasks.models import build
 
 SMALL = "lenet5:width=0.25"
 K, STEPS, EXAMPLES, BATCH = 7, 3, 40, 16

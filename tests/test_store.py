@@ -17,12 +17,12 @@ from typing import Any, NoReturn
 import pandas as pd
 import pytest
 
-from bench.cell import Cell, Protocol, cell_id
-from bench.code_hash import ROOT, code_sha256, shipped_method_file
-from bench.errors import StoreError
-from bench.metrics import METRICS
-from bench.provenance import environment, environment_hash, git_commit
-from bench.store import (
+from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.errors import StoreError
+from fedfore.records.code_hash import ROOT, code_sha256, shipped_method_file
+from fedfore.records.metrics import METRICS
+from fedfore.records.provenance import environment, environment_hash, git_commit
+from fedfore.records.store import (
     DIAGNOSTICS,
     LAYERS,
     ROUNDS,
@@ -197,7 +197,7 @@ def test_a_damaged_record_is_one_sentence_with_its_path(tmp_path: Path, text: st
 
 def test_two_processes_cannot_write_to_one_run(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from bench.store import locked\n"
+        "import sys; from pathlib import Path; from fedfore.records.store import locked\n"
         "with locked(Path(sys.argv[1])):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
@@ -308,7 +308,7 @@ def test_a_commit_is_dirty_where_code_differs_and_not_where_results_do(
         own = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
         return subprocess.run(own, capture_output=True, text=True, check=True).stdout.strip()
 
-    monkeypatch.setattr("bench.provenance.ROOT", tmp_path)
+    monkeypatch.setattr("fedfore.records.provenance.ROOT", tmp_path)
     git("init")
     code, result = tmp_path / "code.py", tmp_path / "results" / "plan.json"
     result.parent.mkdir()
@@ -332,16 +332,16 @@ def test_the_commit_of_somebody_elses_repository_around_an_installed_suite_is_no
     subprocess.run(["git", "-C", str(tmp_path), *who, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
     installed = tmp_path / "venv" / "site-packages"
     installed.mkdir(parents=True)
-    monkeypatch.setattr("bench.provenance.ROOT", installed)
+    monkeypatch.setattr("fedfore.records.provenance.ROOT", installed)
     assert git_commit() is None
-    monkeypatch.setattr("bench.provenance.ROOT", tmp_path)
+    monkeypatch.setattr("fedfore.records.provenance.ROOT", tmp_path)
     assert git_commit() is not None
 
 
 def test_processors_of_other_vector_instructions_are_other_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     names = set()
     for flags, expected in (("sse avx2", "avx2"), ("sse avx2 avx512f", "avx512f"), ("sse", None)):
-        monkeypatch.setattr("bench.provenance._cpuinfo", lambda *names, flags=flags: flags)
+        monkeypatch.setattr("fedfore.records.provenance._cpuinfo", lambda *names, flags=flags: flags)
         assert environment()["instruction_set"] == expected
         names.add(environment_hash({**environment(), "processor": "the same"}))
     assert len(names) == 3
@@ -470,7 +470,7 @@ def test_the_hash_of_an_installed_method_covers_the_modules_of_its_package(tmp_p
         "helpers.py": "import numpy\n\nX = 1\n",
         "deep/__init__.py": "",
         "deep/other.py": "from ..helpers import X\n",
-        "deep/method.py": "import torch\nfrom bench.api import Method\nimport pkg\nfrom .other import X\n",
+        "deep/method.py": "import torch\nfrom fedfore.api import Method\nimport pkg\nfrom .other import X\n",
         "unused.py": "X = 1\n",
     }.items():
         write_atomically(package / name, text)

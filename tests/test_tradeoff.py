@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.cell import Cell, Protocol, cell_id
-from bench.metrics import METRICS
-from plots.figures import draw_figures
-from plots.findings import findings
-from plots.series import load_study
-from plots.tables import render
-from plots.tradeoff import on_front
+from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.plots.figures import draw_figures
+from fedfore.plots.findings import findings
+from fedfore.plots.series import load_study
+from fedfore.plots.tables import render
+from fedfore.plots.tradeoff import on_front
+from fedfore.records.metrics import METRICS
 from tests.synthetic import cells, write_run
 
 

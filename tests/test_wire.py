@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Size, Tensor, nn
 
-from bench.cell import WirePrecision
-from bench.errors import ContractError
-from bench.masks import Mask, random_mask, uniform_densities
-from bench.wire import VALUES_PER_BYTE, Layout, Packet, WireError, decode, encode
+from fedfore.cell import WirePrecision
+from fedfore.errors import ContractError
+from fedfore.federation.wire import VALUES_PER_BYTE, Layout, Packet, WireError, decode, encode
+from fedfore.masks import Mask, random_mask, uniform_densities
 
 CPU = torch.device("cpu")
 DTYPES = (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import models
-from bench.cli import main
+from fedfore.cli.main import main
+from fedfore.tasks import models
 
 BASE = """
 [grid]

@@ -9,19 +9,19 @@ import torch
 from scipy import stats
 from torch import nn
 
-from baselines.baffle import Baffle
-from bench.api import Mask
-from bench.cell import Protocol
-from bench.errors import Skip
-from bench.federated import Federation
-from bench.masks import prunable_shapes, random_mask, uniform_densities
-from bench.models import build, initialise
-from bench.primitives.finite_difference import finite_differences
-from bench.primitives.flat import active_coordinates, flat_parameters, select
-from bench.primitives.gradients import Batch, flat_gradient
-from bench.primitives.perturbations import Directions
-from bench.primitives.zeroth_order import Step, ZerothOrderConfig
-from bench.streams import torch_generator
+from fedfore.api import Mask
+from fedfore.baselines.baffle import Baffle
+from fedfore.cell import Protocol
+from fedfore.errors import Skip
+from fedfore.federation.loop import Federation
+from fedfore.masks import prunable_shapes, random_mask, uniform_densities
+from fedfore.primitives.finite_difference import finite_differences
+from fedfore.primitives.flat import active_coordinates, flat_parameters, select
+from fedfore.primitives.gradients import Batch, flat_gradient
+from fedfore.primitives.perturbations import Directions
+from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig
+from fedfore.streams import torch_generator
+from fedfore.tasks.models import build, initialise
 from tests.conftest import make_cell
 
 DIRECTIONS = Directions(seed=5, round=2)

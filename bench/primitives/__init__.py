@@ -1,1 +1,1 @@
-"""What methods are made of. A method file imports these and `bench.api`, nothing else of the suite."""
+"""What methods are made of. A method file imports these and `fedfore.api`, nothing else of the suite."""

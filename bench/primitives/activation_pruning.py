@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from bench.primitives.sparse_normalisation import normalised_conv2d
+from fedfore.primitives.sparse_normalisation import normalised_conv2d
 
 BLOCK, BINS = 65536, 2048
 """Entries whose magnitudes are looked at together, and the bins of their histogram."""

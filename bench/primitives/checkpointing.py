@@ -9,9 +9,9 @@ from functools import partial
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bench.errors import Skip
-from bench.masks import prunable_weights
-from bench.primitives.sequences import is_sequence, units
+from fedfore.errors import Skip
+from fedfore.masks import prunable_weights
+from fedfore.primitives.sequences import is_sequence, units
 
 
 def segments(model: nn.Module) -> list[nn.Sequential]:

@@ -16,8 +16,8 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
-from bench.masks import Mask
-from bench.primitives.local_sgd import LocalSGDConfig, local_sgd
+from fedfore.masks import Mask
+from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.masks import Mask
-from bench.primitives.accounting import account
-from bench.primitives.flat import flat_parameters, kept_parameters
-from bench.primitives.gradients import Batch
-from bench.primitives.perturbations import Directions
+from fedfore.masks import Mask
+from fedfore.primitives.accounting import account
+from fedfore.primitives.flat import flat_parameters, kept_parameters
+from fedfore.primitives.gradients import Batch
+from fedfore.primitives.perturbations import Directions
 
 Form = Literal["forward", "central"]
 Restore = Literal["seed", "copy", "as_released"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bench.masks import Mask
+from fedfore.masks import Mask
 
 
 @torch.no_grad()

@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.errors import ConfigError, Diverged
-from bench.masks import Mask, Shapes, erk_densities, uniform_densities
-from bench.primitives.flat import kept_entries
+from fedfore.errors import ConfigError, Diverged
+from fedfore.masks import Mask, Shapes, erk_densities, uniform_densities
+from fedfore.primitives.flat import kept_entries
 
 Schedule = Literal["exponential", "linear", "inverse"]
 

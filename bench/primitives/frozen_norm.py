@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.primitives.sparse_normalisation import NormalisedConv2d, filter_statistics
+from fedfore.primitives.sparse_normalisation import NormalisedConv2d, filter_statistics
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 Norm = BatchNorm | nn.GroupNorm | nn.LayerNorm

@@ -14,10 +14,10 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench.masks import Mask
-from bench.primitives.accounting import account
-from bench.primitives.checkpointing import checkpointed
-from bench.primitives.flat import model_tensors
+from fedfore.masks import Mask
+from fedfore.primitives.accounting import account
+from fedfore.primitives.checkpointing import checkpointed
+from fedfore.primitives.flat import model_tensors
 
 Correction = Callable[[str, Tensor], None]
 """Given a parameter's name and the parameter, changes its gradient in place; called once a step."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.streams import torch_generator
+from fedfore.streams import torch_generator
 
 
 @dataclass(frozen=True)

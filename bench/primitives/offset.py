@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from bench.errors import Skip
-from bench.masks import PRUNABLE_LAYERS, Mask, prunable_weights
+from fedfore.errors import Skip
+from fedfore.masks import PRUNABLE_LAYERS, Mask, prunable_weights
 
 
 class _OffsetConv(nn.modules.conv._ConvNd):

@@ -17,7 +17,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from bench.primitives.accounting import account
+from fedfore.primitives.accounting import account
 
 Distribution = Literal["gaussian", "rademacher"]
 

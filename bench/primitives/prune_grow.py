@@ -16,10 +16,10 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bench.cell import Fraction
-from bench.masks import Mask
-from bench.primitives.accounting import dense_gradients
-from bench.primitives.local_sgd import LocalSGDConfig, forward_pass, losses
+from fedfore.cell import Fraction
+from fedfore.masks import Mask
+from fedfore.primitives.accounting import dense_gradients
+from fedfore.primitives.local_sgd import LocalSGDConfig, forward_pass, losses
 
 _ROUNDING = 1e-9
 _ANNOUNCED = "adjustment"

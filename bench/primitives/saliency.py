@@ -28,10 +28,10 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench.masks import Mask, prunable_weights
-from bench.primitives.accounting import account
-from bench.primitives.frozen_norm import frozen_norms, identity_norms
-from bench.primitives.perturbations import Directions
+from fedfore.masks import Mask, prunable_weights
+from fedfore.primitives.accounting import account
+from fedfore.primitives.frozen_norm import frozen_norms, identity_norms
+from fedfore.primitives.perturbations import Directions
 
 Scores = dict[str, Tensor]
 Inputs = tuple[Tensor, Tensor | None]

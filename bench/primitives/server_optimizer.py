@@ -10,7 +10,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from bench.cell import OpenFraction
+from fedfore.cell import OpenFraction
 
 
 @dataclass(frozen=True)

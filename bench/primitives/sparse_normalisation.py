@@ -22,7 +22,7 @@ from torch.autograd.function import Function
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from bench.primitives.sequences import units
+from fedfore.primitives.sequences import units
 
 GAIN = math.sqrt(2 / (1 - 1 / math.pi))
 """ReLU's: 1 / standard deviation of a rectified standard Gaussian. A centred filter then keeps the variance of what the

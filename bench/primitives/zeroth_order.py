@@ -23,14 +23,14 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from bench.cell import Estimator
-from bench.errors import ConfigError, Skip
-from bench.masks import Mask
-from bench.primitives import moment
-from bench.primitives.finite_difference import Form, Precision, Restore, finite_differences
-from bench.primitives.flat import active_coordinates, flat_parameters, select
-from bench.primitives.gradients import Batch, flat_gradient
-from bench.primitives.perturbations import Directions, Distribution
+from fedfore.cell import Estimator
+from fedfore.errors import ConfigError, Skip
+from fedfore.masks import Mask
+from fedfore.primitives import moment
+from fedfore.primitives.finite_difference import Form, Precision, Restore, finite_differences
+from fedfore.primitives.flat import active_coordinates, flat_parameters, select
+from fedfore.primitives.gradients import Batch, flat_gradient
+from fedfore.primitives.perturbations import Directions, Distribution
 
 CHUNK = 16
 """Directions generated at a time where many are needed at once; no result depends on it but by rounding."""

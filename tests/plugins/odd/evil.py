@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from bench.api import Cell, Client, ClientContext, Method, ServerContext, Update
-from bench.data import Examples
-from bench.primitives.flat import model_tensors
-from bench.primitives.local_sgd import LocalSGDConfig
+from fedfore.api import Cell, Client, ClientContext, Method, ServerContext, Update
+from fedfore.primitives.flat import model_tensors
+from fedfore.primitives.local_sgd import LocalSGDConfig
+from fedfore.tasks.data import Examples
 
 SHARED: dict[str, Mapping[str, Tensor]] = {}
 OBJECT = SimpleNamespace()

@@ -1,0 +1,60 @@
+"""Arguments that several verbs take, and what they may be. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+
+def add_matrix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("matrix", nargs="?", default="quick", help="a TOML file or a shipped matrix [quick]")
+    add_overrides(parser)
+    add_plugins(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="K=V",
+        help="replace a key, such as seed=[0,1], train.clients=20, params.baffle.sigma=1e-3",
+    )  # fmt: skip
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugins", action="append", type=Path, default=[], metavar="DIR", help="folder of method files"
+    )
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="D", help="data sets [$FEDFORE_DATA, else ~/.cache/fedfore/data]"
+    )
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be a positive number of seconds")
+    return value
+
+
+def inches(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError("must lie between 1 and 100 inches")
+    return value
+
+
+def sparsity(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError("must lie in [0, 1)")
+    return value

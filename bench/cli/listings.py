@@ -1,0 +1,69 @@
+"""What `fedfore ls` and `fedfore plan` list. No torch, but for lists of what is written in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedfore.cell import Cell
+from fedfore.records.metrics import FIELDS, METRICS
+
+if TYPE_CHECKING:
+    from fedfore.execution.matrix import PlannedCell
+
+
+LISTS = ("methods", "datasets", "models", "metrics", "matrices")
+
+
+def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return name and description of everything there is of a kind (see `LISTS`)."""
+    if what == "metrics":
+        return [
+            (metric.name, f"[{metric.unit}, {metric.direction}] {metric.description}") for metric in METRICS.values()
+        ] + list(FIELDS.items())
+    if what == "methods":
+        from fedfore.contract.registry import discover
+
+        return [(e.name, f"[{e.role}] {e.problem or e.summary}") for e in discover(plugins).values()]
+    if what == "datasets":
+        from fedfore.tasks.data import DATASETS
+
+        return [(spec.name, spec.description) for spec in DATASETS.values()]
+    if what == "models":
+        from fedfore.tasks.models import MODELS
+
+        return [(name, model.description) for name, model in MODELS.items()]
+    from fedfore.execution.matrix_file import named_matrices
+
+    return [
+        (name, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "))
+        for name, path in named_matrices().items()
+    ]
+
+
+def plan_lines(planned: Sequence[PlannedCell]) -> Iterator[str]:
+    """Yield a line a planned cell, with the settings in which cells of its method differ, and a line of counts."""
+    varying = _varying_settings([item.cell for item in planned])
+    for item in planned:
+        cell = item.cell
+        words = [cell.dataset, cell.model, f"sparsity={cell.sparsity:g}", f"alpha={cell.alpha}", f"seed={cell.seed}"]
+        if cell.estimator:
+            words.append(cell.estimator)
+        words += [f"{key}={value}" for key, value in _settings(cell).items() if (cell.method, key) in varying]
+        yield f"{cell.id:<32} {' '.join(words)}{f'  skipped: {item.skip}' if item.skip else ''}"
+    skipped = sum(item.skip is not None for item in planned)
+    yield f"{len(planned)} cells, {skipped} of them skipped"
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    return dict(cell.params) | {f"train.{key}": value for key, value in asdict(cell.train).items()}
+
+
+def _varying_settings(cells: Sequence[Cell]) -> set[tuple[str, str]]:
+    """Return each (method, parameter or protocol key) in which cells of that method differ."""
+    seen = {(cell.method, key, repr(value)) for cell in cells for key, value in _settings(cell).items()}
+    values = Counter((method, key) for method, key, _ in seen)
+    return {pair for pair, count in values.items() if count > 1}

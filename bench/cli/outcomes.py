@@ -1,0 +1,37 @@
+"""What is said of the cells of a run that did not finish. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedfore.errors import printable
+from fedfore.records.store import traceback_file
+
+if TYPE_CHECKING:
+    from fedfore.execution.runner import Outcome
+
+
+def what_went_wrong(run: Path, outcome: Outcome) -> Iterator[str]:
+    """Yield a paragraph on the cells that did not finish, on reruns that failed and on cells without a record."""
+    total = len(outcome.records) + len(outcome.missing)
+    kinds = (
+        (f"{len(outcome.unfinished)} of {total} cells did not finish:", outcome.unfinished),
+        (f"{len(outcome.failures)} attempts failed, and left what was there before as it was:", outcome.failures),
+    )
+    for heading, records in kinds:
+        if records:
+            yield "\n".join([heading, *(failure(run, record) for record in records)]) + "\n\n"
+    if outcome.missing:
+        yield (
+            f"{len(outcome.missing)} of {total} planned cells have no record; run their matrices again, with the "
+            f"commands that {run / 'plan.json'} names: {' '.join(outcome.missing)}\n\n"
+        )
+
+
+def failure(run: Path, record: Mapping[str, Any]) -> str:
+    """Return the line on a record of a cell that did not finish: what became of it, why, and where its traceback is."""
+    trace = traceback_file(run, record)
+    seen = f" (traceback: {trace})" if trace else ""
+    return printable(f"{record['status']}: {record['cell_id']}: {record['reason']}{seen}")

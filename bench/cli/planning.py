@@ -1,0 +1,26 @@
+"""From the arguments of a command to the planned cells of its matrix."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedfore.cli.output import complain
+from fedfore.errors import printable
+
+
+def planned_matrix(options: argparse.Namespace) -> tuple[Path, list[Any], Mapping[str, Any]]:
+    """Return the file of the matrix, its planned cells, and every method by name; say which entries were merged."""
+    from fedfore.contract.registry import discover
+    from fedfore.execution.matrix import merged_entries, resolve
+    from fedfore.execution.matrix_file import find_matrix, read_matrix
+
+    methods = discover(options.plugins)
+    path = find_matrix(options.matrix)
+    document = read_matrix(path, options.overrides)
+    planned = resolve(document, methods)
+    for sentence in merged_entries(document):
+        complain(f"fedfore: {printable(sentence)}")
+    return path, planned, methods

@@ -1,0 +1,40 @@
+"""The verbs of the `fedfore` command, one module each, in the order in which `--help` shows them.
+
+A verb says what it is for (`HELP`), adds its arguments to its parser and, asked, returns an exit status. To add one,
+write its module and put it into `VERBS`. What needs torch or plots is imported inside `execute`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Protocol
+
+from fedfore.cli.verbs import check, cost, data, env, ls, messages, plan, plot, report, run, show
+
+
+class Verb(Protocol):
+    """What a module of this folder gives."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add what this verb can be asked."""
+
+    def execute(self, options: argparse.Namespace) -> int:
+        """Do what was asked; return the exit status."""
+
+
+VERBS: Mapping[str, Verb] = {
+    "run": run,
+    "plan": plan,
+    "ls": ls,
+    "check": check,
+    "show": show,
+    "plot": plot,
+    "report": report,
+    "messages": messages,
+    "cost": cost,
+    "data": data,
+    "env": env,
+}

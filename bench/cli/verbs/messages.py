@@ -1,0 +1,42 @@
+"""`fedfore messages`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import get_args
+
+from fedfore.cell import WirePrecision
+from fedfore.cli.arguments import positive, sparsity
+
+HELP = "print what exchanging training steps costs a client, in bytes"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="such as lenet5 or resnet20:norm=group")
+    parser.add_argument("--dataset", required=True, metavar="D")
+    parser.add_argument("--clients", type=positive, default=10, metavar="N", help="equal shares of the data [10]")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="B", help="[32]")
+    parser.add_argument("--num-perturbations", type=positive, default=500, metavar="K", help="[500]")
+    parser.add_argument("--sparsity", type=sparsity, default=0.0, metavar="S", help="of a mask on the model [0]")
+    parser.add_argument(
+        "--wire-precision", choices=get_args(WirePrecision), default="float32", help="the type of floats [float32]"
+    )
+    parser.add_argument("--json", action="store_true", help="every field, as JSON")
+
+
+def execute(options: argparse.Namespace) -> int:
+    from fedfore.execution.messages import client_exchanges
+
+    found, text = client_exchanges(
+        options.model,
+        options.dataset,
+        options.clients,
+        options.batch_size,
+        options.num_perturbations,
+        options.sparsity,
+        options.wire_precision,
+    )
+    print(json.dumps(asdict(found), indent=1) if options.json else text)
+    return 0

@@ -1,0 +1,22 @@
+"""`fedfore report`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fedfore.cli.output import remark_on
+
+HELP = "write the report of a run: one self-contained HTML file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+
+
+def execute(options: argparse.Namespace) -> int:
+    from fedfore.plots.report import write_report
+
+    remark_on(options.run)
+    print(write_report(options.run))
+    return 0

@@ -1,0 +1,90 @@
+"""`fedfore run`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from fedfore.cli.arguments import add_data_dir, add_matrix, positive, seconds
+from fedfore.cli.output import complain
+from fedfore.cli.planning import planned_matrix
+from fedfore.errors import FedForeError, printable
+
+HELP = "run a matrix and write its report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_matrix(parser)
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes [the CPUs this process may use]")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
+    parser.add_argument(
+        "--rerun", choices=("missing", "failed", "stale", "all"), default="missing",
+        help="which cells to run: without a record, also failed ones, also ones of older code, or all [missing]",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run directory [results/runs/<matrix>]")
+    parser.add_argument("--extend", action="store_true", help="unite this plan with the one RUN already holds")
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds after which a cell is stopped [none]")
+    add_data_dir(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    from fedfore.cli.outcomes import failure, what_went_wrong
+    from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
+    from fedfore.records.store import DONE, remarks
+
+    here = Path.cwd()  # a method may go elsewhere
+    options.plugins = [here / folder for folder in options.plugins]
+    path, planned, methods = planned_matrix(options)
+    run = options.out or Path("results") / "runs" / path.stem
+    settings = RunOptions(
+        run=here / run,
+        command=options.command,
+        workers=options.workers or available_cpus(),
+        device=options.device,
+        rerun=options.rerun,
+        data_dir=here / options.data_dir if options.data_dir else None,
+        plugins=tuple(folder.resolve() for folder in options.plugins),
+        extend=options.extend,
+        timeout_seconds=options.timeout,
+    )
+    bars: list[tqdm[Any]] = []
+
+    def start(launched: int, kept: int, stale: int) -> None:
+        there = f"{kept} already there{f', {stale} of them stale' if stale else ''}"
+        complain(f"{len(planned)} cells planned, {there}, {launched} to run in {run}")
+        with suppress(OSError):
+            bars.append(tqdm(total=launched, unit="cell", desc=path.stem, dynamic_ncols=True, disable=not launched))
+
+    def done(record: Mapping[str, Any]) -> None:
+        with suppress(OSError):
+            for bar in bars:
+                bar.update()
+                if record["status"] not in DONE:
+                    bar.write(failure(settings.run, record), file=sys.stderr)
+
+    try:
+        outcome = run_plan(planned, methods, settings, Progress(start, done))
+    finally:
+        for bar in bars:
+            with suppress(OSError):
+                bar.close()
+    options.status = 0 if outcome.is_complete else 1
+    from fedfore.plots.report import write_report
+    from fedfore.plots.tables import render
+
+    try:
+        report = write_report(settings.run)
+        print(render(settings.run, "markdown"))
+        print("".join(f"{remark}\n\n" for remark in remarks(settings.run)), end="")
+        print("".join(what_went_wrong(settings.run, outcome)), end="")
+    except FedForeError as error:  # something did run
+        complain(f"fedfore: {printable(str(error))}")
+        return 1
+    print(f"Report: {run / report.name}")
+    return int(options.status)

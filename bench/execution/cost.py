@@ -1,0 +1,115 @@
+"""What one cell would cost a device: at ERK layer densities, or at those that a stored cell ended with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedfore.cell import Cell, cell_to_json
+from fedfore.contract.registry import MethodEntry, lookup
+from fedfore.errors import ConfigError, StoreError
+from fedfore.execution.matrix import resolve
+from fedfore.execution.metering import metered_fields
+from fedfore.records.store import LAYERS, identity, is_volatile, load_lines, read_plan, read_record
+
+UNSTORED = ("train.meter_only", "train.batch_size")
+"""Settings of the metered cell that say nothing of the stored one."""
+OPTIONS = {"alpha": "--alpha", "seed": "--seed"}
+
+
+def cost_record(
+    document: Mapping[str, Any], methods: Mapping[str, MethodEntry], run: Path | None = None
+) -> dict[str, Any]:
+    """Return the fields of a record that need no training, of the one cell of a matrix; `run` holds its mask.
+
+    Raises ConfigError unless the document makes one cell to which its method applies and whose step this machine can
+    hold, StoreError as `layer_densities` does.
+    """
+    planned = resolve(document, methods)
+    if len(planned) != 1:
+        raise ConfigError(f"fedfore cost is of one cell and these settings make {len(planned)}; give one value each.")
+    cell = planned[0].cell
+    if planned[0].skip:
+        raise ConfigError(f"{cell.method} does not apply: {planned[0].skip}.")
+    densities = layer_densities(run, cell, _given(document, cell.method)) if run else None
+    try:
+        metered = metered_fields(cell, lookup(methods, cell.method), torch.device("cpu"), densities)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"This machine has too little memory for a step of {cell.method} on {cell.model} at batch "
+            f"{cell.train.batch_size}, which the meters run; give a smaller --batch."
+        ) from None
+    return {**identity(cell), **{name: value for name, value in metered.items() if not is_volatile(name)}}
+
+
+def _given(document: Mapping[str, Any], method: str) -> list[str]:
+    """Return the fields of a cell that a document states, `train.*` and `params.*` among them."""
+    train = [f"train.{key}" for key in document.get("train", {})]
+    params = [f"params.{key}" for key in document.get("params", {}).get(method, {})]
+    axes = [key.replace(f"params.{method}.", "params.") for key in document["grid"]]
+    return [key for key in (*axes, *train, *params) if key not in UNSTORED]
+
+
+def layer_densities(run: Path, like: Cell, given: Iterable[str]) -> dict[str, float]:
+    """Return the density of every prunable layer at the end of the finished cells of a run that are like this one.
+
+    `given` names the fields in which they are like it: those of a cell, `train.<key>` and `params.<key>`. Raises
+    StoreError where no cell is like it, or some are whose densities differ.
+    """
+    wanted = _fields(like)
+    found = {
+        cell.id: _fields(cell)
+        for cell in read_plan(run)
+        if (record := read_record(run, cell.id)) and record["status"] == "ok"
+    }
+    for key in given:
+        alike = {name: fields for name, fields in found.items() if fields.get(key) == wanted[key]}
+        if not alike:
+            has = _listed(fields.get(key) for fields in found.values())
+            raise StoreError(
+                f"{run} holds no finished cell of {key} {wanted[key]}"
+                + (f" like this one; it has {has}." if found else "; see `fedfore show`.")
+            )
+        found = alike
+    stored: dict[str, dict[str, float]] = {}
+    for name in found:
+        lines = load_lines(run, name, LAYERS)
+        if len(lines):
+            stored[name] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
+    if not stored:
+        raise StoreError(f"{run} holds cells like this one and no layer densities of theirs: they had no mask.")
+    if len({json.dumps(densities) for densities in stored.values()}) > 1:
+        raise StoreError(_ambiguous(run, like, [found[name] for name in stored]))
+    return next(iter(stored.values()))
+
+
+def _ambiguous(run: Path, like: Cell, cells: list[dict[str, Any]]) -> str:
+    differing = {key: _listed(cell.get(key) for cell in cells) for key in cells[0]}
+    choices = [f"{key} ({values})" for key, values in differing.items() if ", " in values]
+    options = [
+        OPTIONS.get(key, f"--set {key.replace('params.', f'params.{like.method}.')}=")
+        for key, values in differing.items()
+        if ", " in values
+    ]
+    return (
+        f"{run} holds {len(cells)} cells like this one whose layer densities differ; they differ in "
+        f"{', '.join(choices)}: choose with {' or '.join(options)}."
+    )
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))
+
+
+def _fields(cell: Cell) -> dict[str, Any]:
+    """Return the identity of a cell as one flat dict of JSON values."""
+    plain = json.loads(json.dumps(cell_to_json(cell)))
+    nested = {f"{group}.{key}": value for group in ("train", "params") for key, value in plain.pop(group).items()}
+    del plain["id"]
+    return {**plain, **nested}

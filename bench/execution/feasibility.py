@@ -1,0 +1,70 @@
+"""Cells that could not run, told before the first of them does: from descriptions and seeds, without any file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from fedfore.cell import Cell
+from fedfore.errors import ConfigError
+from fedfore.streams import numpy_generator, stream_seed
+from fedfore.tasks import data
+from fedfore.tasks.partition import require_partition
+from fedfore.tasks.validation import class_counts_left, num_held_out
+
+MOST_EVALUATIONS = 1_000_000
+"""The largest number of evaluations that a budget may be divided into."""
+
+
+@dataclass
+class Feasibility:
+    """Judges cells one by one; what was found of a partition holds for every cell that asks for the same one."""
+
+    possible: set[Hashable] = field(default_factory=set)
+
+    def require(self, cell: Cell) -> None:
+        """Raise ConfigError for a budget, a cadence of evaluations or a partition that the cell could not have."""
+        if cell.train.meter_only:
+            return
+        if not cell.train.setup_only:
+            _require_budget(cell)
+        train = cell.train
+        asked = (
+            cell.dataset, cell.alpha, cell.seed, train.clients, train.min_client_examples, train.validation_fraction,
+        )  # fmt: skip
+        if asked not in self.possible:
+            _require_partition(cell)
+            self.possible.add(asked)
+
+
+def _require_budget(cell: Cell) -> None:
+    train = cell.train
+    examples = data.spec(cell.dataset).num_train
+    if train.data_passes is not None and train.data_passes * examples < 1:
+        raise ConfigError(
+            f"train.data_passes = {train.data_passes:g} is less than one of the {examples} training examples of "
+            f"{cell.dataset}: nothing would be trained."
+        )
+    if train.evaluation_interval > train.budget:
+        raise ConfigError(
+            f"train.eval_every = {train.evaluation_interval:g} is above the budget of {train.budget:g}: lower it, or "
+            "leave it out."
+        )
+    if train.budget / train.evaluation_interval > MOST_EVALUATIONS:
+        raise ConfigError(
+            f"train.eval_every = {train.evaluation_interval:g} divides the budget of {train.budget:g} into more than "
+            f"{MOST_EVALUATIONS:,} evaluations: raise it."
+        )
+
+
+def _require_partition(cell: Cell) -> None:
+    spec, train = data.spec(cell.dataset), cell.train
+    counts = None if spec.class_counts is None else class_counts_left(spec.class_counts, train.validation_fraction)
+    require_partition(
+        spec.num_train - num_held_out(spec.num_train, train.validation_fraction),
+        counts,
+        train.clients,
+        cell.alpha,
+        train.min_client_examples,
+        numpy_generator(stream_seed(cell.seed, "partition")),
+    )

@@ -1,0 +1,257 @@
+"""Run a plan: preflight, order, isolate, resume, workers. One cell may fail; the matrix goes on and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import as_completed
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pebble import ProcessExpired, ProcessPool
+
+from fedfore.cell import Cell
+from fedfore.contract.registry import MethodEntry
+from fedfore.errors import ConfigError, StoreError
+from fedfore.execution.matrix import PlannedCell
+from fedfore.execution.worker import Job, conclude, run_job
+from fedfore.records import attempts
+from fedfore.records.code_hash import HASH_SCHEME
+from fedfore.records.provenance import environment, git_commit
+from fedfore.records.run_folder import cell_dir, locked, lost_files, write_environment, write_plan
+from fedfore.records.schema import DONE, Origin
+from fedfore.records.table import PresentCode, is_stale, present_code, staleness
+from fedfore.tasks import data
+
+Rerun = Literal["missing", "failed", "stale", "all"]
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a plan runs; none of it is part of a cell's identity.
+
+    timeout_seconds limits one cell's wall-clock time; None does not.
+    """
+
+    run: Path
+    command: str
+    workers: int
+    device: str = "cpu"
+    rerun: Rerun = "missing"
+    data_dir: Path | None = None
+    plugins: tuple[Path, ...] = ()
+    extend: bool = False
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Called by `run_plan`: `start(launched, kept, stale among kept)` once, `done(record)` after a launched cell."""
+
+    start: Callable[[int, int, int], None] = lambda launched, kept, stale: None
+    done: Callable[[Mapping[str, Any]], None] = lambda record: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What lies in the run folder at the end, whatever the plan that put it there, and what went wrong on the way.
+
+    `records` are of all planned cells that have one, in the plan's order, `missing` the ids of the others; `failures`
+    the records of attempts that failed and are not among these: a finished cell was left as it was, or nothing could be
+    written.
+    """
+
+    records: list[dict[str, Any]]
+    missing: list[str]
+    failures: list[dict[str, Any]]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned cell says `ok` or `skipped`, and no attempt failed."""
+        return not (self.missing or self.failures or self.unfinished)
+
+    @property
+    def unfinished(self) -> list[dict[str, Any]]:
+        """The records that do not say `ok` or `skipped`."""
+        return [record for record in self.records if record["status"] not in DONE]
+
+
+def available_cpus() -> int:
+    """Return the CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def preflight(cells: Sequence[Cell], options: RunOptions) -> None:
+    """Raise one sentence for whatever would fail before the first of these cells: no data, no such device."""
+    if not cells:
+        return
+    try:
+        torch.zeros(1, device=options.device).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {options.device} cannot be used here: {reason}.") from None
+    for name in sorted({cell.dataset for cell in cells if not cell.train.meter_only}):
+        data.ensure_present(name, options.data_dir)
+
+
+def run_plan(
+    planned: Sequence[PlannedCell],
+    methods: Mapping[str, MethodEntry],
+    options: RunOptions,
+    progress: Progress = Progress(),
+) -> Outcome:
+    """Run the cells that `rerun` selects and return what then lies in the run folder.
+
+    Hashes and commit are those of the start. Raises StoreError where the run directory cannot be used. An interrupt
+    stops the workers and is passed on; what was finished is kept.
+    """
+    options = replace(options, run=options.run.absolute())
+    run, commit = options.run, git_commit()
+    used = {item.cell.method: methods[item.cell.method] for item in planned}
+    present = present_code({name: entry.file for name, entry in used.items()})
+    preflight([item.cell for item in planned if item.skip is None and _selected(item, options, present)], options)
+    with locked(run):
+        everything = write_plan(
+            run,
+            [item.cell for item in planned],
+            options.command,
+            extend=options.extend,
+            plugins={name: entry.file for name, entry in used.items() if entry.role == "plugin"},
+            defaults={name: asdict(entry.method.Config()) for name, entry in used.items() if entry.method},
+        )
+        attempts.recover(run)
+        environment_name = write_environment(run, environment() | {"device": options.device})
+        selected = [item for item in planned if _selected(item, options, present)]
+        jobs = {
+            item.cell.id: _job(item.cell, used[item.cell.method], present, commit, environment_name, options)
+            for item in selected
+        }
+        for item in selected:
+            if item.skip is not None:
+                job = jobs.pop(item.cell.id)
+                _settled(run, job, conclude(job, "skipped", item.skip, {}, datetime.now(UTC)))
+        kept = [item.cell for item in planned if item.cell.id not in jobs]
+        progress.start(len(jobs), len(kept), sum(_is_stale(run, cell, present) for cell in kept))
+        ended = _run_jobs(_shuffled(list(jobs.values())), options, progress) if jobs else []
+        attempts.clear(run)
+        found = {cell.id: attempts.find_record(run, cell.id) for cell in everything}
+        records = [record for record in found.values() if record is not None]
+        return Outcome(
+            records,
+            [name for name, record in found.items() if record is None],
+            [record for record in ended if record["status"] not in DONE and not _is_same(record, found)],
+        )
+
+
+def _is_same(record: Mapping[str, Any], found: Mapping[str, Mapping[str, Any] | None]) -> bool:
+    stored = found[record["cell_id"]] or {}
+    return all(stored.get(name) == record[name] for name in ("status", "started_utc", "attempt"))
+
+
+def _job(
+    cell: Cell,
+    entry: MethodEntry,
+    present: PresentCode,
+    commit: str | None,
+    environment_name: str,
+    options: RunOptions,
+) -> Job:
+    before = attempts.find_record(options.run, cell.id)
+    origin = Origin(
+        role=entry.role,
+        uses=tuple(entry.method.uses) if entry.method else (),
+        code_sha256=present(cell.method, HASH_SCHEME),
+        hash_scheme=HASH_SCHEME,
+        git_commit=commit,
+        environment=environment_name,
+        attempt=1 + (before.get("attempt", 0) if before else 0),
+    )
+    return Job(cell, attempts.attempts(options.run), origin, options.device, options.data_dir, options.plugins)
+
+
+def _selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bool:
+    run, cell, rerun = options.run, item.cell, options.rerun
+    record = attempts.find_record(run, cell.id)
+    if record is None or rerun == "all" or lost_files(run, cell.id):
+        return True
+    if rerun == "stale":
+        return is_stale(staleness(record, cell, present))
+    failed_since = cell_dir(attempts.failed(run), cell.id).exists()
+    return (rerun == "failed" or item.skip is not None) and (record["status"] not in DONE or failed_since)
+
+
+def _is_stale(run: Path, cell: Cell, present: PresentCode) -> bool:
+    record = attempts.find_record(run, cell.id)
+    return record is not None and is_stale(staleness(record, cell, present))
+
+
+def _shuffled(jobs: Sequence[Job]) -> list[Job]:
+    """Order jobs by the hash in their ids: cheap and dear cells mix, so the mean time so far predicts what is left."""
+    return sorted(jobs, key=lambda job: job.cell.id.rpartition("-")[2])
+
+
+def _run_jobs(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> list[dict[str, Any]]:
+    """Run the jobs in worker processes and return their records as they ended."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    workers = min(options.workers, len(jobs))
+    pool = ProcessPool(max_workers=workers, context=get_context("spawn"), initializer=_ignore_interrupts)
+    ended = []
+    try:
+        futures = {pool.schedule(run_job, args=(job,), timeout=options.timeout_seconds): job for job in jobs}
+        for future in as_completed(futures):
+            job = futures[future]
+            try:
+                record = future.result()
+            except ProcessExpired as error:
+                reason = f"the worker process died ({_exit_words(error.exitcode)}); rerun with --rerun failed"
+                record = _stopped(job, "failed", reason, datetime.now(UTC))
+            except FutureTimeout:
+                limit = options.timeout_seconds or 0.0
+                start = datetime.now(UTC) - timedelta(seconds=limit)
+                record = _stopped(job, "timeout", f"longer than --timeout {limit:g} seconds", start)
+            ended.append(_settled(options.run, job, record))
+            progress.done(ended[-1])
+        pool.close()
+    except BaseException:
+        pool.stop()
+        raise
+    finally:
+        pool.join()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+    return ended
+
+
+def _stopped(job: Job, status: str, reason: str, started: datetime) -> dict[str, Any]:
+    """Return the record of a cell whose worker is gone: its own, if that was the last thing it wrote."""
+    return attempts.find_record(job.aside, job.cell.id) or conclude(job, status, reason, {}, started)
+
+
+def _settled(run: Path, job: Job, record: dict[str, Any]) -> dict[str, Any]:
+    """Put an ended attempt where it belongs and return its record, as a failed one where that cannot be done."""
+    try:
+        attempts.settle(run, job.aside, job.cell.id)
+    except StoreError as error:
+        return {**record, "status": "failed", "reason": str(error)}
+    return record
+
+
+def _exit_words(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit status {code}"
+    return f"signal {signal.Signals(-code).name}"
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

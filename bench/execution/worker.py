@@ -1,0 +1,170 @@
+"""One cell in a worker process: from a job to a folder aside with a record in it, whatever happens."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedfore.cell import Cell
+from fedfore.contract.border import unchanged_process, words
+from fedfore.contract.registry import MethodEntry, discover, lookup
+from fedfore.errors import Diverged, PluginError, Skip, StoreError
+from fedfore.execution.metering import metered_fields
+from fedfore.execution.record_fields import (
+    adjustment_lines,
+    diagnosis_line,
+    layer_lines,
+    measured_fields,
+    round_line,
+    spent_fields,
+)
+from fedfore.federation.loop import Federation
+from fedfore.records import attempts
+from fedfore.records.code_hash import code_sha256
+from fedfore.records.files import write_atomically
+from fedfore.records.run_folder import (
+    ADJUSTMENTS,
+    DIAGNOSTICS,
+    LAYERS,
+    ROUNDS,
+    cell_dir,
+    lines_writer,
+    write_notes,
+    write_record,
+)
+from fedfore.records.schema import Origin, new_record, plain_notes
+from fedfore.tasks import data
+
+METERED_ONLY = "The protocol says train.meter_only = true: nothing was trained."
+CHANGED = "the code changed while the run was going on; start it again with --rerun failed, or leave the code alone"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is given: a cell, what its record says of its origin, and the folder in which it writes aside."""
+
+    cell: Cell
+    aside: Path
+    origin: Origin
+    device: str
+    data_dir: Path | None
+    plugins: tuple[Path, ...]
+
+
+@cache
+def _dataset(name: str, data_dir: Path | None) -> data.Dataset:
+    return data.load(name, data_dir)
+
+
+_code = cache(code_sha256)
+"""The hash of a method's code when this worker first met it."""
+
+
+@cache
+def _methods(plugins: tuple[Path, ...]) -> dict[str, MethodEntry]:
+    return discover(plugins)
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Run one cell in this process, on one thread, and write its record: the one place that catches everything."""
+    torch.set_num_threads(1)
+    started = datetime.now(UTC)
+    measured: dict[str, Any] = {}
+    trace = None
+    try:
+        attempts.begin(job.aside, job.cell.id)
+        measured = _measure(job)
+        status, reason = "ok", METERED_ONLY if job.cell.train.meter_only else None
+    except Skip as skip:
+        status, reason = "skipped", str(skip)
+    except Diverged as error:
+        status, reason, measured = "diverged", str(error), dict(error.measured)
+    except StoreError as error:
+        return _record(job, "failed", str(error), {}, started)
+    except BaseException as error:  # noqa: BLE001
+        reason, trace = words(error), traceback.format_exc()
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason
+        status = "out_of_memory" if out_of_memory else "failed"
+    return conclude(job, status, reason, measured, started, trace)
+
+
+def _measure(job: Job) -> dict[str, Any]:
+    """Return the measured fields of a cell, and write its files aside.
+
+    Raises StoreError where these cannot be written, PluginError where the code is not that of the run's start, and
+    Diverged, with the fields that hold nevertheless, where training did.
+    """
+    cell = job.cell
+    entry = _methods(job.plugins)[cell.method]
+    if _code(entry.file) != job.origin.code_sha256:
+        raise PluginError(CHANGED)
+    method = lookup({cell.method: entry}, cell.method)
+    if cell.train.meter_only:
+        return metered_fields(cell, method, torch.device(job.device))
+    dataset = _dataset(cell.dataset, job.data_dir)
+    folder = cell_dir(job.aside, cell.id)
+    with (
+        lines_writer(job.aside, cell.id, ROUNDS) as rounds,
+        lines_writer(job.aside, cell.id, DIAGNOSTICS) as diagnostics,
+        unchanged_process(method.__name__),
+    ):
+        federation = Federation(
+            cell,
+            method,
+            dataset,
+            torch.device(job.device),
+            on_point=lambda point: rounds(round_line(point)),
+            on_diagnosis=lambda diagnosis: diagnostics(diagnosis_line(diagnosis)),
+        )
+        try:
+            result = federation.run()
+        except Diverged as error:
+            raise Diverged(str(error), spent_fields(federation.result())) from error
+    result = replace(result, notes=plain_notes(result.notes))
+    with lines_writer(job.aside, cell.id, LAYERS) as layers:
+        for line in layer_lines(result):
+            layers(line)
+    if result.mask_changes.changes:
+        with lines_writer(job.aside, cell.id, ADJUSTMENTS) as adjustments:
+            for line in adjustment_lines(result):
+                adjustments(line)
+    if result.notes:
+        write_notes(job.aside, cell.id, result.notes)
+    if not all((folder / name).exists() for name in (ROUNDS, DIAGNOSTICS)):
+        raise StoreError(f"{folder} was removed while the cell ran; run the matrix again.")
+    return measured_fields(cell, result)
+
+
+def conclude(
+    job: Job, status: str, reason: str | None, measured: Mapping[str, Any], started: datetime, trace: str | None = None
+) -> dict[str, Any]:
+    """Write the record of an attempt, last of its files, and return it; as a failed one where that cannot be done."""
+    folder = cell_dir(job.aside, job.cell.id)
+    try:
+        if trace is not None:
+            write_atomically(folder / "traceback.txt", trace)
+        record = _record(job, status, reason, measured, started)
+        write_record(job.aside, record)
+    except StoreError as error:
+        return _record(job, "failed", " ".join(filter(None, (reason, str(error)))), {}, started)
+    return record
+
+
+def _record(
+    job: Job, status: str, reason: str | None, measured: Mapping[str, Any], started: datetime
+) -> dict[str, Any]:
+    folder = cell_dir(job.aside, job.cell.id)
+    files = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    return new_record(job.cell, job.origin, status, _encodable(reason) if reason else None, measured, started, files)
+
+
+def _encodable(text: str) -> str:
+    """Return a text with what no file can hold, such as half of a character in an odd file name, as its escape."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,125 @@
+"""Attempts at cells: written aside, and put in the place of the cell's folder as a whole in the end. No torch.
+
+    RUN/attempts/<process>/cells/<id>/   what a worker is writing; it has ended once its record is there
+    RUN/replaced/cells/<id>/             the folder that is being replaced, for a moment
+    RUN/failed/cells/<id>/               the last attempt that failed where a finished cell stands
+
+Each of the three is laid out like a run, so what reads and writes cells reads and writes them. A process may end
+between any two steps: `recover` then goes on from what it finds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedfore.errors import StoreError
+from fedfore.records.files import writing
+from fedfore.records.run_folder import cell_dir, read_record
+from fedfore.records.schema import DONE
+
+
+def attempts(run: Path) -> Path:
+    """Return where the attempts that this process starts are written."""
+    return run / "attempts" / str(os.getpid())
+
+
+def failed(run: Path) -> Path:
+    """Return where attempts lie that failed and replaced nothing."""
+    return run / "failed"
+
+
+def _replaced(run: Path) -> Path:
+    return run / "replaced"
+
+
+def begin(aside: Path, cell_id: str) -> None:
+    """Make an empty folder for an attempt. Raises StoreError where it cannot be made."""
+    folder = cell_dir(aside, cell_id)
+    _remove(folder)
+    with writing(folder):
+        folder.mkdir(parents=True)
+
+
+def settle(run: Path, aside: Path, cell_id: str) -> Path | None:
+    """Put an attempt that has ended where it belongs, and return that folder; None where it has no record.
+
+    It replaces the cell's folder, unless it failed and a finished cell stands there: then that is left as it is, and
+    the attempt lies under `failed`. Raises StoreError where the folders cannot be moved.
+    """
+    attempt, cell = cell_dir(aside, cell_id), cell_dir(run, cell_id)
+    record = find_record(aside, cell_id)
+    if record is None:
+        return None
+    last_failed = cell_dir(failed(run), cell_id)
+    if record["status"] not in DONE and is_finished(run, cell_id):
+        _remove(last_failed)
+        return _move(attempt, last_failed)
+    old = cell_dir(_replaced(run), cell_id)
+    _remove(old)
+    if cell.exists() or cell.is_symlink():
+        _move(cell, old)
+    _move(attempt, cell)
+    _remove(old)
+    _remove(last_failed)
+    return cell
+
+
+def recover(run: Path) -> None:
+    """Put what a process left that ended without warning where it belongs, and clear the rest away.
+
+    Only for the process that holds the run's lock. Raises StoreError where the folders cannot be moved.
+    """
+    for old in sorted(_replaced(run).glob("cells/*")):
+        if not cell_dir(run, old.name).exists():
+            _move(old, cell_dir(run, old.name))
+    for attempt in sorted(run.glob("attempts/*/cells/*")):
+        settle(run, attempt.parent.parent, attempt.name)
+    clear(run)
+
+
+def clear(run: Path) -> None:
+    """Remove the folders of attempts under way; what failed stays."""
+    for folder in (run / "attempts", _replaced(run)):
+        _remove(folder)
+
+
+def find_record(run: Path, cell_id: str) -> dict[str, Any] | None:
+    """Return a cell's record, or None where there is none that can be read."""
+    try:
+        return read_record(run, cell_id)
+    except StoreError:
+        return None
+
+
+def is_finished(run: Path, cell_id: str) -> bool:
+    """Return whether a cell has a record that says `ok` or `skipped`."""
+    record = find_record(run, cell_id)
+    return record is not None and record["status"] in DONE
+
+
+def traceback_file(run: Path, record: Mapping[str, Any]) -> Path | None:
+    """Return the traceback of the attempt that this record is of, or None where it has left none."""
+    for place in (run, failed(run)):
+        path = cell_dir(place, record["cell_id"]) / "traceback.txt"
+        found = find_record(place, record["cell_id"]) or {}
+        if path.is_file() and found.get("started_utc") == record.get("started_utc"):
+            return path
+    return None
+
+
+def _move(source: Path, target: Path) -> Path:
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return source.rename(target)
+
+
+def _remove(folder: Path) -> None:
+    with writing(folder):
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink(missing_ok=True)

@@ -1,0 +1,230 @@
+"""Run directories: the plan, one record a cell, lines, environments. No torch.
+
+    RUN/plan.json                     the resolved cells, and the commands that ran them
+    RUN/cells/<id>/record.json        one flat object; the folder is put in its place as a whole (see `attempts`)
+    RUN/cells/<id>/rounds.jsonl       one line an evaluation
+    RUN/cells/<id>/diagnostics.jsonl  one line a moment at which gradients were diagnosed
+    RUN/cells/<id>/layers.jsonl       one line a prunable layer
+    RUN/cells/<id>/adjustments.jsonl  one line a change of the mask in training
+    RUN/cells/<id>/notes.json         what the method noted of itself
+    RUN/cells/<id>/traceback.txt      of a failed cell
+    RUN/environments/<hash>.json      versions and processor
+
+A missing value is null beside a status; NaN is never written; a planned cell without a record is a row of the table
+(see `fedfore.records.table`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from fedfore.cell import Cell, cell_from_json, cell_to_json
+from fedfore.errors import StoreError
+from fedfore.records.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
+from fedfore.records.migration import migrated_cells
+from fedfore.records.provenance import environment_hash
+from fedfore.records.schema import SCHEMA_VERSION, is_line, wrong_content
+
+ROUNDS = "rounds.jsonl"
+DIAGNOSTICS = "diagnostics.jsonl"
+LAYERS = "layers.jsonl"
+ADJUSTMENTS = "adjustments.jsonl"
+NOTES = "notes.json"
+
+
+def cell_dir(run: Path, cell_id: str) -> Path:
+    """Return the folder of a cell's files."""
+    return run / "cells" / cell_id
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run directory for this process.
+
+    Raises StoreError where another process holds it or it cannot be written.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"Another fedfore process is writing to {run}; wait for it, or choose another --out."
+        ) from None
+    except OSError as error:
+        raise StoreError(f"Cannot write to {run} ({error.strerror}); choose another folder with --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_plan(
+    run: Path,
+    cells: Sequence[Cell],
+    command: str,
+    *,
+    extend: bool,
+    plugins: Mapping[str, Path] | None = None,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Cell]:
+    """Store the resolved cells and return all planned ones.
+
+    The command joins those that were stored before. `plugins` are the files of methods that do not ship with the suite;
+    `defaults` gives each method's parameters, with which cells are completed that were planned before it had them.
+    Raises StoreError where RUN holds another plan, unless `extend` unites the two, and where it is a published study.
+    """
+    planned = {cell.id: cell for cell in cells}
+    commands: list[str] = []
+    files = {name: str(file) for name, file in (plugins or {}).items()}
+    if (run / "plan.json").exists():
+        if is_published(run):
+            raise StoreError(f"{run} is a published study and stays as it is; choose another --out.")
+        before = {cell.id: _with_defaults(cell, defaults or {}) for cell in read_plan(run)}
+        if before.keys() != planned.keys() and not extend:
+            raise StoreError(
+                f"{run} holds another plan ({len(before)} cells, {len(before.keys() & planned.keys())} of them in "
+                "common with this one); choose another --out, or unite both with --extend."
+            )
+        planned = before | planned
+        commands = read_commands(run)
+        files = {**_read_plan_document(run).get("plugins", {}), **files}
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "commands": [*(known for known in commands if known != command), command],
+        "plugins": files,
+        "cells": [cell_to_json(cell) for cell in planned.values()],
+    }
+    write_atomically(run / "plan.json", dumped(document))
+    return list(planned.values())
+
+
+def _with_defaults(cell: Cell, defaults: Mapping[str, Mapping[str, Any]]) -> Cell:
+    return replace(cell, params={**defaults.get(cell.method, {}), **cell.params})
+
+
+def _read_plan_document(run: Path) -> Mapping[str, Any]:
+    document = read_object(run / "plan.json", f"{run} is no run directory of fedfore")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise StoreError(
+            f"{run} was written with record schema {document.get('schema_version')}, this is schema {SCHEMA_VERSION}; "
+            "read it with the version of fedfore that wrote it."
+        )
+    return document
+
+
+def read_plan(run: Path) -> list[Cell]:
+    """Return the planned cells. Raises StoreError where there is no readable plan."""
+    document = _read_plan_document(run)
+    try:
+        cells = migrated_cells([cell_from_json(cell) for cell in document["cells"]])
+        if all(Path(cell.id).name == cell.id for cell in cells):
+            return cells
+    except (AttributeError, KeyError, TypeError):
+        pass
+    raise damaged(run / "plan.json")
+
+
+def read_commands(run: Path) -> list[str]:
+    """Return the commands that made the run, the latest last."""
+    document = _read_plan_document(run)
+    commands = document.get("commands", [document.get("command")])
+    if not isinstance(commands, list) or not all(isinstance(command, str) for command in commands):
+        raise damaged(run / "plan.json")
+    return commands
+
+
+def is_published(run: Path) -> bool:
+    """Return whether the run is a published study: its plan says so, and it is judged at its own commit."""
+    return _read_plan_document(run).get("published") is True
+
+
+def read_plugins(run: Path) -> dict[str, Path]:
+    """Return the files of the run's methods that do not ship with the suite, where they were on this machine."""
+    files = _read_plan_document(run).get("plugins", {})
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise damaged(run / "plan.json")
+    return {name: Path(file) for name, file in files.items()}
+
+
+def write_record(run: Path, record: Mapping[str, Any]) -> None:
+    """Write a cell's record, last of its files. Raises ValueError for a NaN or an infinity in it."""
+    write_atomically(cell_dir(run, record["cell_id"]) / "record.json", dumped(record))
+
+
+def read_record(run: Path, cell_id: str) -> dict[str, Any] | None:
+    """Return a cell's record, or None where there is none. Raises StoreError where what is there is no such record."""
+    path = cell_dir(run, cell_id) / "record.json"
+    record = find_object(path)
+    if record is None:
+        return None
+    problem = wrong_content(record, cell_id)
+    if problem:
+        raise StoreError(f"{path} {problem}; move it away and run the matrix again.")
+    return record
+
+
+def lost_files(run: Path, cell_id: str) -> list[str]:
+    """Return the files that a cell's record names and that are not beside it any more."""
+    record = read_record(run, cell_id) or {}
+    return [name for name in record.get("files", []) if not (cell_dir(run, cell_id) / name).exists()]
+
+
+def orphans(run: Path) -> list[str]:
+    """Return the ids of the records that the plan does not hold, sorted."""
+    planned = {cell.id for cell in read_plan(run)}
+    return sorted(path.parent.name for path in run.glob("cells/*/record.json") if path.parent.name not in planned)
+
+
+def write_notes(run: Path, cell_id: str, notes: Mapping[str, Any]) -> None:
+    """Write what a method noted of itself in the cell (`notes.json`)."""
+    write_atomically(cell_dir(run, cell_id) / NOTES, dumped(notes))
+
+
+def write_environment(run: Path, values: Mapping[str, object]) -> str:
+    """Store an environment and return its hash."""
+    name = environment_hash(values)
+    path = run / "environments" / f"{name}.json"
+    if not path.exists():
+        write_atomically(path, dumped(values))
+    return name
+
+
+def read_environments(run: Path) -> dict[str, dict[str, Any]]:
+    """Return the environments of a run by hash."""
+    found = {}
+    for path in sorted((run / "environments").glob("*.json")):
+        found[path.stem] = read_object(path, "no environment")
+        if not isinstance(found[path.stem].get("packages", {}), dict):
+            raise damaged(path)
+    return found
+
+
+def lines_writer(run: Path, cell_id: str, name: str) -> AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
+    """Return a context that yields a function which appends one line to the cell's file `name`, which starts empty.
+
+    Both raise StoreError where it cannot be written; the function raises ValueError for a NaN or an infinity.
+    """
+    return writing_lines(cell_dir(run, cell_id) / name)
+
+
+def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
+    """Return the lines of a cell's file `name` as a table, maybe empty.
+
+    `ROUNDS` has one row an evaluation (round, data_passes, uplink_bytes, test_accuracy and more), `DIAGNOSTICS` one row
+    a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense), `ADJUSTMENTS` one row
+    a change of the mask in training (round, pruned, grown, churn). Null is NaN. Raises StoreError for a damaged file.
+    """
+    path = cell_dir(run, cell_id) / name
+    lines = read_lines(path)
+    if not all(is_line(line, name) for line in lines):
+        raise damaged(path)
+    table = pd.DataFrame(lines)
+    return table.astype({name: float for name in table if table[name].isna().all()})

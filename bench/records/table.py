@@ -1,0 +1,139 @@
+"""A run as one tidy table, what is to be said of it, and which of its records are stale. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fedfore.cell import Cell
+from fedfore.errors import PluginError, StoreError
+from fedfore.records.code_hash import code_sha256, shipped_method_file
+from fedfore.records.metrics import METRICS
+from fedfore.records.migration import migrated_record
+from fedfore.records.run_folder import is_published, lost_files, orphans, read_plan, read_plugins, read_record
+from fedfore.records.schema import differing_settings, identity
+
+NOT_RUN = "not run yet"
+OTHER_CODE = "other code"
+OTHER_SETTINGS = "other settings"
+UNKNOWN = "unknown"
+NAMED = 5
+"""How many cells a remark names."""
+PresentCode = Callable[[str, int], str | None]
+"""The present hash of a method's code under a scheme; None where its file is not to be found."""
+
+
+def present_code(files: Mapping[str, Path]) -> PresentCode:
+    """Return what hashes the code of shipped methods, and of those in `files`, as it is now."""
+
+    @cache
+    def sha256(method: str, scheme: int) -> str | None:
+        file = files.get(method) or shipped_method_file(method)
+        try:
+            return code_sha256(file, scheme) if file else None
+        except PluginError:
+            return None
+
+    return sha256
+
+
+def staleness(record: Mapping[str, Any], cell: Cell, present: PresentCode) -> str:
+    """Return why a record is not what the planned cell would give now: "" where it is, or "unknown".
+
+    Its settings are compared after migration; a record that does not say its code counts as of the present one.
+    """
+    settings = differing_settings(migrated_record(record, cell), cell)
+    if settings:
+        return f"{OTHER_SETTINGS}: {', '.join(settings)}"
+    stored = record.get("code_sha256")
+    now = present(cell.method, record.get("hash_scheme", 1)) if stored else None
+    return "" if stored == now else OTHER_CODE if now else UNKNOWN
+
+
+def is_stale(why: str) -> bool:
+    """Return whether a `staleness` is one that is known."""
+    return why not in ("", UNKNOWN)
+
+
+def load_table(run: Path) -> pd.DataFrame:
+    """Return one row a planned cell: every record field, `train.*` and `params.*` columns, `stale` and `staleness`.
+
+    A planned cell without a record that can be read has status `missing` and its reason. Every metric of
+    `fedfore.records.metrics` is a column. `stale` says that the record is of other code or settings than the present,
+    `staleness` which (see `staleness`); a published study is judged at its own commit and never stale. Raises
+    StoreError for a run that cannot be read.
+    """
+    published = is_published(run)
+    present = present_code(read_plugins(run))
+    rows = []
+    for cell in read_plan(run):
+        record, reason = stored_record(run, cell)
+        why = "" if record is None or published else staleness(record, cell, present)
+        record = record or {**identity(cell), "status": "missing", "reason": reason or NOT_RUN}
+        row = {name: value for name, value in record.items() if name not in ("train", "params", "files")}
+        for group in ("train", "params"):
+            row |= {f"{group}.{name}": _scalar(value) for name, value in record[group].items()}
+        rows.append(row | {"stale": is_stale(why), "staleness": why})
+    table = pd.DataFrame(rows)
+    table = table.reindex(columns=[*table, *(name for name in METRICS if name not in table)])
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in METRICS})
+
+
+def stored_record(run: Path, cell: Cell) -> tuple[dict[str, Any] | None, str | None]:
+    """Return a planned cell's record with every setting of the cell; or None, and why what is there cannot be read."""
+    try:
+        record = read_record(run, cell.id)
+    except StoreError as error:
+        return None, str(error)
+    return (None, None) if record is None else ({**identity(cell), **migrated_record(record, cell)}, None)
+
+
+def _scalar(value: object) -> object:
+    return json.dumps(value) if isinstance(value, list | dict | tuple) else value
+
+
+def remarks(run: Path) -> list[str]:
+    """Return a sentence on each thing of a run that its table does not show at a glance: stale, lost, damaged.
+
+    Raises StoreError for a run that cannot be read.
+    """
+    return list(_remarks(run))
+
+
+def _remarks(run: Path) -> Iterator[str]:
+    table = load_table(run)
+    if table.empty:
+        return
+    why = table["staleness"]
+    code, settings, unknown = why == OTHER_CODE, why.str.startswith(OTHER_SETTINGS), why == UNKNOWN
+    if code.any():
+        yield (f"{code.sum()} records were computed with other code than the present; --rerun stale runs them again.")
+    if settings.any():
+        details = why[settings].str.removeprefix(f"{OTHER_SETTINGS}: ")
+        named = [f"{cell} ({detail})" for cell, detail in zip(table.loc[settings, "cell_id"], details, strict=True)]
+        yield (
+            f"{settings.sum()} records were computed with other settings than the plan has under their ids: "
+            f"{_some(named)}; --rerun stale runs them again."
+        )
+    if unknown.any():
+        names = ", ".join(sorted(set(table.loc[unknown, "method"])))
+        yield f"Whether {unknown.sum()} records are stale is not known: the method files of {names} were not found."
+    damaged = table[(table["status"] == "missing") & (table["reason"] != NOT_RUN)]
+    if len(damaged):
+        yield f"{len(damaged)} records count as missing: {_some(list(damaged['reason']))}"
+    lost = [cell for cell in table.loc[table["status"] != "missing", "cell_id"] if lost_files(run, cell)]
+    if lost:
+        yield f"{len(lost)} cells have lost files beside their records and run again with the matrix: {_some(lost)}."
+    strangers = orphans(run)
+    if strangers:
+        yield f"{len(strangers)} records are of cells that the plan does not hold, and left out: {_some(strangers)}."
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
