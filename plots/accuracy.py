@@ -13,9 +13,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame, label_edges, panels
-from fedfore.plots.series import Series, curve, points, records, select, shown_sparsity
-from fedfore.plots.style import axis_label, human_bytes, human_count, value_label
+from fedfore.plots.naming import Series
+from fedfore.plots.points import curve, points, records, select
+from fedfore.plots.study import shown_sparsity
 from fedfore.plots.view import Drawn, View, handle, line_style, mark_withheld, percent_axis, seeds_sentence
+from fedfore.plots.wording import axis_label, human_bytes, human_count, value_label
 
 _METRIC = "test_accuracy"
 _SPREAD = f"{_METRIC}_half_width"
@@ -181,7 +183,7 @@ def accuracy_along_costs(view: View) -> Iterator[Drawn]:
 def _accuracy_along(view: View, cost: _Cost) -> Drawn:
     """Draw accuracy during training against a cost, a panel an alpha.
 
-    A series with a sparsity axis is drawn at the one level that `fedfore.plots.series.shown_sparsity` names.
+    A series with a sparsity axis is drawn at the one level that `fedfore.plots.study.shown_sparsity` names.
     """
     log = bool(cost.steps)
     level = shown_sparsity(view.cells, view.series)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from fedfore.plots.style import OVERSPENT, UNKNOWN
+from fedfore.plots.wording import OVERSPENT, UNKNOWN
 
 TOLERANCE = 1.05
 """More than this, over the budget or between methods, is told: the last round ends where it ends."""
@@ -26,7 +26,7 @@ def budget_used(cells: pd.DataFrame) -> pd.Series[float]:
 
 
 def budget_notes(cells: pd.DataFrame) -> list[str]:
-    """Return the footnote on points that carry the mark of `fedfore.plots.style.OVERSPENT`, if there are any."""
+    """Return the footnote on points that carry the mark of `fedfore.plots.wording.OVERSPENT`, if there are any."""
     over = cells.loc[cells["ok"] & cells["overspent"], "budget_used"]
     return [f"{OVERSPENT} trained past the planned budget, up to {over.max():.3g} times as much."] if len(over) else []
 

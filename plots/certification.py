@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fedfore.plots.lines import readable_lines
-from fedfore.plots.style import DOUBLE_DAGGER
+from fedfore.plots.wording import DOUBLE_DAGGER
 from fedfore.records.store import DIAGNOSTICS
 
 MOST_SCALAR_ERROR = 0.10

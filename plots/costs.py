@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, side_by_side
-from fedfore.plots.series import points, records
-from fedfore.plots.style import DAGGER, OVERSPENT, PART_COLOURS, axis_label, human_bytes, human_count, value_label
+from fedfore.plots.points import points, records
+from fedfore.plots.style import PART_COLOURS
 from fedfore.plots.view import Drawn, View, line_style
+from fedfore.plots.wording import DAGGER, OVERSPENT, axis_label, human_bytes, human_count, value_label
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 
 Values = NDArray[np.float64]

@@ -17,9 +17,10 @@ from fedfore.plots.certification import MOST_SCALAR_ERROR
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, label_edges, panels
 from fedfore.plots.lines import readable_lines
-from fedfore.plots.series import twins
-from fedfore.plots.style import CONTROL_STYLE, LINE_STYLES, look, looks, power_of_ten, value_label
+from fedfore.plots.points import twins
+from fedfore.plots.style import CONTROL_STYLE, LINE_STYLES, look, looks
 from fedfore.plots.view import Drawn, View, percent_axis
+from fedfore.plots.wording import power_of_ten, value_label
 from fedfore.records.probes import SCALAR_DIRECTIONS
 from fedfore.records.store import DIAGNOSTICS
 

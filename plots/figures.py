@@ -12,9 +12,9 @@ from fedfore.errors import StoreError
 from fedfore.plots.accuracy import accuracy_along_costs, accuracy_by_series, accuracy_by_sparsity
 from fedfore.plots.costs import device_costs
 from fedfore.plots.estimators import estimator_figures
-from fedfore.plots.masks import mask_figures
-from fedfore.plots.ntk import ntk_figures
-from fedfore.plots.series import Study, load_study
+from fedfore.plots.kernel_figures import ntk_figures
+from fedfore.plots.mask_figures import mask_figures
+from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import FULL_WIDTH, themed
 from fedfore.plots.tradeoff import cost_tradeoff
 from fedfore.plots.view import Drawn, View

@@ -14,21 +14,14 @@ import pandas as pd
 
 from fedfore.plots.budget import budget_sentences
 from fedfore.plots.certification import MOST_SCALAR_ERROR
-from fedfore.plots.masks import mask_sentences
-from fedfore.plots.ntk import ntk_sentences
-from fedfore.plots.series import (
-    POINT,
-    Estimate,
-    Study,
-    paired_difference,
-    points,
-    records,
-    select,
-    shown_sparsity,
-    verdict,
-)
-from fedfore.plots.style import DOUBLE_DAGGER, human_bytes, human_count, look, value_label
+from fedfore.plots.kernel_figures import ntk_sentences
+from fedfore.plots.mask_figures import mask_sentences
+from fedfore.plots.points import POINT, paired_difference, points, records, select
+from fedfore.plots.study import Study, shown_sparsity
+from fedfore.plots.style import look
+from fedfore.plots.wording import DOUBLE_DAGGER, human_bytes, human_count, value_label, verdict
 from fedfore.records.metrics import METRICS
+from fedfore.records.statistics import Estimate
 
 REFERENCE = "fedavg"
 """The dense method that others are compared with."""

@@ -6,8 +6,8 @@ import pandas as pd
 
 from fedfore.plots.budget import budget_notes
 from fedfore.plots.certification import certificate_notes
-from fedfore.plots.series import POINT
-from fedfore.plots.style import DAGGER
+from fedfore.plots.points import POINT
+from fedfore.plots.wording import DAGGER
 
 
 def table_notes(cells: pd.DataFrame) -> list[str]:

@@ -15,10 +15,12 @@ from fedfore.plots.figures import draw_figures
 from fedfore.plots.findings import REFERENCE, against_reference, findings
 from fedfore.plots.footnotes import table_notes
 from fedfore.plots.lines import damaged_files
-from fedfore.plots.series import POINT, Study, difference_text, load_study, records
-from fedfore.plots.style import DAGGER, UNKNOWN, axis_label, look, themed, value_label
+from fedfore.plots.points import POINT, records
+from fedfore.plots.study import Study, load_study
+from fedfore.plots.style import look, themed
 from fedfore.plots.tables import mask_tables, presentable, summary
 from fedfore.plots.view import Drawn
+from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, difference_text, value_label
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import read_commands, read_environments, write_atomically
 

@@ -13,9 +13,10 @@ import pandas as pd
 from fedfore.errors import StoreError, printable
 from fedfore.plots.budget import data_passes_texts
 from fedfore.plots.footnotes import table_notes
-from fedfore.plots.masks import LEFT, masked, short_layer
-from fedfore.plots.series import Study, load_study, points, records
-from fedfore.plots.style import (
+from fedfore.plots.mask_figures import LEFT, masked, short_layer
+from fedfore.plots.points import points, records
+from fedfore.plots.study import Study, load_study
+from fedfore.plots.wording import (
     ALPHA,
     DAGGER,
     DOUBLE_DAGGER,

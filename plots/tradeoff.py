@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges
-from fedfore.plots.series import Study, settings
-from fedfore.plots.style import Look, axis_label, human_bytes, human_count, looks, value_label
+from fedfore.plots.naming import settings
+from fedfore.plots.study import Study
+from fedfore.plots.style import Look, looks
 from fedfore.plots.view import Drawn
+from fedfore.plots.wording import axis_label, human_bytes, human_count, value_label
 
 _BYTES, _FLOPS, _BATCH = "peak_device_bytes", "device_step_flops", "train.batch_size"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")

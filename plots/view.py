@@ -14,8 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedfore.plots.series import Series, Study, points
-from fedfore.plots.style import CONTROL_STYLE, DAGGER, DOUBLE_DAGGER, LINE_STYLES, OVERSPENT
+from fedfore.plots.naming import Series
+from fedfore.plots.points import points
+from fedfore.plots.study import Study
+from fedfore.plots.style import CONTROL_STYLE, LINE_STYLES
+from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
 
 _FARTHEST_SHADE = 0.55
 """The share of white or black that the variants of a colour approach."""

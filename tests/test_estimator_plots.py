@@ -11,7 +11,8 @@ import pytest
 from fedfore.cell import Cell, cell_id
 from fedfore.plots.estimators import estimator_figures
 from fedfore.plots.findings import findings
-from fedfore.plots.series import Study, load_study, twins
+from fedfore.plots.points import twins
+from fedfore.plots.study import Study, load_study
 from fedfore.plots.view import Drawn, View
 from fedfore.records.store import DIAGNOSTICS, lines_writer
 from tests.synthetic import cells, write_run

@@ -14,10 +14,11 @@ from matplotlib.container import ErrorbarContainer
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.plots.findings import findings
-from fedfore.plots.ntk import ntk_figures, ntk_sentences
-from fedfore.plots.series import Study, load_study
-from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, MINUS, UNKNOWN, themed
+from fedfore.plots.kernel_figures import ntk_figures, ntk_sentences
+from fedfore.plots.study import Study, load_study
+from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
 from fedfore.plots.view import Drawn, View
+from fedfore.plots.wording import MINUS, UNKNOWN
 from fedfore.records.metrics import METRICS
 from tests.synthetic import cells, write_run
 

@@ -28,7 +28,7 @@ from fedfore.execution.matrix import resolve
 from fedfore.execution.matrix_file import find_matrix, read_matrix
 from fedfore.plots.figures import draw_figures
 from fedfore.plots.findings import findings
-from fedfore.plots.series import load_study
+from fedfore.plots.study import load_study
 from fedfore.records.provenance import ROOT
 from fedfore.records.store import cell_dir
 from tests.synthetic import cells, write_run

@@ -25,34 +25,16 @@ from fedfore.errors import StoreError
 from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.figures import WrittenFigure, draw_figures, write_figures
 from fedfore.plots.findings import findings
+from fedfore.plots.naming import Series
+from fedfore.plots.points import curve, paired_difference, points, records, select
 from fedfore.plots.report import write_report
-from fedfore.plots.series import (
-    Series,
-    Study,
-    curve,
-    estimate,
-    half_width,
-    load_study,
-    paired_difference,
-    points,
-    records,
-    select,
-    shown_sparsity,
-)
-from fedfore.plots.style import (
-    COLUMN_WIDTH,
-    DAGGER,
-    FULL_WIDTH,
-    SHIPPED,
-    UNKNOWN,
-    axis_label,
-    human_bytes,
-    human_count,
-    looks,
-)
+from fedfore.plots.study import Study, load_study, shown_sparsity
+from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, SHIPPED, looks
 from fedfore.plots.tables import FORMATS, presentable, render, summary
 from fedfore.plots.view import Drawn, View, line_style
+from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
+from fedfore.records.statistics import estimate, half_width
 from fedfore.records.store import cell_dir
 from tests.synthetic import METHODS, accuracy, cells, write_run
 

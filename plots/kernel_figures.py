@@ -17,10 +17,12 @@ from matplotlib.ticker import MaxNLocator
 
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges, panels
-from fedfore.plots.series import Estimate, difference_text, estimate, points, select, settings
-from fedfore.plots.style import MINUS, UNKNOWN, axis_label, value_label
+from fedfore.plots.naming import settings
+from fedfore.plots.points import points, select
 from fedfore.plots.view import Drawn, View, seeds_sentence
+from fedfore.plots.wording import MINUS, UNKNOWN, axis_label, difference_text, value_label
 from fedfore.records.metrics import METRICS
+from fedfore.records.statistics import Estimate, estimate
 
 _CLIENTS = "train.clients"
 _PROBES = {"": "", "_gaussian": ", Gaussian"}

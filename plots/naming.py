@@ -1,0 +1,201 @@
+"""Which cells of a method are one series, and what the series are called: by whatever parameters tell cells apart.
+
+A series is a method, or a saliency in a run of one method, and the parameters in which its cells differ from others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fedfore.plots.points import POINT
+from fedfore.plots.style import SALIENCIES, Look, look
+from fedfore.plots.wording import field_label, value_label
+
+_SALIENCY = "params.saliency"
+_SWITCHES = ("train.ntk", "train.ntk_seeds", "train.compare_masks")
+"""Settings that choose what is measured: they name a series only where nothing else tells its cells apart."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a figure. `variant` counts the series of its look; `label` names method and varying parameters.
+
+    `look` is the method's, or in a run of one method what tells its series apart; `control`: all its cells replace the
+    estimate by the exact gradient.
+    """
+
+    method: str
+    label: str
+    look: Look
+    variant: int
+    has_sparsity: bool
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class MethodSeries:
+    """A method's series, the label of the one that each of its cells is in, and sentences on what labels do not say.
+
+    `tuned` and `left_out` are those of `fedfore.plots.study.Study`.
+    """
+
+    series: tuple[Series, ...]
+    labels: pd.Series[str]
+    tuned: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def _varying(cells: pd.DataFrame) -> list[str]:
+    """Return the columns of settings in which a method's cells differ."""
+    columns = [name for name in map(str, cells) if name.startswith(("params.", "train."))] + ["estimator"]
+    return [name for name in columns if cells[name].nunique(dropna=False) > 1]
+
+
+def _naming(cells: pd.DataFrame) -> list[str]:
+    """Return the varying columns that name a method's series; their points and series determine the others."""
+    varying = _varying(cells)
+    point = [name for name in POINT if name != "series"]
+    naming = sorted(
+        varying, key=lambda name: (name != "params.num_perturbations", name in _SWITCHES, name == "params.lr")
+    )
+    for name in reversed(list(naming)):
+        fewer = [other for other in naming if other != name]
+        values = cells.groupby([*point, *fewer], dropna=False, observed=True)[varying].nunique(dropna=False)
+        if bool((values <= 1).to_numpy().all()):
+            naming = fewer
+    return naming
+
+
+def _value_order(value: Any) -> tuple[float, str]:
+    is_number = isinstance(value, int | float) and value == value
+    return (float(value), "") if is_number else (float("inf"), value_label(value))
+
+
+def _labels(cells: pd.DataFrame, naming: Sequence[str], base: str, method: str) -> pd.Series[str]:
+    """Return an ordered category of labels, `base` and the named values or else the method, in the values' order."""
+    levels = {name: list(cells[name].cat.categories) for name in naming if cells[name].dtype == "category"}
+    named = cells[list(naming)].astype(object)
+    named = named.where(named.notna(), None)  # one NaN is not the next one
+    values = pd.Series(list(named.itertuples(index=False, name=None)), index=cells.index, dtype=object)
+
+    def rank(name: str, value: Any) -> tuple[float, str]:
+        return (levels[name].index(value), "") if name in levels else _value_order(value)
+
+    def text(name: str, value: Any) -> str:
+        return str(value) if name in levels else field_label(name, value)
+
+    names = {
+        own: ", ".join(part for part in (base, *map(text, naming, own)) if part) or look(method).label
+        for own in sorted(set(values), key=lambda own: [*map(rank, naming, own)])
+    }
+    return pd.Series(pd.Categorical(values.map(names), list(dict.fromkeys(names.values())), ordered=True), cells.index)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Cells of a method whose series are named among themselves, after `label`, and drawn alike or by turns."""
+
+    label: str
+    looks: tuple[Look, ...]
+    cells: pd.DataFrame
+
+
+def _families(cells: pd.DataFrame, own: Look, *, alone: bool) -> Iterator[_Family]:
+    """Yield a method's families, one a saliency if all are known, or one a variant.
+
+    The only method of a run leaves name and look to its saliencies; where it has but one and trains nothing, to its
+    settings.
+    """
+    used = set(cells[_SALIENCY]) if _SALIENCY in cells else set()
+    if len(used) > 1 and used <= SALIENCIES.keys():
+        for saliency, one in SALIENCIES.items():
+            if saliency in used:
+                label, drawn = (one.label, one) if alone else (f"{own.label}, {one.label}", own)
+                yield _Family(label, (drawn,), cells[cells[_SALIENCY] == saliency])
+    elif alone and not cells["trained"].any():
+        yield _Family("", tuple(SALIENCIES.values()), cells)
+    else:
+        variants = _variants(cells)
+        for variant in dict.fromkeys(variants):
+            yield _Family(f"{own.label} ({variant})" if variant else own.label, (own,), cells[variants == variant])
+
+
+def _variants(cells: pd.DataFrame) -> pd.Series[str]:
+    """Return what stands behind the method's name, by model, so that a cell that failed has it too; or nothing."""
+    if "method_variant" not in cells:
+        return pd.Series("", cells.index)
+    return cells.groupby("model")["method_variant"].transform("first").astype(object).fillna("").astype(str)
+
+
+def method_series(cells: pd.DataFrame, method: str, method_look: Look, *, alone: bool) -> MethodSeries:
+    """Return the series of a method's cells in a run; `alone`: the run has no other method."""
+    uses = cells["uses"] if "uses" in cells else pd.Series([], dtype=object)
+    has_sparsity = any(isinstance(axes, list) and "sparsity" in axes for axes in uses)
+    series: list[Series] = []
+    rows: list[pd.Series[str]] = []
+    named: dict[str, list[str]] = {}
+    for family in _families(cells, method_look, alone=alone):
+        naming = _naming(family.cells)
+        labels = _labels(family.cells, naming, family.label, method)
+        for place, label in enumerate(labels.cat.categories):
+            own_look = family.looks[place % len(family.looks)]
+            variant = sum(one.look == own_look for one in series)
+            control = bool(family.cells.loc[labels == label, "estimator"].eq("exact").all())
+            series.append(Series(method, label, own_look, variant, has_sparsity, control))
+            named[label] = [*naming, _SALIENCY, *_SWITCHES]
+        rows.append(labels.astype(str))
+    own = pd.concat(rows).reindex(cells.index)
+    return MethodSeries(
+        tuple(series), own, tuple(_tuned(cells, own, method)), tuple(_left_out(cells, own, named, method))
+    )
+
+
+def _tuned(cells: pd.DataFrame, own: pd.Series[str], method: str) -> Iterator[str]:
+    """Yield a sentence on each setting that takes several values within a series."""
+    for name in _varying(cells):
+        several = cells.groupby(own)[name].transform("nunique", dropna=False) > 1
+        if name not in _SWITCHES and several.any():
+            values = sorted(set(cells.loc[several, name]), key=_value_order)
+            yield (
+                f"{look(method).label}: {name.split('.', 1)[-1]} differs between points (dataset, model, alpha, "
+                f"sparsity) of a series: {', '.join(map(value_label, values))}."
+            )
+
+
+def _left_out(
+    cells: pd.DataFrame, own: pd.Series[str], named: Mapping[str, Sequence[str]], method: str
+) -> Iterator[str]:
+    """Yield a sentence on the settings that take one value in a series, and another elsewhere, and are not `named`."""
+    alike: dict[str, list[str]] = {}
+    for label, names in named.items():
+        shown = cells[own == label]
+        fields = [
+            field_label(name, shown[name].iloc[0])
+            for name in _varying(cells)
+            if name not in names and shown[name].nunique(dropna=False) == 1
+        ]
+        alike.setdefault(", ".join(filter(None, fields)), []).append(label)
+    said = [f"{' / '.join(labels)} ({fields})" for fields, labels in alike.items() if fields]
+    if said:
+        yield f"How series of {look(method).label} are configured, beside what their names say: {'; '.join(said)}."
+
+
+def settings(cells: pd.DataFrame, leave_out: Sequence[str] = (), also: Sequence[str] = ()) -> pd.Series[str]:
+    """Return an ordered category that names what varies among these cells; the method alone where nothing does.
+
+    `leave_out` are settings not to name, `also` the columns of points (sparsity, alpha) to name where they vary.
+    """
+    methods = cells["method"].unique()
+    beside = [name for name in also if cells[name].nunique() > 1]
+    parts = []
+    for method in methods:
+        own = cells[cells["method"] == method]
+        naming = [name for name in _naming(own) if name not in leave_out] + beside
+        parts.append(_labels(own, naming, look(method).label if len(methods) > 1 else "", method))
+    order = [label for part in parts for label in part.cat.categories]
+    labels = pd.concat([part.astype(str) for part in parts]).reindex(cells.index)
+    return pd.Series(pd.Categorical(labels, order, ordered=True), cells.index)

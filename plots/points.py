@@ -1,0 +1,109 @@
+"""Points: what cells that differ in nothing but the seed say together, and how two points differ.
+
+Only cells with status `ok` enter a mean; the others stay in the count of planned cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedfore.plots.lines import readable_lines
+from fedfore.records.statistics import Estimate, half_width, paired_estimate
+from fedfore.records.store import ROUNDS
+
+POINT = ("dataset", "model", "alpha", "series", "sparsity")
+"""The columns that say which cells differ in nothing but the seed."""
+
+
+def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:
+    """Return one row a point: `n_ok`, `n_planned`, `stale`, `overspent`, `withheld`, each metric's mean and half-width.
+
+    The columns are `<metric>` and `<metric>_half_width`. Values keep the metric's unit. `stale` and `overspent` say
+    that some averaged record is, `withheld` that the point is.
+    """
+    keys = list(by)
+    marked = cells.assign(**{name: cells[name] & cells["ok"] for name in ("stale", "overspent")})
+    frame = marked.groupby(keys, observed=True).agg(
+        n_ok=("ok", "sum"),
+        n_planned=("ok", "size"),
+        stale=("stale", "any"),
+        overspent=("overspent", "any"),
+        withheld=("withheld", "any"),
+    )
+    groups = cells[cells["ok"]].groupby(keys, observed=True)
+    columns = {}
+    for metric in metrics:
+        values = groups[metric]
+        columns[metric] = values.mean()
+        columns[f"{metric}_half_width"] = pd.Series(half_width(values.std(), values.count()), index=values.mean().index)
+    return frame.join(pd.DataFrame(columns, index=frame.index)).reset_index()
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def select(cells: pd.DataFrame, point: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows whose columns have the point's values."""
+    chosen = np.logical_and.reduce([cells[name] == value for name, value in point.items()])
+    return cells[chosen]
+
+
+def paired_difference(
+    cells: pd.DataFrame, first: Mapping[str, Any], second: Mapping[str, Any], metric: str
+) -> Estimate:
+    """Return the mean of first minus second over the seeds that both points finished, in the metric's unit."""
+    ok = cells[cells["ok"]]
+    sides = [select(ok, point).set_index("seed")[metric] for point in (first, second)]
+    return paired_estimate(*sides)
+
+
+def twins(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a simulated ok cell with an ok twin, which differs from it in its `finite_difference` alone.
+
+    A description: that a twin is near says nothing for its cell, since two seeds may be.
+    Columns: those of the simulated cell, `real` (the twin's headline accuracy, a fraction) and `difference` to it.
+    """
+    same = ["method", "dataset", "model", "alpha", "sparsity", "seed"]
+    same += [name for name in map(str, cells) if name.startswith(("params.", "train."))]
+    ok = cells[cells["ok"] & cells["estimator"].notna()]
+    is_real = ok["estimator"] == "finite_difference"
+    keys = pd.Series(["|".join(map(str, row)) for row in ok[same].itertuples(index=False)], index=ok.index, dtype=str)
+    real = pd.Series(ok.loc[is_real, "test_accuracy"].to_numpy(), index=keys[is_real].to_numpy(), dtype=float)
+    found = ok[~is_real].assign(real=[real.get(key, float("nan")) for key in keys[~is_real]])
+    return found.assign(difference=found["test_accuracy"] - found["real"]).dropna(subset="real")
+
+
+def curve(run: Path, cell_ids: Sequence[str], x: str, *, log: bool) -> pd.DataFrame:
+    """Return the mean test accuracy over cells along `x`: columns x, mean, half_width (fractions).
+
+    Where the cells were evaluated at different x, each is interpolated linearly (in log x if `log`, which drops x = 0)
+    onto the union of the points inside the range that all cover.
+    """
+    lines = []
+    for cell_id in cell_ids:
+        rounds = readable_lines(run, cell_id, ROUNDS)
+        if rounds.empty:
+            continue
+        line = rounds[[x, "test_accuracy"]].dropna().astype(float).to_numpy()
+        line = line[line[:, 0] > 0] if log else line
+        if len(line):
+            lines.append(line)
+    if not lines:
+        return pd.DataFrame({"x": [], "mean": [], "half_width": []})
+    if all(np.array_equal(line[:, 0], lines[0][:, 0]) for line in lines):
+        grid, values = lines[0][:, 0], np.array([line[:, 1] for line in lines])
+    else:
+        low, high = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
+        union = np.unique(np.concatenate([line[:, 0] for line in lines]))
+        grid = union[(union >= low) & (union <= high)]
+        scale = np.log if log else np.asarray
+        values = np.array([np.interp(scale(grid), scale(line[:, 0]), line[:, 1]) for line in lines])
+    deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(len(grid), np.nan)
+    return pd.DataFrame({"x": grid, "mean": values.mean(axis=0), "half_width": half_width(deviation, len(values))})

@@ -1,0 +1,112 @@
+"""A run as figures and tables see it: one row a planned cell, each of them in a series."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fedfore.errors import StoreError
+from fedfore.plots.budget import TOLERANCE, budget_used
+from fedfore.plots.certification import WITHHELD, certificates
+from fedfore.plots.naming import Series, method_series
+from fedfore.plots.points import POINT
+from fedfore.plots.style import SHIPPED, looks
+from fedfore.plots.wording import alpha_label
+from fedfore.records.store import load_table
+
+
+@dataclass(frozen=True)
+class Study:
+    """A run as figures and tables see it.
+
+    `cells` has one row a planned cell: the columns of `fedfore.records.store.load_table`, with `alpha` and `series` as
+    ordered categories of labels, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to training and be
+    evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it trained past its budget,
+    `certificate` (see `fedfore.plots.certification`), and `withheld`: whether that keeps its point out of comparisons
+    of what was trained. `tuned` says which parameters take one value a point, such as a learning rate chosen for each
+    sparsity, and so do not split a series; `left_out` what else differs between series than their labels say.
+    """
+
+    run: Path
+    cells: pd.DataFrame
+    series: tuple[Series, ...]
+    tuned: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def ok(self) -> pd.DataFrame:
+        """The cells that ended well."""
+        return self.cells[self.cells["ok"]]
+
+    @property
+    def compared(self) -> pd.DataFrame:
+        """The cells, as if those of points that are withheld had not ended well."""
+        return self.cells.assign(ok=self.cells["ok"] & ~self.cells["withheld"])
+
+    def series_of(self, cells: pd.DataFrame) -> list[Series]:
+        """Return the series that have an ok cell among these cells."""
+        finished = set(cells.loc[cells["ok"], "series"])
+        return [one for one in self.series if one.label in finished]
+
+    def by_setting(self) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+        """Yield the planned cells of each (dataset, model), in the plan's order."""
+        for (dataset, model), cells in self.cells.groupby(["dataset", "model"], sort=False):
+            yield (str(dataset), str(model)), cells
+
+
+def _alpha_order(alpha: Any) -> tuple[int, float, str]:
+    if isinstance(alpha, str):
+        digits = re.sub(r"\D", "", alpha)
+        return (0, 0.0, "") if alpha == "iid" else (2, -float(digits or 0), alpha)
+    return (1, -float(alpha), "")
+
+
+def load_study(run: Path) -> Study:
+    """Read a run and group its cells into series. Raises StoreError for a run that cannot be read or plans nothing."""
+    cells = load_table(run).copy()  # one block of memory a type, where that table has one a column
+    if cells.empty:
+        raise StoreError(f"The plan of {run} holds no cell; run a matrix into it.")
+    alphas = {alpha_label(alpha): None for alpha in sorted(cells["alpha"].unique(), key=_alpha_order)}
+    cells = cells.assign(
+        alpha=pd.Categorical(cells["alpha"].map(alpha_label), list(alphas), ordered=True),
+        sparsity=cells["sparsity_asked"].astype(float),
+        ok=cells["status"] == "ok",
+        trained=~(_is_set(cells, "train.setup_only") | _is_set(cells, "train.meter_only")),
+        metered=_is_set(cells, "train.meter_only"),
+        budget_used=budget_used(cells),
+    )
+    cells = cells.assign(overspent=cells["budget_used"] > TOLERANCE)
+    order = [*SHIPPED, *sorted(set(cells["method"]) - SHIPPED.keys())]
+    present = [name for name in order if name in set(cells["method"])]
+    dealt, alone = looks(present), len(present) == 1
+    found = [method_series(cells[cells["method"] == name], name, dealt[name], alone=alone) for name in present]
+    series = tuple(itertools.chain.from_iterable(own.series for own in found))
+    names = pd.concat([own.labels for own in found]).reindex(cells.index)
+    cells = cells.assign(series=pd.Categorical(names, [one.label for one in series], ordered=True))
+    cells = cells.assign(certificate=certificates(run, cells, POINT))
+    cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD))
+    tuned = tuple(itertools.chain.from_iterable(own.tuned for own in found))
+    left_out = tuple(itertools.chain.from_iterable(own.left_out for own in found))
+    return Study(run, cells, series, tuned, left_out)
+
+
+def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:
+    return cells[switch].eq(True) if switch in cells else pd.Series(False, cells.index)
+
+
+def shown_sparsity(cells: pd.DataFrame, series: Sequence[Series]) -> float | None:
+    """Return the sparsity level that stands for a series in a curve: the lower median of the levels above 0.
+
+    None where no series with a sparsity axis has finished a cell above 0.
+    """
+    sparse = (
+        cells["ok"] & (cells["sparsity"] > 0) & cells["series"].isin([one.label for one in series if one.has_sparsity])
+    )
+    levels = sorted(cells.loc[sparse, "sparsity"].unique())
+    return float(levels[(len(levels) - 1) // 2]) if levels else None

@@ -1,0 +1,132 @@
+"""Numbers, fields and metrics as words: labels with units and direction, human units, differences, and marks."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from fedfore.errors import printable
+from fedfore.plots.style import SALIENCIES
+from fedfore.records.metrics import METRICS
+from fedfore.records.statistics import Estimate
+
+DAGGER = "†"
+DOUBLE_DAGGER = "‡"
+OVERSPENT = "§"
+"""Marks what trained past its budget."""
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
+MINUS = "\N{MINUS SIGN}"
+UNKNOWN = "\N{EN DASH}"
+"""Stands in tables for a value that does not exist."""
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SHORT_NAMES = {"num_perturbations": "K", "scoring_micro_batch": "inputs a pass"}
+_PHRASES: dict[tuple[str, object], str] = {
+    ("inputs", "gaussian"): "Gaussian inputs",
+    ("inputs", "real"): "real inputs",
+    ("memory", "none"): "",
+    ("memory", "checkpoint"): "checkpointing",
+    ("memory", "accumulate"): "accumulation",
+    ("memory", "optimizer_in_backward"): "optimizer in backward",
+    ("restore", "seed"): "restores from the seed",
+    ("restore", "as_released"): "restores as released",
+    ("restore", "copy"): "restores from a copy",
+    ("scoring_micro_batch", None): "",
+    ("shuffle", False): "",
+    ("shuffle", True): "shuffled",
+    ("upload", "scores"): "uploads scores",
+    ("upload", "masks"): "uploads masks",
+    ("where", "devices"): "scored by devices",
+    ("where", "devices_forward"): "scored by devices' forward passes",
+    ("where", "server"): "scored by the server",
+    **{("saliency", name): one.label for name, one in SALIENCIES.items()},
+}
+"""Values that say what they are without their field's name; an empty one need not be said."""
+
+
+def field_label(column: str, value: object) -> str:
+    """Return a field and its value for a legend: `params.num_perturbations`, 100.0 -> "K=100"; maybe nothing."""
+    name = column.split(".", 1)[-1]
+    return _PHRASES.get(
+        (name, value if value == value else None), f"{_SHORT_NAMES.get(name, name)}={value_label(value)}"
+    )
+
+
+def value_label(value: object) -> str:
+    """Return a parameter's value as a reader would write it."""
+    if value is None or value != value:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, int | float) else printable(str(value).replace("_", " "))
+
+
+def axis_label(metric: str, detail: str = "") -> str:
+    """Return a metric's axis label with its unit, accuracies in percent, and an arrow to the better end."""
+    row = METRICS[metric]
+    unit = (
+        "%"
+        if is_percent(metric)
+        else ""
+        if row.unit.lower() in ("fraction", "ratio", *re.findall(r"\w+", row.label.lower()))
+        else row.unit
+    )
+    inside = ", ".join(part for part in (detail, unit) if part)
+    arrow = {"higher": " ↑", "lower": " ↓", "descriptive": ""}[row.direction]
+    return row.label + (f" ({inside})" if inside else "") + arrow
+
+
+def is_percent(metric: str) -> bool:
+    """Return whether a metric, stored as a fraction, is shown in percent."""
+    return METRICS[metric].unit == "fraction" and METRICS[metric].direction == "higher"
+
+
+def _scaled(value: float, base: float, units: tuple[str, ...]) -> str:
+    power = 0 if value < base else min(int(math.log(value, base) + 1e-9), len(units) - 1)
+    number = value / base**power
+    digits = f"{number:,.0f}" if number >= 99.95 or number == round(number) else f"{number:.3g}"
+    return f"{digits} {units[power]}".rstrip()
+
+
+def human_bytes(value: float) -> str:
+    """Return bytes in binary units, three digits: 1536 -> "1.5 KiB"."""
+    return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def human_count(value: float) -> str:
+    """Return a count with an SI prefix, three digits: 2.5e9 -> "2.5 G"."""
+    return _scaled(value, 1000, ("", "k", "M", "G", "T", "P", "E"))
+
+
+def power_of_ten(value: float) -> str:
+    """Return a power of ten as text: 0.001 -> "10⁻³"."""
+    return "10" + str(round(math.log10(value))).translate(_SUPERSCRIPTS)
+
+
+def percent_text(mean: float, half_width: float) -> str:
+    """Return a fraction and its half-width in percent and points: "91.2 ± 0.8"."""
+    if mean != mean:
+        return UNKNOWN
+    return f"{100 * mean:.1f}" + (f" ± {100 * half_width:.1f}" if half_width == half_width else "")
+
+
+def difference_text(difference: Estimate) -> str:
+    """Return a difference of two accuracies, given as fractions, in points: "-1.2 ± 0.4"."""
+    if difference.n < 2:
+        return UNKNOWN
+    return f"{100 * difference.mean:+.1f} ± {100 * difference.half_width:.1f}".replace("-", MINUS)
+
+
+def verdict(difference: Estimate) -> str:
+    """Return a paired difference in words, with an honest note where it does not settle the order."""
+    if difference.n < 2:
+        return "not compared (fewer than two shared seeds)"
+    zero = ", interval includes 0" if difference.includes_zero else ""
+    return f"{difference_text(difference)} points (paired over {difference.n} seeds{zero})"
+
+
+def alpha_label(alpha: object) -> str:
+    """Return heterogeneity as a label: "iid", "shards: 2", or Dirichlet's alpha and its value."""
+    if isinstance(alpha, str):
+        return alpha.replace(":", ": ")
+    return f"{ALPHA} = {value_label(alpha)}"
