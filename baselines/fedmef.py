@@ -36,16 +36,15 @@ from fedfore.primitives.sparse_normalisation import normalise_convolutions
 
 @dataclass(frozen=True)
 class FedMefConfig(DynamicPruningConfig, ExtrusionConfig):
-    """`DynamicPruningConfig`, `ExtrusionConfig`, and:
-
-    sap_rate: the share of a layer's input that is dropped for the weight's gradient; 0 keeps all. nsconv: whether
-    convolutions are standardised, which on a model with `norm = none` is the same as `norm = standardised`.
-    """
+    """`DynamicPruningConfig`, `ExtrusionConfig`, and the keys below."""
 
     lr_schedule: Literal["constant", "cosine", "exponential"] = "exponential"
     adjust_rate: Annotated[float, Field(ge=0.0, le=0.5)] = 0.2
     sap_rate: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """Share of a layer's input that is dropped for the weight's gradient; 0 keeps all."""
     nsconv: bool = True
+    """Whether convolutions are standardised, which on a model with `norm = none` is the same as `norm = standardised`.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

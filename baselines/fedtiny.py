@@ -40,15 +40,14 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 
 @dataclass(frozen=True)
 class FedTinyConfig(DynamicPruningConfig):
-    """`DynamicPruningConfig`, and:
-
-    candidates: the masks to choose from. density_spread: a candidate's layer density d differs from its pattern's by at
-    most 2 density_spread min(d, 1 - d). blocks: the groups of layers that take turns in being adjusted.
-    """
+    """`DynamicPruningConfig`, and the keys of the first mask's choice."""
 
     candidates: PositiveInt = 5
+    """Masks to choose from."""
     density_spread: Annotated[float, Field(ge=0.0, le=0.5)] = 0.25
+    """A candidate's layer density d differs from its pattern's by at most 2 density_spread min(d, 1 - d)."""
     blocks: PositiveInt = 5
+    """Groups of layers that take turns in being adjusted."""
 
 
 class FedTiny(DynamicPruningMethod):

@@ -28,41 +28,56 @@ SIMULATED = frozenset({"moment"})
 
 @dataclass(frozen=True)
 class Protocol:
-    """How every method of a matrix is trained (the `[train]` table).
+    """How every method of a matrix is trained: the `[train]` table.
 
-    Exactly one of `data_passes` (passes over the union of the clients' data, counted in examples really drawn) and
-    `rounds` is the budget; a cell ends after the round in which the budget is reached. `setup_only` cells have none:
-    they end before training, unevaluated, and answer questions about masks and kernels. `meter_only` cells have none
-    either: they run nothing but the meters, without data files (see `fedfore.execution.metering`). `eval_every` is in
-    the unit of the budget and defaults to a twentieth of it. `ntk` measures the kernels that clients see, only in
-    cells of a smaller seed where `ntk_seeds` is given; `compare_masks` runs the
-    setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the centralised
-    one. `wire_precision` is the type in which floats travel, both ways: a receiver computes with the rounded values, a
-    sender keeps its own. `recalibrate` evaluates a second time at each evaluation, on a copy of the model whose
-    batch-norm statistics are computed anew from training examples. `init` is the distribution of every method's initial
-    weights, and of those that a saliency draws anew (see `fedfore.tasks.models.initialise`). `input_scaling` is that
-    of all images, in training, scoring and evaluation: mean 0 and deviation 1 over the training set, or grey levels
-    from 0 to 1 (`unit`).
+    Exactly one of `data_passes` and `rounds` is the budget; a cell ends after the round in which the budget is reached.
+    Cells of `setup_only` and `meter_only` have none.
     """
 
     clients: Count = 10
+    """Number of clients that the training data are dealt to."""
     participation: Participation = 1.0
+    """Share of the clients in a round's cohort, drawn anew for every round; at least one client."""
     batch_size: Count = 32
+    """Examples of a mini-batch on a device."""
     min_client_examples: Count = 10
+    """The partition is drawn again until every client has at least as many training examples."""
     data_passes: Passes | None = None
+    """The budget in passes over the union of the clients' data, counted in examples really drawn."""
     rounds: Count | None = None
+    """The budget in rounds of the method. A round's length differs between methods: compare by `data_passes`."""
     eval_every: PositiveFloat | None = None
+    """Distance between two evaluations, in the unit of the budget and at most the budget; unset, a twentieth of it."""
     validation_fraction: OpenFraction = 0.0
+    """Share of the training data that is held out; only then is there a `validation_accuracy`."""
     setup_only: bool = False
+    """End before training, unevaluated: for questions about masks and kernels."""
     meter_only: bool = False
+    """Run nothing but the meters, on random images and without data files: for questions about costs."""
     augment: bool = False
+    """Pad by 4 with reflection, crop at random, flip at random. CIFAR only."""
     ntk: bool = True
+    """Measure the kernels that clients see at the initial weights; it takes half of a small cell's time."""
     ntk_seeds: Count | None = None
+    """Measure kernels only in cells of a seed below this number; unset, in all."""
     compare_masks: bool = False
+    """Run the setup of a foresight-pruned cell four times more, on pooled data, to see how far its mask is from the
+    centralised one.
+    """
     wire_precision: WirePrecision = "float32"
+    """Type in which floats travel, both ways: a receiver computes with the rounded values, a sender keeps its own."""
     recalibrate: bool = False
+    """Evaluate a second time at each evaluation, on a copy of the model whose batch-norm statistics are computed anew
+    from training examples.
+    """
     init: Initialiser = "kaiming"
+    """Distribution of every method's initial weights, and of those that a saliency draws anew: `kaiming` is He-normal
+    with biases 0, `pytorch` is torch.nn's default, 0.41 times as large and with biases.
+    """
     input_scaling: InputScaling = "standardised"
+    """Scaling of all images, in training, scoring and evaluation: `standardised` has mean 0 and deviation 1 over the
+    training set, `unit` is grey levels from 0 to 1.
+    """
 
     @property
     def budget(self) -> float:
@@ -90,22 +105,32 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a matrix: a method on a data set, model, sparsity, heterogeneity and seed.
-
-    `params` is the method's whole configuration with its defaults filled in. `estimator` is None, and `sparsity` 0, for
-    a method to which that axis means nothing.
-    """
+    """One point of a matrix: a method on a data set, model, sparsity, heterogeneity and seed."""
 
     method: str
+    """Name of the method (`fedfore ls methods`)."""
     dataset: str
+    """Name of the data set (`fedfore ls datasets`)."""
     model: str
+    """Name of the model (`fedfore ls models`), with options as in "resnet20:norm=group,activation=relu"."""
     train: Protocol
+    """The protocol."""
     sparsity: OpenFraction = 0.0
+    """Fraction of zeros among prunable weights, those of convolutions and linear layers; 0 for a method to which the
+    axis means nothing.
+    """
     alpha: str | float = "iid"
+    """Heterogeneity of the clients: "iid", the concentration of a Dirichlet distribution of labels (small is skewed),
+    or "shards:s", s shards of sorted labels a client.
+    """
     seed: NonNegativeInt = 0
+    """Seed of everything random in the cell."""
     estimator: Estimator | None = None
+    """How zeroth-order methods estimate a gradient; none for a method to which the axis means nothing."""
     params: Mapping[str, Any] = field(default_factory=dict)
+    """The method's whole configuration with its defaults filled in."""
     id: str = ""
+    """`<method>-<12 hex>` (see `cell_id`)."""
 
 
 def cell_id(cell: Cell, param_defaults: Mapping[str, Any]) -> str:

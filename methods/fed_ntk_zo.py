@@ -23,11 +23,12 @@ from fedfore.primitives.offset import add_offsets, set_offsets
 
 @dataclass(frozen=True)
 class Config(ForesightConfig, BPFreeConfig):
-    """Setup: `ForesightConfig`. Training: `BPFreeConfig`. `mask_perturbations_only` is a control: the mask restricts
-    perturbations and updates alone, and pruned weights keep their initial values in the network's function.
-    """
+    """Setup: `ForesightConfig`. Training: `BPFreeConfig`."""
 
     mask_perturbations_only: bool = False
+    """A control: the mask restricts perturbations and updates alone, and pruned weights keep their initial values in
+    the network's function.
+    """
 
 
 class FedNTKZO(ForesightPruning, BPFreeMethod):

@@ -26,25 +26,27 @@ from fedfore.primitives.zeroth_order import Sent, Step, ZerothOrderConfig, check
 
 @dataclass(frozen=True)
 class BPFreeConfig(ZerothOrderConfig, ServerAdamConfig):
-    """Device side: `ZerothOrderConfig`. Server side: `ServerAdamConfig`, and:
-
-    communication: scalars of one mini-batch a round (`step`), or of one local epoch (`epoch`), in which a client takes
-    plain steps of size `local_lr` along its own estimates and the server averages the replayed models.
-    weighting: clients count by their `examples` (the paper's p_i) or `equal`ly (the released code's 1/C).
-    first_epoch_lr: the server's rate in the first epoch, where it differs from `lr`.
-    ema_decay: decay of the moving average that is evaluated instead of the model, updated once an epoch; None is off.
-    It starts at the initial weights, and update t = 1, 2, ... has the decay min(ema_decay, (1 + t) / (10 + t)), as in
-    the torch_ema package that the released code uses.
-    init_scale: the factor that prunable weights are multiplied by before anything else; a control, since a mask changes
-    the scale of the network's function too.
-    """
+    """Device side: `ZerothOrderConfig`. Server side: `ServerAdamConfig`, and the keys below."""
 
     communication: Literal["step", "epoch"] = "step"
+    """Scalars of one mini-batch a round (`step`), or of one local epoch (`epoch`), in which a client takes plain steps
+    along its own estimates and the server averages the replayed models.
+    """
     local_lr: PositiveFloat = 1e-3
+    """Size of a client's plain steps, in the `epoch` form."""
     weighting: Literal["examples", "equal"] = "examples"
+    """Clients count by their `examples` (the paper's p_i), or `equal`ly (the released code's 1/C)."""
     first_epoch_lr: PositiveFloat | None = None
+    """The server's rate in the first epoch, where it differs from `lr`."""
     ema_decay: Fraction | None = None
+    """Decay of the moving average that is evaluated instead of the model, updated once an epoch; unset is off. It
+    starts at the initial weights, and update t = 1, 2, ... has the decay min(ema_decay, (1 + t) / (10 + t)), as in the
+    torch_ema package that the released code uses.
+    """
     init_scale: PositiveFloat = 1.0
+    """Factor that prunable weights are multiplied by before anything else; a control, since a mask changes the scale of
+    the network's function too.
+    """
 
 
 class BPFreeMethod(Method):

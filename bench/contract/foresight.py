@@ -36,23 +36,26 @@ SENT = {"scores": "scores", "masks": "mask"}
 
 @dataclass(frozen=True)
 class ForesightConfig(SaliencyConfig):
-    """`SaliencyConfig`, to which `saliency = "erk" | "uniform"` add layer densities with random positions, and:
-
-    iterations: scoring rounds, after each of which the mask shrinks by the `schedule` (see `density_at`).
-    where: scores come from the `devices` by backpropagation, from `devices_forward` by `forward_directions` central
-    differences in the mask, or from the `server` alone.
-    upload: a device sends its `scores`, or its own mask, of which the server counts the votes.
-    min_layer_weights: what every layer keeps at least; 0 is no guard, and an emptied layer an error.
-    shuffle: the ablation that keeps the final mask's layer densities and draws its positions at random.
-    """
+    """`SaliencyConfig`, and the keys of the rounds in which a mask is made."""
 
     iterations: PositiveInt = 20
+    """Scoring rounds, after each of which the mask shrinks."""
     schedule: Schedule = "exponential"
+    """How density falls to d over the scoring rounds, s being the share of them that is done: `exponential` d^s,
+    `linear` 1 - (1 - d) s, `inverse` 1 / (1 + (1/d - 1) s).
+    """
     where: Literal["devices", "devices_forward", "server"] = "devices"
+    """Scores come from the `devices` by backpropagation, from `devices_forward` by central differences in the mask, or
+    from the `server` alone.
+    """
     forward_directions: PositiveInt = 100
+    """Central differences of a scoring on `devices_forward`."""
     upload: Literal["scores", "masks"] = "scores"
+    """A device sends its `scores`, or its own mask, of which the server counts the votes."""
     min_layer_weights: NonNegativeInt = 1
+    """What every layer keeps at least; 0 is no guard, and an emptied layer an error."""
     shuffle: bool = False
+    """The ablation that keeps the final mask's layer densities and draws its positions at random."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,16 +22,14 @@ from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd
 
 @dataclass(frozen=True)
 class ExtrusionConfig:
-    """The keys of an extrusion.
-
-    extrusion: `on`, `off`, or `bump_only`, a control with the learning rate's floor and no penalty. shrink: the factor
-    by which a marked weight without gradient shrinks over the T steps. penalty: a constant lambda instead; the
-    published port's 1e-4 shrinks by less than 0.1% and is inert.
-    """
+    """The keys of an extrusion."""
 
     extrusion: Literal["on", "bump_only", "off"] = "on"
+    """`bump_only` is a control with the learning rate's floor and no penalty."""
     shrink: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Factor by which a marked weight without gradient shrinks over a client's steps of a round."""
     penalty: NonNegativeFloat | None = None
+    """A constant lambda instead of `shrink`; the published port's 1e-4 shrinks by less than 0.1% and is inert."""
 
     def step_factor(self, rate: float, steps: int) -> float:
         """Return what a step at learning rate `rate` multiplies marked weights by: 1 - 2 rate lambda.

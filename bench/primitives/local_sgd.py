@@ -25,24 +25,31 @@ Correction = Callable[[str, Tensor], None]
 
 @dataclass(frozen=True)
 class LocalSGDConfig:
-    """The keys of local SGD.
-
-    Give `local_epochs` or `local_steps`, not both; neither means one epoch. `lr_schedule` acts over rounds: `constant`,
-    `cosine` (to 0 at the end of the budget) or `exponential` (x `lr_decay` each round). `memory` saves memory without
-    changing the result: `checkpoint` keeps the inputs of the model's segments only and runs all but the last again;
-    `accumulate` adds up the gradients of micro-batches of `micro_batch` examples, over which batch norm then takes its
-    statistics; `optimizer_in_backward` updates each parameter as soon as it has a gradient, and frees that.
-    """
+    """The keys of local SGD."""
 
     lr: PositiveFloat = 0.05
+    """Learning rate."""
     momentum: NonNegativeFloat = 0.0
+    """Momentum of SGD; it starts anew with each local training."""
     weight_decay: NonNegativeFloat = 0.0
+    """Factor of the L2 penalty's gradient, added to the gradient."""
     local_epochs: PositiveInt | None = None
+    """Epochs of a client in a round. Give this or `local_steps`; with neither it is one epoch."""
     local_steps: PositiveInt | None = None
+    """Mini-batches of a client in a round, instead of whole epochs."""
     lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
+    """Schedule of the rate over rounds: `cosine` falls to 0 at the end of the budget, `exponential` is times `lr_decay`
+    each round.
+    """
     lr_decay: PositiveFloat = 0.99
+    """Factor of the `exponential` schedule."""
     memory: Literal["none", "checkpoint", "accumulate", "optimizer_in_backward"] = "none"
+    """How a device saves memory without changing the result: `checkpoint` keeps the inputs of the model's segments only
+    and runs all but the last again; `accumulate` adds up gradients of micro-batches, over which batch norm then takes
+    its statistics; `optimizer_in_backward` updates each parameter as soon as it has a gradient, and frees that.
+    """
     micro_batch: PositiveInt | None = None
+    """Examples of a micro-batch; with `accumulate`, and only with it."""
 
     def __post_init__(self) -> None:
         if self.local_epochs is not None and self.local_steps is not None:

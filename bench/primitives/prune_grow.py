@@ -28,19 +28,20 @@ _VALUES, _INDICES = "gradient_values", "gradient_indices"
 
 @dataclass(frozen=True)
 class AdjustmentConfig:
-    """The keys of dynamic pruning.
-
-    adjust_every, adjust_until: the interval between adjustments and the end of adjusting, each in rounds (an integer)
-    or as a fraction of the training budget (1.0 is all of it: `adjust_every = 1.0` never adjusts); an interval holds at
-    least two rounds, so that plain training lies between adjustments. adjust_rate: a layer moves
-    adjust_rate (1 + cos(pi elapsed)) of its active weights, `elapsed` running from 0 to 1 at adjust_until.
-    gradient_batches: mini-batches, drawn after local training, over which a device averages the dense gradient.
-    """
+    """The keys of dynamic pruning."""
 
     adjust_every: PositiveInt | Fraction = 0.02
+    """Interval between adjustments: rounds (a whole number), or a fraction of the budget, of which 1.0 never adjusts.
+    At least two rounds, so that plain training lies between adjustments.
+    """
     adjust_until: PositiveInt | Fraction = 0.6
+    """End of adjusting, likewise."""
     adjust_rate: Annotated[float, Field(ge=0.0, le=0.5)] = 0.15
+    """A layer moves adjust_rate (1 + cos(pi elapsed)) of its active weights, `elapsed` running from 0 to 1 at
+    `adjust_until`.
+    """
     gradient_batches: PositiveInt = 1
+    """Mini-batches, drawn after local training, over which a device averages the dense gradient."""
 
 
 @dataclass(frozen=True)

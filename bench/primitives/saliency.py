@@ -47,22 +47,24 @@ NEEDS_LABELS = frozenset({"snip", "grasp"})
 
 @dataclass(frozen=True)
 class SaliencyConfig:
-    """The keys of a saliency.
-
-    inputs: `gaussian` ones of the data's shape, or a device's `real` data. draws: how often theta, dtheta and inputs
-    are drawn anew (NTK-SAP's R); inputs_per_draw: the inputs of a draw. scoring_micro_batch: the inputs of a pass, and
-    of batch norm's statistics; None is all of a draw. noise: the deviation of dtheta. weights: theta drawn anew from
-    the initialiser for each draw (`reinit`), or the common initial weights (`fixed`), as SNIP, GraSP and SynFlow
-    publish.
-    """
+    """The keys of a saliency."""
 
     saliency: Literal["ntk", "snip", "grasp", "synflow", "magnitude", "random", "erk", "uniform"] = "ntk"
+    """What weights are scored by. `erk` and `uniform` are no scores but layer densities with random positions."""
     inputs: Literal["gaussian", "real"] = "gaussian"
+    """Gaussian inputs of the data's shape, or a device's real data."""
     draws: PositiveInt = 5
+    """How often weights, noise and inputs are drawn anew in a scoring: NTK-SAP's R."""
     inputs_per_draw: PositiveInt = 100
+    """Inputs of a draw."""
     scoring_micro_batch: PositiveInt | None = None
+    """Inputs of one pass, and of batch norm's statistics; unset, all of a draw. A small one needs little memory."""
     noise: PositiveFloat = 0.01
+    """Deviation of the weight noise of `ntk`."""
     weights: Literal["reinit", "fixed"] = "reinit"
+    """Score weights that are drawn anew from the initialiser for each draw (`reinit`), or the common initial weights
+    (`fixed`), as SNIP, GraSP and SynFlow publish.
+    """
 
     def __post_init__(self) -> None:
         if self.saliency in NEEDS_LABELS and self.inputs == "gaussian":

@@ -18,9 +18,13 @@ class ServerAdamConfig:
     """The keys of the server's Adam (Kingma and Ba 2015, with L2 weight decay added to the gradient)."""
 
     lr: PositiveFloat = 3e-3
+    """Learning rate of the server."""
     beta1: OpenFraction = 0.9
+    """Decay of the first moment."""
     beta2: OpenFraction = 0.99
+    """Decay of the second moment."""
     weight_decay: NonNegativeFloat = 5e-4
+    """Factor of the L2 penalty's gradient, added to the estimate."""
 
 
 @torch.no_grad()

@@ -38,25 +38,32 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class ZerothOrderConfig:
-    """The keys of a zeroth-order estimate.
-
-    num_perturbations: the papers' K. sigma: the perturbation's size. form, restore: see `finite_differences`.
-    precision: of a device's forward passes; below float32 the differences drown in rounding, so that only a simulated
-    estimator may ask for it, whose `fd_scalar_error` then shows how much is lost.
-    perturbations: `shared` by all clients of a round, or `independent`. clip: whether, and where, a client's estimate
-    is scaled down to an infinity norm of at most `clip_norm`; a `client` rebuilds its own estimate to do so, and a
-    `server` can because it has every client's scalars and the seed, which secure aggregation would forbid.
-    """
+    """The keys of a zeroth-order estimate."""
 
     num_perturbations: PositiveInt = 500
+    """Random directions of an estimate, the papers' K: a device sends as many scalars."""
     sigma: PositiveFloat = 1e-4
+    """Size of a perturbation, by which a direction is multiplied."""
     form: Form = "forward"
+    """`forward` differences L(w + sigma e) - L(w) take K + 1 passes, `central` ones 2K."""
     distribution: Distribution = "gaussian"
+    """Distribution of a direction's entries."""
     restore: Restore = "seed"
+    """How a device takes a perturbation back: it makes it again from the `seed`; it keeps a `copy` of its weights; or,
+    `as_released` by BAFFLE, a copy and a whole perturbation.
+    """
     precision: Precision = "float32"
+    """Precision of a device's forward passes; below float32 the differences drown in rounding, so that only a simulated
+    estimator may ask for it, whose `fd_scalar_error` then shows how much is lost.
+    """
     perturbations: Literal["shared", "independent"] = "shared"
+    """Whether all clients of a round share their directions, or each has its own."""
     clip: Literal["none", "client", "server"] = "none"
+    """Whether, and where, a client's estimate is scaled down to `clip_norm`: a `client` rebuilds its own estimate to do
+    so, a `server` can because it has every client's scalars and the seed, which secure aggregation would forbid.
+    """
     clip_norm: PositiveFloat = 0.3
+    """Largest infinity norm of a clipped estimate."""
 
 
 @dataclass(frozen=True)
