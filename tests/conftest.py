@@ -10,7 +10,8 @@ import torch
 from fedfore.api import Method
 from fedfore.cell import Cell, Protocol
 from fedfore.federation.loop import Federation
-from fedfore.tasks.data import Dataset, load
+from fedfore.tasks.examples import Dataset
+from fedfore.tasks.loading import load
 
 torch.set_num_threads(1)
 

@@ -18,7 +18,7 @@ from fedfore.execution.matrix import resolve
 from fedfore.execution.matrix_file import find_matrix, read_matrix
 from fedfore.federation.loop import Federation
 from fedfore.primitives.flat import flat_parameters
-from fedfore.tasks.data import Dataset
+from fedfore.tasks.examples import Dataset
 from tests.conftest import TINY, make_cell
 
 Make = Callable[..., Federation]

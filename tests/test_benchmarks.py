@@ -25,7 +25,8 @@ from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.gradients import Batch
 from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig
 from fedfore.records.provenance import ROOT
-from fedfore.tasks.data import Dataset, Examples, spec
+from fedfore.tasks.datasets import spec
+from fedfore.tasks.examples import Dataset, Examples
 from fedfore.tasks.models import build, initialise
 from tests.conftest import make_cell
 

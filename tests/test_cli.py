@@ -22,8 +22,8 @@ from fedfore.contract.registry import discover
 from fedfore.execution.matrix_file import named_matrices
 from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.provenance import ROOT
-from fedfore.tasks.data import DATASETS
-from fedfore.tasks.models import MODELS
+from fedfore.tasks.datasets import DATASETS
+from fedfore.tasks.model_registry import MODELS
 
 Refusal = Callable[..., str]
 

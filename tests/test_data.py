@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.error import URLError
@@ -18,10 +19,13 @@ from fedfore.cell import Protocol
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError, DataError
 from fedfore.federation.loop import Federation
-from fedfore.tasks import data
 from fedfore.tasks.augmentation import augment
-from fedfore.tasks.data import DATASETS, Dataset, Examples, data_root, download, ensure_present, load, spec
-from fedfore.tasks.readers import enlarge, read_cifar
+from fedfore.tasks.datasets import DATASETS, DatasetSpec, spec
+from fedfore.tasks.download import download
+from fedfore.tasks.examples import Dataset, Examples
+from fedfore.tasks.files import data_root, ensure_present
+from fedfore.tasks.loading import load
+from fedfore.tasks.readers import DIGITS, enlarge, read_cifar
 from fedfore.tasks.torchvision_compat import datasets, models
 from fedfore.tasks.validation import class_counts_left
 from fedfore.tasks.validation import split_validation as split
@@ -86,16 +90,20 @@ def test_digits_are_pinned():
 
 
 def test_digits_split_is_stratified_and_complete():
-    from sklearn.datasets import load_digits
-
     digits = load("digits")
-    bunch = load_digits()
-    totals = np.bincount(bunch.target)
+    rows = np.loadtxt(DIGITS, delimiter=",", dtype=np.int64)
+    totals = np.bincount(rows[:, -1])
     assert np.bincount(digits.test.labels) == pytest.approx(totals / 5, abs=1)
     assert (np.bincount(digits.train.labels) + np.bincount(digits.test.labels)).tolist() == totals.tolist()
     every = torch.cat([digits.train.images, digits.test.images]).flatten(1)
-    originals = enlarge(torch.from_numpy(bunch.images) * (255 / 16)).flatten(1)
+    originals = enlarge(torch.from_numpy(rows[:, :-1].reshape(-1, 8, 8)) * (255 / 16)).flatten(1)
     assert sorted(every.tolist()) == sorted(originals.tolist())
+
+
+def test_the_digits_that_ship_are_scikit_learns():
+    bunch = pytest.importorskip("sklearn.datasets").load_digits()
+    rows = np.loadtxt(DIGITS, delimiter=",", dtype=np.int64)
+    assert np.array_equal(rows[:, :-1], bunch.data) and np.array_equal(rows[:, -1], bunch.target)
 
 
 def test_enlarging_by_hand():
@@ -238,9 +246,9 @@ def random_part(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return images.to(torch.uint8), torch.arange(size) % 5
 
 
-def mine(read) -> data.DatasetSpec:
+def mine(read) -> DatasetSpec:
     """Return an entry of 60 and 20 images of 5 classes, with this reader."""
-    return data.DatasetSpec("mine", "A set of my own.", (1, 32, 32), 5, 60, 20, (0.5,), (0.25,), read=read)
+    return DatasetSpec("mine", "A set of my own.", (1, 32, 32), 5, 60, 20, (0.5,), (0.25,), read=read)
 
 
 def test_an_own_data_set_is_one_entry_with_a_reader(monkeypatch, tmp_path):
@@ -262,7 +270,7 @@ def test_an_entry_without_a_reader_is_one_sentence(monkeypatch, tmp_path, capsys
     asked = ["run", "--out", str(tmp_path / "run"), *(word for override in overrides for word in ("--set", override))]
     assert main(asked) == 2
     assert capsys.readouterr().err == (
-        'fedfore: Data set "mine" has no reader: give its entry in bench/tasks/data.py a function `read`.\n'
+        'fedfore: Data set "mine" has no reader: give its entry in bench/tasks/datasets.py a function `read`.\n'
     )
     assert main(["cost", "lenet5", "--dataset", "mine", "--batch", "2"]) == 0
 
@@ -348,7 +356,7 @@ class FakeMNIST:
 
 @pytest.fixture
 def fake(monkeypatch):
-    described = data.replace(spec("mnist"), files={"raw/images": hashlib.md5(b"good").hexdigest()})
+    described = replace(spec("mnist"), files={"raw/images": hashlib.md5(b"good").hexdigest()})
     monkeypatch.setitem(DATASETS, "mnist", described)
     monkeypatch.setattr(datasets, "MNIST", FakeMNIST)
 

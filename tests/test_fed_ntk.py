@@ -29,7 +29,7 @@ from fedfore.primitives.foresight import density_at, keep_top
 from fedfore.primitives.local_sgd import LocalSGDConfig
 from fedfore.primitives.saliency import SaliencyConfig, score
 from fedfore.streams import stream_seed, torch_generator
-from fedfore.tasks.data import spec
+from fedfore.tasks.datasets import spec
 from fedfore.tasks.models import build, initialise
 from tests.conftest import TINY, make_cell
 

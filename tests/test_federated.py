@@ -24,7 +24,7 @@ from fedfore.federation.result import Result
 from fedfore.masks import erk_densities, exact_counts, prunable_shapes
 from fedfore.measure.evaluation import recalibrated
 from fedfore.primitives.flat import flat_parameters, model_tensors
-from fedfore.tasks.data import Examples
+from fedfore.tasks.examples import Examples
 from tests.conftest import TINY
 from tests.plugins.fedprox import FedProx
 

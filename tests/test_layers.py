@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from fedfore.cli.listings import LISTS
 from fedfore.records.code_hash import BESIDE, ROOT, SUITE, WORDLESS, computing_modules
+from tests.synthetic import cells, write_run
 
 PACKAGES = {"bench": "fedfore", **{name: f"fedfore.{name}" for name in BESIDE}}
 
@@ -215,10 +217,20 @@ def test_every_text_file_is_utf_8_whatever_the_machines_encoding() -> None:
 def test_reading_records_and_drawing_them_never_imports_torch() -> None:
     modules = [module for module in FILES if module.startswith("fedfore.plots")]
     modules += ["fedfore.records.store", "fedfore.cli.main", "fedfore.cli.outcomes"]
-    code = f"import sys, {', '.join(modules)}; from fedfore.cli.main import main; "
-    code += "main(['ls', 'metrics']); main(['ls', 'matrices']); print('torch' in sys.modules)"
+    code = f"import sys, {', '.join(modules)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("\nFalse\n")
+    assert done.stdout == "False\n"
+
+
+def test_listing_and_showing_never_import_torch(tmp_path: Path) -> None:
+    write_run(tmp_path, cells(seeds=[0]))
+    asked = [*(["ls", what] for what in LISTS if what != "methods"), ["show", str(tmp_path)], ["data", "get", "digits"]]
+    code = "import contextlib, sys; from fedfore.cli.main import main\n"
+    code += f"print([main(words) for words in {asked}], 'torch' in sys.modules)\n"
+    code += "with contextlib.suppress(SystemExit): main(['--help'])\n"
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"\n{[0] * len(asked)} False\n" in done.stdout and done.stdout.endswith("\nFalse\n")
 
 
 @pytest.mark.parametrize("name", ["fedavg", "baffle"])
@@ -228,6 +240,7 @@ def test_the_code_hash_covers_every_module_a_cell_computes_with(name: str) -> No
         "fedfore.execution.metering",
         "fedfore.execution.record_fields",
         f"fedfore.baselines.{name}",
+        *(module for module in FILES if fnmatchcase(module, "fedfore.tasks.architectures.*")),
     }
     reached = set[str]().union(*map(reachable, starts)) - WORDLESS - {f"fedfore.baselines.{name}"}
     through_the_facade = reachable("fedfore.api") - set[str]().union(

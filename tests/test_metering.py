@@ -35,7 +35,9 @@ from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.local_sgd import LocalSGDConfig
 from fedfore.records.metrics import PEAK_PARTS
 from fedfore.records.store import LAYERS, identity, is_volatile, lines_writer, load_table, write_plan, write_record
-from fedfore.tasks.data import DATASETS, Dataset, stand_in
+from fedfore.tasks.datasets import DATASETS
+from fedfore.tasks.examples import Dataset
+from fedfore.tasks.loading import stand_in
 from fedfore.tasks.models import build
 from tests.conftest import make_cell, run_in_this_process
 

@@ -12,7 +12,10 @@ from torch import nn
 from fedfore.errors import ConfigError
 from fedfore.primitives.sparse_normalisation import GAIN, NormalisedConv2d, activation_gain, normalise_convolutions
 from fedfore.tasks import torchvision_compat
-from fedfore.tasks.models import ACTIVATIONS, CHOICES, MODELS, _BasicBlock, build, canonical, initialise
+from fedfore.tasks.architectures.layers import ACTIVATIONS, CHOICES
+from fedfore.tasks.architectures.resnet import BasicBlock
+from fedfore.tasks.model_registry import MODELS
+from fedfore.tasks.models import build, canonical, initialise
 
 resnet, mobilenetv2 = torchvision_compat.models.resnet, torchvision_compat.models.mobilenetv2
 CIFAR, MNIST = (3, 32, 32), (1, 32, 32)
@@ -178,7 +181,7 @@ def test_group_norm_is_baffles():
 def first_pass(model: nn.Module) -> tuple[float, list[float]]:
     """Return the cross-entropy on Gaussian images, and the deviations of the residual blocks' outputs."""
     deviations: list[float] = []
-    blocks = (_BasicBlock, resnet.BasicBlock, resnet.Bottleneck, mobilenetv2.InvertedResidual)
+    blocks = (BasicBlock, resnet.BasicBlock, resnet.Bottleneck, mobilenetv2.InvertedResidual)
     hooks = [
         block.register_forward_hook(lambda block, x, y: deviations.append(float(y.std())))
         for block in model.modules()

@@ -32,7 +32,7 @@ from fedfore.measure.ntk_errors import (
     spectrum_error,
 )
 from fedfore.streams import numpy_generator, torch_generator
-from fedfore.tasks.data import load
+from fedfore.tasks.loading import load
 from fedfore.tasks.models import build
 from fedfore.tasks.partition import partition
 

@@ -17,7 +17,8 @@ from fedfore.federation.loop import Federation
 from fedfore.measure.ntk import empirical_ntk
 from fedfore.primitives.flat import active_coordinates, flat_parameters
 from fedfore.primitives.gradients import Batch, flat_gradient
-from fedfore.tasks.models import MODELS, Model, build
+from fedfore.tasks.model_registry import MODELS, Model
+from fedfore.tasks.models import build
 from tests.conftest import TINY
 
 METHODS = discover()
@@ -87,7 +88,7 @@ def vector_norm(input_shape, num_classes: int) -> nn.Module:
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     for function in (frozen, without_layers, unused, tied, untrainable, vector_norm):
-        monkeypatch.setitem(MODELS, function.__name__, Model(function, {}, "A user's."))
+        monkeypatch.setitem(MODELS, function.__name__, Model("A user's.", lambda function=function: function))
 
 
 def run(federation: Callable[..., Federation], name: str, model: str, **fields):

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedfore.errors import ConfigError
-from fedfore.tasks.data import load
+from fedfore.tasks.loading import load
 from fedfore.tasks.partition import label_skew_tv, parse_alpha, partition, require_partition
 
 LABELS = np.repeat(np.arange(10), 500)[np.random.default_rng(7).permutation(5000)]

@@ -20,7 +20,8 @@ import pytest
 
 from fedfore.cli.main import main
 from fedfore.records.provenance import ROOT
-from fedfore.tasks.data import DATASETS, ensure_present
+from fedfore.tasks.datasets import DATASETS
+from fedfore.tasks.files import ensure_present
 from fedfore.tasks.torchvision_compat import datasets
 from tests.conftest import run_in_this_process
 

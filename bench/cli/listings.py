@@ -29,11 +29,11 @@ def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
 
         return [(e.name, f"[{e.role}] {e.problem or e.summary}") for e in discover(plugins).values()]
     if what == "datasets":
-        from fedfore.tasks.data import DATASETS
+        from fedfore.tasks.datasets import DATASETS
 
         return [(spec.name, spec.description) for spec in DATASETS.values()]
     if what == "models":
-        from fedfore.tasks.models import MODELS
+        from fedfore.tasks.model_registry import MODELS
 
         return [(name, model.description) for name, model in MODELS.items()]
     from fedfore.execution.matrix_file import named_matrices

@@ -26,7 +26,8 @@ from fedfore.federation.loop import Federation
 from fedfore.federation.result import Point, Result
 from fedfore.primitives.flat import model_tensors
 from fedfore.records.metrics import METRICS
-from fedfore.tasks.data import Dataset, load
+from fedfore.tasks.examples import Dataset
+from fedfore.tasks.loading import load
 
 Outcome = Literal["ok", "skip", "warning", "broken"]
 TINY = Protocol(clients=4, participation=0.5, batch_size=16, rounds=2, ntk=False)

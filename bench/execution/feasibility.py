@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fedfore.cell import Cell
 from fedfore.errors import ConfigError
 from fedfore.streams import numpy_generator, stream_seed
-from fedfore.tasks import data
+from fedfore.tasks.datasets import spec
 from fedfore.tasks.partition import require_partition
 from fedfore.tasks.validation import class_counts_left, num_held_out
 
@@ -39,7 +39,7 @@ class Feasibility:
 
 def _require_budget(cell: Cell) -> None:
     train = cell.train
-    examples = data.spec(cell.dataset).num_train
+    examples = spec(cell.dataset).num_train
     if train.data_passes is not None and train.data_passes * examples < 1:
         raise ConfigError(
             f"train.data_passes = {train.data_passes:g} is less than one of the {examples} training examples of "
@@ -58,10 +58,10 @@ def _require_budget(cell: Cell) -> None:
 
 
 def _require_partition(cell: Cell) -> None:
-    spec, train = data.spec(cell.dataset), cell.train
-    counts = None if spec.class_counts is None else class_counts_left(spec.class_counts, train.validation_fraction)
+    described, train = spec(cell.dataset), cell.train
+    counts = described.class_counts and class_counts_left(described.class_counts, train.validation_fraction)
     require_partition(
-        spec.num_train - num_held_out(spec.num_train, train.validation_fraction),
+        described.num_train - num_held_out(described.num_train, train.validation_fraction),
         counts,
         train.clients,
         cell.alpha,

@@ -24,7 +24,8 @@ from fedfore.errors import ConfigError, FedForeError, Skip, suggestion
 from fedfore.execution.feasibility import Feasibility
 from fedfore.execution.matrix_file import AXES, REQUIRED_AXES, axis_owner, check_document, grid_blocks
 from fedfore.masks import prunable_weights
-from fedfore.tasks import data, models
+from fedfore.tasks import models
+from fedfore.tasks.datasets import spec
 from fedfore.tasks.partition import parse_alpha
 
 DEFAULT_ESTIMATOR = "directional"
@@ -143,7 +144,7 @@ def _cell(
     config = make_config(method, params, prefix.removesuffix("."))
     plain = Cell(
         method=point["method"],
-        dataset=data.spec(_text("dataset", point["dataset"])).name,
+        dataset=spec(_text("dataset", point["dataset"])).name,
         model=models.canonical(_text("model", point["model"])),
         train=_protocol(train, point["dataset"]),
         sparsity=sparsity if "sparsity" in method.uses else 0.0,
@@ -190,7 +191,7 @@ def _protocol(train: Mapping[str, Any], dataset: str) -> Protocol:
         raise ConfigError(f"[train] {untrained[0]} = true trains nothing; leave data_passes and rounds out.")
     if not untrained and budgets != 1:
         raise ConfigError("[train] needs exactly one of data_passes and rounds: the budget of every cell.")
-    if protocol.augment and not data.spec(dataset).augmentable:
+    if protocol.augment and not spec(dataset).augmentable:
         raise ConfigError(f"train.augment = true does not apply to {dataset}; it is for CIFAR images.")
     return protocol
 
@@ -226,8 +227,8 @@ class _Planning:
     def _outline(self, cell: Cell) -> nn.Module:
         key = (cell.dataset, cell.model)
         if key not in self.outlines:
-            spec = data.spec(cell.dataset)
-            self.outlines[key] = models.outline(cell.model, spec.input_shape, spec.num_classes)
+            described = spec(cell.dataset)
+            self.outlines[key] = models.outline(cell.model, described.input_shape, described.num_classes)
         return self.outlines[key]
 
     def _unprepared(self, cell: Cell, method: Method) -> str | None:
@@ -247,8 +248,8 @@ class _Planning:
             try:
                 method.prepare(copy.deepcopy(self._outline(cell)))
             except RuntimeError:  # it looks at weights, which an outline does not have
-                spec = data.spec(cell.dataset)
-                method.prepare(models.build(cell.model, spec.input_shape, spec.num_classes))
+                described = spec(cell.dataset)
+                method.prepare(models.build(cell.model, described.input_shape, described.num_classes))
 
     def _border(self, cell: Cell) -> AbstractContextManager[None]:
         return plugin_border(cell.method, self.methods[cell.method].file)

@@ -7,7 +7,7 @@ from dataclasses import astuple, fields
 from fedfore.cell import WirePrecision
 from fedfore.errors import ConfigError
 from fedfore.execution.seed_trick import Exchange, SeedTrick, compare_exchanges
-from fedfore.tasks.data import spec
+from fedfore.tasks.datasets import spec
 from fedfore.tasks.models import build, outline
 
 

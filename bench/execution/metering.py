@@ -19,7 +19,7 @@ from fedfore.execution.record_fields import cost_fields
 from fedfore.federation.loop import Federation
 from fedfore.masks import Mask, erk_densities, prunable_shapes, random_mask
 from fedfore.streams import stream_seed, torch_generator
-from fedfore.tasks import data
+from fedfore.tasks import loading
 
 ROUNDS = 100
 """Rounds, or periods, of an imagined training, in which every kind of round that is metered has to occur."""
@@ -42,7 +42,7 @@ def metered_fields(
     imagined = replace(cell, train=train, alpha="iid")
     at_once = cell.params["inputs_per_draw"] if cell.params.get("inputs") == "real" else 0
     share = max(2 * train.batch_size, at_once)
-    dataset = data.stand_in(cell.dataset, share * train.clients)
+    dataset = loading.stand_in(cell.dataset, share * train.clients)
 
     def stand_in(model: nn.Module) -> Mask:
         shapes = prunable_shapes(model)

@@ -27,7 +27,7 @@ from fedfore.records.provenance import environment, git_commit
 from fedfore.records.run_folder import cell_dir, locked, lost_files, write_environment, write_plan
 from fedfore.records.schema import DONE, Origin
 from fedfore.records.table import PresentCode, is_stale, present_code, staleness
-from fedfore.tasks import data
+from fedfore.tasks.files import ensure_present
 
 Rerun = Literal["missing", "failed", "stale", "all"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -98,7 +98,7 @@ def preflight(cells: Sequence[Cell], options: RunOptions) -> None:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {options.device} cannot be used here: {reason}.") from None
     for name in sorted({cell.dataset for cell in cells if not cell.train.meter_only}):
-        data.ensure_present(name, options.data_dir)
+        ensure_present(name, options.data_dir)
 
 
 def run_plan(

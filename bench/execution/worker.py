@@ -40,7 +40,8 @@ from fedfore.records.run_folder import (
     write_record,
 )
 from fedfore.records.schema import Origin, new_record, plain_notes
-from fedfore.tasks import data
+from fedfore.tasks.examples import Dataset
+from fedfore.tasks.loading import load
 
 METERED_ONLY = "The protocol says train.meter_only = true: nothing was trained."
 CHANGED = "the code changed while the run was going on; start it again with --rerun failed, or leave the code alone"
@@ -59,8 +60,8 @@ class Job:
 
 
 @cache
-def _dataset(name: str, data_dir: Path | None) -> data.Dataset:
-    return data.load(name, data_dir)
+def _dataset(name: str, data_dir: Path | None) -> Dataset:
+    return load(name, data_dir)
 
 
 _code = cache(code_sha256)

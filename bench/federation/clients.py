@@ -16,7 +16,7 @@ from fedfore.contract.method import Client
 from fedfore.primitives.gradients import Batch
 from fedfore.streams import stream_seed
 from fedfore.tasks.augmentation import augment
-from fedfore.tasks.data import Examples
+from fedfore.tasks.examples import Examples
 
 PHASES = ("setup", "train")
 

@@ -62,7 +62,7 @@ from fedfore.primitives.gradients import Batch
 from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig
 from fedfore.records.probes import MILESTONES, PROBE_EXAMPLES
 from fedfore.streams import numpy_generator, stream_seed, torch_generator
-from fedfore.tasks.data import Dataset, Examples
+from fedfore.tasks.examples import Dataset, Examples
 from fedfore.tasks.models import build, initialise
 from fedfore.tasks.partition import partition
 from fedfore.tasks.validation import split_validation

@@ -14,7 +14,7 @@ from fedfore.measure.device import Clock, DeviceCost, ForwardMacs
 from fedfore.measure.diagnostics import Diagnosis
 from fedfore.measure.evaluation import Evaluation
 from fedfore.measure.mask_changes import MaskChanges
-from fedfore.tasks.data import Examples
+from fedfore.tasks.examples import Examples
 
 
 @dataclass

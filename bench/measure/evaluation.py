@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fedfore.tasks.data import Examples
+from fedfore.tasks.examples import Examples
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 CHUNK = 500

@@ -26,6 +26,8 @@ BESIDE = (*SHIPPED, "plots")
 HARNESS = ("fedfore.federation.loop", "fedfore.execution.metering", "fedfore.execution.record_fields")
 """Where a cell's numbers come from, beside its method's file: these modules and all that they import."""
 FACADE = "fedfore.api"
+ARCHITECTURES = "fedfore.tasks.architectures"
+"""The package of the models, which are found by their place: no import names its modules."""
 WORDLESS = frozenset(
     {
         "fedfore",
@@ -70,7 +72,8 @@ def computing_modules(method_file: Path) -> tuple[str, ...]:
 
     Raises PluginError for a file that cannot be read.
     """
-    todo = [*HARNESS, *(module for file in own_files(method_file) for module in _suite_imports(file, _version(file)))]
+    todo = [*HARNESS, *_architectures()]
+    todo += (module for file in own_files(method_file) for module in _suite_imports(file, _version(file)))
     seen: set[str] = set()
     while todo:
         module = todo.pop()
@@ -79,6 +82,11 @@ def computing_modules(method_file: Path) -> tuple[str, ...]:
             seen.add(module)
             todo += _suite_imports(file, _version(file))
     return tuple(sorted(seen - WORDLESS))
+
+
+def _architectures() -> Iterator[str]:
+    folder = package_folder("tasks") / "architectures"
+    return (f"{ARCHITECTURES}.{file.stem}" for file in sorted(folder.glob("[!_]*.py")))
 
 
 def own_files(method_file: Path) -> tuple[Path, ...]:

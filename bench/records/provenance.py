@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fedfore.records.code_hash import ROOT
 
-PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "fvcore")
+PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "pandas", "fvcore")
 INSTRUCTION_SETS = ("avx512f", "avx2", "asimd")
 """Vector instructions by which results differ in their last digits, the widest first, as the kernel names them."""
 

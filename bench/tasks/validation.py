@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedfore.errors import ConfigError
-from fedfore.tasks.data import Examples
+from fedfore.tasks.examples import Examples
 
 
 def split_validation(examples: Examples, fraction: float, rng: np.random.Generator) -> tuple[Examples, Examples]:

@@ -16,9 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    from fedfore.tasks.data import data_root, download, spec
+    from fedfore.tasks.datasets import spec
+    from fedfore.tasks.download import download
+    from fedfore.tasks.files import data_root
 
     download(options.name, options.data_dir)
-    place = f"in {data_root(options.data_dir)}" if spec(options.name).downloadable else "part of an installed package"
+    place = f"in {data_root(options.data_dir)}" if spec(options.name).downloadable else "part of the suite"
     print(f"{options.name} is {place}")
     return 0

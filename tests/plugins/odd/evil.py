@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from fedfore.api import Cell, Client, ClientContext, Method, ServerContext, Update
 from fedfore.primitives.flat import model_tensors
 from fedfore.primitives.local_sgd import LocalSGDConfig
-from fedfore.tasks.data import Examples
+from fedfore.tasks.examples import Examples
 
 SHARED: dict[str, Mapping[str, Tensor]] = {}
 OBJECT = SimpleNamespace()

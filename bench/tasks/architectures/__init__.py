@@ -1,0 +1,21 @@
+"""Architectures, a family a file; `fedfore.tasks.model_registry` finds them by their place.
+
+To add a model, write one function here, in the file of its family or in one of its own:
+
+* its name is the model's name, the first line of its docstring what `fedfore ls models` shows;
+* its arguments are `(input_shape, num_classes, *, option=default, ...)`, and functions with other ones, or of a name
+  that begins with `_`, are no models. A float as default makes the option a positive number (`width`), a text makes it
+  one of `layers.CHOICES`; a new kind of text option is a new entry there;
+* it returns an `nn.Sequential` that maps [B, C, H, W] to logits [B, num_classes]. Every place gets a `norm_layer(...)`
+  and an `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global
+  generator.
+
+Every shipped model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual
+branches (`fedfore.primitives.sparse_normalisation`), which `fedfore.tasks.models.build` sees to; the parameters are
+those of `none`.
+
+Weights are no concern of that function: `build` gives every model the weights of seed 0, and `initialise` draws others;
+but parameters that it freezes (requires_grad = False) keep their values, travel, and are neither trained nor pruned. No
+two layers share a parameter. A layer that the forward pass does not use gets no gradient.
+The published parameter count of a new model belongs in tests/test_models.py.
+"""

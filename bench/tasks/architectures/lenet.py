@@ -1,0 +1,62 @@
+"""LeNets."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from fedfore.errors import ConfigError
+from fedfore.tasks.architectures.layers import ACTIVATIONS, Shape, norm_layer, scaled, sequential
+
+
+def lenet5(
+    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "none", width: float = 1.0
+) -> nn.Sequential:
+    """LeNet-5 (LeCun et al. 1998) in today's form: max pooling, ReLU, dense connections; 62,006 parameters on CIFAR-10.
+
+    A norm, where asked for, follows each convolution; `width` scales channels and hidden units.
+    """
+    channels, *sides = input_shape
+    rows, columns = (((side - 4) // 2 - 4) // 2 for side in sides)
+    if min(rows, columns) < 1:
+        raise ConfigError(f'Model "lenet5" needs images of at least 16x16 pixels, not {sides[0]}x{sides[1]}.')
+    conv1, conv2, fc1, fc2 = scaled(width, 6, 16, 120, 84)
+    act = ACTIVATIONS[activation]
+    return sequential(
+        conv1=nn.Conv2d(channels, conv1, 5),
+        norm1=norm_layer(norm, conv1),
+        act1=act(),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(conv1, conv2, 5),
+        norm2=norm_layer(norm, conv2),
+        act2=act(),
+        pool2=nn.MaxPool2d(2),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(conv2 * rows * columns, fc1),
+        act3=act(),
+        fc2=nn.Linear(fc1, fc2),
+        act4=act(),
+        fc3=nn.Linear(fc2, num_classes),
+    )
+
+
+def baffle_lenet(
+    input_shape: Shape, num_classes: int, *, activation: str = "hardswish", norm: str = "group", width: float = 1.0
+) -> nn.Sequential:
+    """The "LeNet" of BAFFLE's released code (arXiv 2301.12195), not LeNet-5: 27,530 parameters on CIFAR-10.
+
+    Two 5x5 convolutions and a linear layer on global averages; `width` scales the channels.
+    """
+    conv1, conv2 = scaled(width, 16, 64)
+    act = ACTIVATIONS[activation]
+    return sequential(
+        conv1=nn.Conv2d(input_shape[0], conv1, 5, padding=2),
+        norm1=norm_layer(norm, conv1),
+        act1=act(),
+        pool1=nn.MaxPool2d(2),
+        conv2=nn.Conv2d(conv1, conv2, 5, padding=2),
+        norm2=norm_layer(norm, conv2),
+        act2=act(),
+        pool2=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(conv2, num_classes),
+    )

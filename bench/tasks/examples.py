@@ -1,0 +1,71 @@
+"""Labelled images in memory: bytes, which become normalised floats batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedfore.cell import InputScaling
+from fedfore.tasks.datasets import DatasetSpec
+
+Indices = Tensor | NDArray[np.integer]
+"""Positions of examples, int64 [B] (not a boolean mask)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Labelled images; they stay bytes in memory and become normalised floats batch by batch.
+
+    `images: uint8 [N, C, 32, 32]`, `labels: int64 [N]`, `mean, std: float32 [C]`: those of `DatasetSpec`, with which
+    batches have mean 0 and deviation 1 over the training set, unless `scaled` says otherwise.
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Return `x: float32 [B, C, 32, 32]`, pixels / 255 less `mean` over `std`, and `y: int64 [B]`.
+
+        x lies in memory with channels last, in which convolutions run up to twice as fast.
+        """
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        mean, std = (255 * value.view(-1, 1, 1) for value in (self.mean, self.std))
+        x = self.images[index].to(torch.float32, memory_format=torch.channels_last)
+        return x.sub_(mean).div_(std), self.labels[index]
+
+    def subset(self, indices: Indices) -> Examples:
+        """Return a copy of the examples at `indices`, in that order."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def scaled(self, scaling: InputScaling) -> Examples:
+        """Return the same images, whose batches are scaled as `scaling` says; `unit` leaves pixels / 255."""
+        if scaling == "standardised":
+            return self
+        return replace(self, mean=torch.zeros_like(self.mean), std=torch.ones_like(self.std))
+
+    def to(self, device: torch.device | str) -> Examples:
+        """Return the same examples on `device`."""
+        return Examples(*(value.to(device) for value in (self.images, self.labels, self.mean, self.std)))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in memory, split as published."""
+
+    spec: DatasetSpec
+    train: Examples
+    test: Examples
+
+    def scaled(self, scaling: InputScaling) -> Dataset:
+        """Return the same data, whose batches are scaled as `scaling` says (see `Examples.scaled`)."""
+        return replace(self, train=self.train.scaled(scaling), test=self.test.scaled(scaling))
