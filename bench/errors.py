@@ -27,6 +27,10 @@ class StoreError(FedForeError):
     """A run directory cannot be used: locked, of another plan, or unreadable."""
 
 
+class HistoryError(FedForeError):
+    """The git history does not tell: there is none, it is shallow, or it lacks a commit."""
+
+
 class ContractError(FedForeError):
     """A method broke a rule of the plug-in contract.
 

@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 from fedfore.records.code_hash import ROOT
+from fedfore.records.history import DIRTY, git_text
 
 PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "pandas", "fvcore")
 INSTRUCTION_SETS = ("avx512f", "avx2", "asimd")
@@ -65,18 +65,9 @@ def git_commit() -> str | None:
 
     None where the suite is installed, also into an environment inside of somebody else's repository.
     """
-    top = _git("rev-parse", "--show-toplevel")
+    top = git_text(ROOT, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != ROOT.resolve():
         return None
-    commit = _git("rev-parse", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
-    return f"{commit}-dirty" if commit and changed else commit
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        command = ["git", "-C", str(ROOT), *arguments]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    commit = git_text(ROOT, "rev-parse", "HEAD")
+    changed = git_text(ROOT, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+    return f"{commit}{DIRTY}" if commit and changed else commit

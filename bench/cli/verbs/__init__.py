@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Protocol
 
-from fedfore.cli.verbs import check, cost, data, env, ls, messages, plan, plot, report, run, show
+from fedfore.cli.verbs import check, cost, data, env, ls, messages, plan, plot, report, run, show, verify
 
 
 class Verb(Protocol):
@@ -33,6 +33,7 @@ VERBS: Mapping[str, Verb] = {
     "show": show,
     "plot": plot,
     "report": report,
+    "verify": verify,
     "messages": messages,
     "cost": cost,
     "data": data,
