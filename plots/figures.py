@@ -77,10 +77,15 @@ def write_figures(run: Path, width: float = FULL_WIDTH) -> list[WrittenFigure]:
     written = []
     for drawn in draw_figures(study, width):
         files = WrittenFigure(drawn.name, drawn.caption, folder / f"{drawn.name}.png", folder / f"{drawn.name}.pdf")
-        write_atomically(files.png, _saved(drawn, "png", dpi=150, metadata={"Software": None}))
+        write_atomically(files.png, png(drawn))
         write_atomically(files.pdf, _saved(drawn, "pdf", metadata={"CreationDate": None}))
         written.append(files)
     return written
+
+
+def png(drawn: Drawn) -> bytes:
+    """Return a figure as a PNG of 150 dpi, without the versions that drew it."""
+    return _saved(drawn, "png", dpi=150, metadata={"Software": None})
 
 
 def _saved(drawn: Drawn, format: str, **options: Any) -> bytes:

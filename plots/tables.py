@@ -113,7 +113,9 @@ def _percents(numbers: pd.DataFrame, metric: str) -> list[str]:
     return [percent_text(row[metric], row[f"{metric}_half_width"]) for row in records(numbers)]
 
 
-def _markdown(shown: pd.DataFrame) -> str:
+def markdown(shown: pd.DataFrame) -> str:
+    """Return a table of texts in Markdown."""
+
     def line(values: list[str]) -> str:
         return "| " + " | ".join(printable(value).replace("|", "\\|") for value in values) + " |\n"
 
@@ -198,7 +200,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-_OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
+_OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": markdown, "latex": _latex}
 _NOTE: Mapping[str, Callable[[str], str]] = {"markdown": "{}\n".format, "latex": lambda note: f"{_escaped(note)}\n"}
 _REASON: Mapping[str, Callable[[str], str]] = {"markdown": "- {}".format, "latex": "% {}".format}
 _OF_TABLE: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {

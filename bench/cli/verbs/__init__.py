@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Protocol
 
-from fedfore.cli.verbs import check, cost, data, env, ls, messages, plan, plot, report, run, show, verify
+from fedfore.cli.verbs import check, cost, data, env, ls, messages, plan, plot, refresh, report, run, show, verify
 
 
 class Verb(Protocol):
@@ -34,6 +34,7 @@ VERBS: Mapping[str, Verb] = {
     "plot": plot,
     "report": report,
     "verify": verify,
+    "refresh": refresh,
     "messages": messages,
     "cost": cost,
     "data": data,

@@ -1,0 +1,21 @@
+"""`fedfore refresh`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "write the tables and figures of published studies and of README again, from their records"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("studies", nargs="*", metavar="NAME", help="studies [all]")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where they are [results]")
+
+
+def execute(options: argparse.Namespace) -> int:
+    from fedfore.plots.cards.pages import refresh
+
+    for path in refresh(options.results, options.studies):
+        print(path)
+    return 0

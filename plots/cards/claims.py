@@ -1,0 +1,35 @@
+"""README's table of published claims: sentences of `results/claims.toml` whose numbers follow from records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from fedfore.errors import ConfigError
+from fedfore.plots.cards.archive import Archive
+from fedfore.plots.cards.quantities import text
+from fedfore.plots.cards.specification import Claim, read_claims
+from fedfore.plots.tables import markdown
+
+CLAIMS = "claims.toml"
+
+
+def claims_table(archive: Archive) -> str:
+    """Return the claims with what was found and links to the cards. Raises ConfigError where one cannot be computed."""
+    rows = []
+    for claim in read_claims(archive.results / CLAIMS).claim:
+        links = ", ".join(f"[{study}](results/{study}/README.md)" for study in claim.studies)
+        rows.append([claim.claim, _found(archive, claim), links])
+    return markdown(pd.DataFrame(rows, columns=["published claim", "here", "evidence"]))
+
+
+def _found(archive: Archive, claim: Claim) -> str:
+    values: Mapping[str, str] = {}
+    try:
+        values = {name: text(archive, claim.studies[0], value) for name, value in claim.values.items()}
+        return claim.here.format_map(values)
+    except KeyError as error:
+        raise ConfigError(f'{CLAIMS}, "{claim.claim}": its sentence names no value {error}.') from None
+    except ConfigError as error:
+        raise ConfigError(f'{CLAIMS}, "{claim.claim}": {error}.') from None

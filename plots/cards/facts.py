@@ -1,0 +1,90 @@
+"""What a study's records say of itself: how many cells ended, what they ran, seeds, commits, the command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fedfore.plots.cards.archive import Archive
+from fedfore.plots.cards.specification import read_card
+from fedfore.plots.tables import markdown
+
+CARD = "card.toml"
+_SETTINGS: Mapping[str, str] = {
+    "dataset": "data set",
+    "model": "model",
+    "method": "methods",
+    "sparsity_asked": "sparsity",
+    "alpha": "labels (alpha)",
+    "estimator": "estimator",
+    "params.num_perturbations": "perturbations (K)",
+    "train.clients": "clients",
+    "train.participation": "participation",
+    "train.batch_size": "batch size",
+    "params.local_steps": "local steps",
+    "train.rounds": "budget, rounds",
+    "train.data_passes": "budget, data passes",
+    "train.validation_fraction": "held out for validation",
+    "seed": "seeds",
+}
+"""The settings that a card names where some cell has them, and in which words."""
+_COMMIT_DIGITS = 8
+
+
+def facts(archive: Archive, study: str) -> str:
+    """Return the table of what a study ran, and how to run it again."""
+    cells = archive.table(study)
+    rows = [["cells", cells_text(cells)]]
+    if "cell_id" in cells:
+        rows += [[words, text] for name, words in _SETTINGS.items() if name in cells and (text := _values(cells[name]))]
+        rows.append(["commits", commits_text(cells)])
+    rows.append(["run it again", f"`{command(archive.results / study)}`"])
+    return markdown(pd.DataFrame(rows, columns=["", ""]))
+
+
+def index(archive: Archive) -> str:
+    """Return the table of all studies that have a card, in the order of their names."""
+    rows = []
+    for name in studies(archive.results):
+        cells, folder = archive.table(name), archive.results / name
+        question = read_card(folder / CARD).question
+        rows.append([f"[{name}]({name})", question, cells_text(cells), commits_text(cells), f"`{command(folder)}`"])
+    return markdown(pd.DataFrame(rows, columns=["study", "what it asks", "cells", "commits", "run it again"]))
+
+
+def studies(results: Path) -> list[str]:
+    """Return the names of the studies that have a card, sorted."""
+    return sorted(path.parent.name for path in results.glob(f"*/{CARD}"))
+
+
+def command(folder: Path) -> str:
+    """Return the command that computes a study again: of its card, else of the matrix of its name."""
+    return read_card(folder / CARD).command or f"fedfore run {folder.name}"
+
+
+def cells_text(cells: pd.DataFrame) -> str:
+    """Return how many of the planned cells ended, and how the others stand; an unfinished study says so."""
+    counts = Counter(cells["status"])
+    ok, missing = counts.pop("ok", 0), counts.pop("missing", 0)
+    others = "".join(f", {count} {status.replace('_', ' ')}" for status, count in counts.items())
+    if missing:
+        return f"{len(cells) - missing} of {len(cells)} cells{others}, no verdicts"
+    return f"{ok}{others}"
+
+
+def commits_text(cells: pd.DataFrame) -> str:
+    """Return the commits that the records name, the one of most cells first."""
+    if "git_commit" not in cells:
+        return ""
+    names = cells["git_commit"].dropna().map(lambda name: name[:_COMMIT_DIGITS] + name[40:])
+    return ", ".join(f"`{name}`" for name in names.value_counts(sort=True).index)
+
+
+def _values(values: pd.Series[Any]) -> str:
+    known = sorted(set(values.dropna()), key=lambda value: (isinstance(value, str), value))
+    known = [value for value in known if value != 0] if values.name == "train.validation_fraction" else known
+    return ", ".join(value if isinstance(value, str) else f"{value:g}" for value in known)

@@ -1,0 +1,76 @@
+"""The pages whose tables are generated: the cards of published studies, their index, and README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from fedfore.errors import ConfigError, suggestion
+from fedfore.plots.cards.archive import Archive
+from fedfore.plots.cards.claims import CLAIMS, claims_table
+from fedfore.plots.cards.facts import CARD, facts, index, studies
+from fedfore.plots.cards.figures import refresh_figures
+from fedfore.plots.cards.markers import Difference, Generator, differences, regenerated
+from fedfore.plots.cards.specification import read_card
+from fedfore.plots.cards.tables import card_table
+from fedfore.plots.tables import render
+from fedfore.records.store import write_atomically
+
+PAGE = "README.md"
+FACTS, INDEX, SUMMARY, FINDINGS = "facts", "studies", "summary", "claims"
+"""The tables that need no specification: of a study, of all studies, of any run, and of published claims."""
+
+
+def pages(results: Path, names: Sequence[str] = ()) -> list[Path]:
+    """Return the pages with generated tables: cards (of these studies, else all), the index, and README above.
+
+    Raises ConfigError where a named study has no card.
+    """
+    known = studies(results)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f'There is no study "{name}" with a card in {results}.{suggestion(name, known)}')
+    own = [results / name / PAGE for name in names or known]
+    shared = [results / PAGE, *([results.parent / PAGE] if (results / CLAIMS).exists() else [])]
+    return own + [page for page in shared if page.exists()]
+
+
+def page_differences(archive: Archive, page: Path) -> Iterator[Difference]:
+    """Yield where a page is not what the records give. Raises ConfigError where that cannot be said."""
+    return differences(page, page.read_text(encoding="utf-8"), _generator(archive, page))
+
+
+def refresh_page(archive: Archive, page: Path) -> bool:
+    """Write a page's tables again; return whether it changed. Raises ConfigError where a table cannot be made."""
+    before = page.read_text(encoding="utf-8")
+    after = regenerated(page, before, _generator(archive, page))
+    if after != before:
+        write_atomically(page, after)
+    return after != before
+
+
+def refresh(results: Path, names: Sequence[str] = ()) -> list[Path]:
+    """Write the pages and figures of these studies, else of all, again where they changed; return those files.
+
+    Raises ConfigError where something cannot be made.
+    """
+    archive = Archive(results)
+    written = [page for page in pages(results, names) if refresh_page(archive, page)]
+    return written + [path for name in names or studies(results) for path in refresh_figures(results / name)]
+
+
+def _generator(archive: Archive, page: Path) -> Generator:
+    return partial(_table, archive, page.parent)
+
+
+def _table(archive: Archive, folder: Path, name: str) -> str:
+    if name == INDEX:
+        return index(archive)
+    if name == FINDINGS:
+        return claims_table(archive)
+    if name == FACTS:
+        return facts(archive, folder.name)
+    if name == SUMMARY:
+        return str(render(folder, "markdown"))
+    return card_table(archive, folder.name, read_card(folder / CARD), name)

@@ -1,0 +1,198 @@
+"""What a quantity's records say: the rows that it chooses, their values, the statistic, and the text of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from fedfore.errors import ConfigError
+from fedfore.plots.cards.archive import Archive, chosen, column, has_column, several
+from fedfore.plots.cards.specification import Quantity, Reduction
+from fedfore.records.statistics import estimate
+
+_NAME = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*")
+_REDUCED: Mapping[Reduction, Callable[[Any], Any]] = {
+    "mean": lambda group: group.mean(),
+    "geometric_mean": lambda group: group.agg(lambda values: float(stats.gmean(values))),
+    "min": lambda group: group.min(),
+    "max": lambda group: group.max(),
+    "sum": lambda group: group.sum(),
+    "first": lambda group: group.first(),
+    "last": lambda group: group.last(),
+}
+_JOINED = {"interval": " ± ", "range": " to ", "zero_inside": " of "}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The values that a statistic is taken of, indexed by what tells them apart.
+
+    `unfinished` counts, by status, the planned cells that were chosen and have no value.
+    """
+
+    values: pd.Series[Any]
+    unfinished: Mapping[str, int]
+
+
+def sample(archive: Archive, study: str, quantity: Quantity) -> Sample:
+    """Return the values of a quantity, of records of `study` where its filters name no other.
+
+    Raises ConfigError where it cannot be: an unknown study or name, nothing chosen, or several rows where one is meant.
+    """
+    if not quantity.metric:
+        raise ConfigError("no metric is named")
+    sides = [_side(archive, study, quantity, {**quantity.where, **_filters(quantity.of)})]
+    if quantity.against:
+        sides.append(_side(archive, study, quantity, {**quantity.where, **_filters(quantity.against)}))
+    unfinished = sum((Counter(side.unfinished) for side in sides), Counter[str]())
+    return Sample(_compared([side.values for side in sides], quantity.compare), unfinished)
+
+
+def _filters(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    if isinstance(given, str):
+        raise ConfigError(f'the series "{given}" is named where there are no series')
+    return given
+
+
+def _compared(sides: list[pd.Series[Any]], how: str) -> pd.Series[Any]:
+    if len(sides) == 1:
+        return sides[0]
+    first, second = sides
+    if first.empty or second.empty:
+        return pd.Series(dtype=float)
+    found = {"difference": first - second, "ratio": first / second, "change": first / second - 1}[how]
+    return found.dropna()
+
+
+def _side(archive: Archive, study: str, quantity: Quantity, filters: Mapping[str, Any]) -> Sample:
+    own = {name: value for name, value in filters.items() if name != "study"}
+    study = filters.get("study", study)
+    said = f"{study} with {', '.join(f'{name} = {value}' for name, value in own.items()) or 'any settings'}"
+    planned, rows = _rows(archive, study, quantity, own)
+    if planned.empty and not quantity.optional:
+        raise ConfigError(f"there is no cell of {said}")
+    unfinished = Counter(planned.loc[planned["status"] != "ok", "status"])
+    if rows.empty:
+        if planned.empty or unfinished or quantity.optional:
+            return Sample(pd.Series(dtype=float), unfinished)
+        raise ConfigError(f"there is no line of {said}")
+    values = _metric(archive, study, quantity, rows)
+    if values.isna().all() and not quantity.optional:
+        raise ConfigError(f"no record of {said} knows {quantity.metric}")
+    keys = rows[[column(rows, name) for name in quantity.by]].set_axis(list(quantity.by), axis=1)
+    indexed = values.set_axis(pd.MultiIndex.from_frame(keys)).dropna()
+    if quantity.within:
+        groups = indexed.groupby(level=list(quantity.by), dropna=False)
+        return Sample(_REDUCED[quantity.within](groups), unfinished)
+    differing = several(rows, [column(rows, name) for name in quantity.by])
+    if differing:
+        raise ConfigError(f"several rows of {said} have one {' and '.join(quantity.by)}; they differ in {differing}")
+    return Sample(indexed, unfinished)
+
+
+def _rows(
+    archive: Archive, study: str, quantity: Quantity, filters: Mapping[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the planned cells that the filters choose, and the rows of those that ended well: cells or lines."""
+    cells = archive.table(study)
+    of_cells = {name: value for name, value in filters.items() if not quantity.lines or has_column(cells, name)}
+    planned = chosen(cells, of_cells)
+    rows = planned[planned["status"] == "ok"]
+    if quantity.lines and len(rows):
+        of_lines = {name: value for name, value in filters.items() if name not in of_cells}
+        rows = chosen(archive.lines(study, rows, quantity.lines), of_lines)
+    return planned, rows
+
+
+def _metric(archive: Archive, study: str, quantity: Quantity, rows: pd.DataFrame) -> pd.Series[Any]:
+    """Return the metric of each row: a field, or an expression of fields and of the quantity's `values`."""
+    if _NAME.fullmatch(quantity.metric) and quantity.metric not in quantity.values:
+        return rows[column(rows, quantity.metric)]
+    known = {name: _constant(archive, study, name, value) for name, value in quantity.values.items()}
+    fields = {name: rows[column(rows, name)] for name in _NAME.findall(quantity.metric) if name not in known}
+    table = pd.DataFrame({**fields, **known}, index=rows.index)
+    table.columns = table.columns.str.replace(".", "_")
+    expression = _NAME.sub(lambda found: found.group().replace(".", "_"), quantity.metric)
+    try:
+        return pd.Series(table.eval(expression), index=rows.index)
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ConfigError(f'the metric "{quantity.metric}" cannot be computed ({error})') from None
+
+
+def _constant(archive: Archive, study: str, name: str, quantity: Quantity) -> float:
+    numbers = statistic(sample(archive, study, quantity), quantity)
+    if len(numbers) != 1:
+        raise ConfigError(f'the value "{name}" is not one number; give it a statistic such as "mean"')
+    return float(numbers[0])
+
+
+def statistic(found: Sample, quantity: Quantity) -> tuple[Any, ...]:
+    """Return the numbers of a quantity's statistic, in the metric's own unit.
+
+    One number, or two: mean and half-width of `interval`, least and greatest of `range`, how many groups' intervals
+    include 0 and how many groups there are of `zero_inside`. `list` gives all by key, `value` those that differ.
+    """
+    values = found.values.astype(float) if found.values.dtype.kind == "b" else found.values
+    if quantity.per:
+        groups = values.groupby(level=list(quantity.per), dropna=False)
+        if quantity.statistic == "zero_inside":
+            inside = [estimate(own).includes_zero for _, own in groups]
+            return (sum(inside), len(inside))
+        values = _REDUCED[quantity.each](groups)
+    match quantity.statistic:
+        case "interval":
+            one = estimate(values)
+            return (one.mean, one.half_width) if one.n > 1 else (one.mean,)
+        case "range":
+            return (values.min(), values.max())
+        case "count":
+            return (len(values),)
+        case "list":
+            return tuple(values.sort_index())
+        case "value":
+            return tuple(dict.fromkeys(values.sort_values()))
+        case "geometric_mean":
+            return (float(stats.gmean(values)),)
+        case name:
+            return (getattr(values, name)(),)
+
+
+def text(archive: Archive, study: str, quantity: Quantity) -> str:
+    """Return a quantity as it stands in a table or a sentence: empty where an optional one is not there."""
+    found = sample(archive, study, quantity)
+    if found.values.empty:
+        return ", ".join(found.unfinished)
+    numbers = statistic(found, quantity)
+    missing = sum(found.unfinished.values())
+    lacking = f" ({len(found.values)} of {len(found.values) + missing})" if missing else ""
+    return _JOINED.get(quantity.statistic, ", ").join(_texts(numbers, quantity)) + quantity.unit + lacking
+
+
+def _texts(numbers: tuple[Any, ...], quantity: Quantity) -> list[str]:
+    if quantity.statistic in ("count", "zero_inside"):
+        return [str(number) for number in numbers]
+    texts = [_number(number, quantity, sign=quantity.sign) for number in numbers]
+    if quantity.statistic == "interval":
+        texts[1:] = [_number(number, quantity, sign=False) for number in numbers[1:]]
+    return texts
+
+
+def _number(value: Any, quantity: Quantity, *, sign: bool) -> str:
+    if isinstance(value, str):
+        return value
+    number = float(value) * quantity.scale
+    if quantity.significant is not None and number:
+        decimals: int | None = max(0, quantity.significant - 1 - math.floor(math.log10(abs(number))))
+    else:
+        decimals = quantity.decimals
+    written = f"{number:,g}" if decimals is None else f"{number:,.{decimals}f}"
+    is_zero = not any(digit in written for digit in "123456789")
+    written = written.removeprefix("-") if is_zero else written
+    return f"+{written}" if sign and number > 0 and not is_zero else written

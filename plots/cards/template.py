@@ -1,0 +1,67 @@
+"""The first card of a study that is published: what its records say, and where its author has to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedfore.plots.cards.archive import Archive
+from fedfore.plots.cards.facts import CARD
+from fedfore.plots.cards.figures import FIGURES, refresh_figures
+from fedfore.plots.cards.markers import marked
+from fedfore.plots.cards.pages import FACTS, PAGE, SUMMARY, refresh_page
+from fedfore.plots.figures import draw_figures
+from fedfore.plots.study import load_study
+from fedfore.records.store import write_atomically
+
+_CARD = """\
+# What a study asks, and its tables: see `plots/cards/specification.py`.
+question = "{question}"
+"""
+_PAGE = """\
+# {name}
+
+{question}
+
+{facts}
+
+## What was measured
+
+{summary}
+
+{figures}
+
+## What this says, and what its scale cannot tell
+
+Nothing has been concluded from these records yet.
+"""
+
+
+def write_card(study: Path, question: str = "What does this study ask?") -> list[Path]:
+    """Write the card of a published study, finished or not, and draw its figures; return the files.
+
+    A study that has a card keeps its words: its tables and figures are written again. A new one says what its records
+    say (the card of an unfinished study: "k of n cells, no verdicts") and shows every figure that can be drawn.
+    Raises ConfigError where a table or figure cannot be made.
+    """
+    page, card = study / PAGE, study / CARD
+    written = []
+    if not card.exists():
+        write_atomically(card, _CARD.format(question=question))
+        written.append(card)
+    if not page.exists():
+        write_atomically(page, _new_page(study, question))
+        written.append(page)
+    if refresh_page(Archive(study.parent), page) and page not in written:
+        written.append(page)
+    return written + refresh_figures(study)
+
+
+def _new_page(study: Path, question: str) -> str:
+    figures = [f"![{drawn.title}]({FIGURES}/{drawn.name}.png)" for drawn in draw_figures(load_study(study))]
+    return _PAGE.format(
+        name=study.name,
+        question=question,
+        facts=marked(FACTS, ""),
+        summary=marked(SUMMARY, ""),
+        figures="\n".join(figures),
+    )

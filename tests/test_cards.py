@@ -1,0 +1,291 @@
+"""Cards: numbers that follow from records, tables between markers, published figures, and the published pages."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedfore.cli.main import main
+from fedfore.errors import ConfigError
+from fedfore.plots.cards.archive import Archive
+from fedfore.plots.cards.figures import figure_differences, pixel_difference, refresh_figures
+from fedfore.plots.cards.markers import differences, marked, regenerated
+from fedfore.plots.cards.pages import page_differences, pages, refresh
+from fedfore.plots.cards.quantities import text
+from fedfore.plots.cards.specification import Quantity, read_card
+from fedfore.plots.cards.tables import card_table
+from fedfore.plots.cards.template import write_card
+from fedfore.records.provenance import ROOT
+from tests.synthetic import accuracy, cells, write_run
+
+PLANNED = cells(("fed_ntk_zo", "baffle"), sparsities=(0.5, 0.8), alphas=("iid", 0.1), seeds=(0, 1, 2))
+NTK = {"method": "fed_ntk_zo", "sparsity": 0.8, "alpha": "iid"}
+DENSE = {"method": "baffle", "alpha": "iid"}
+CARD = """
+question = "Is the mask better?"
+
+[series]
+dense = { method = "baffle" }
+
+[[table]]
+name = "accuracy"
+metric = "test_accuracy"
+scale = 100
+decimals = 2
+heads = [
+    { title = "labels", entries = [
+        { text = "iid", where = { alpha = "iid" } }, { text = "skewed", where = { alpha = 0.1 } },
+    ] },
+    { title = "series", entries = [
+        { text = "dense", of = "dense", say = { "minus dense" = "" } },
+        { text = "NTK", of = { method = "fed_ntk_zo", sparsity = 0.8 } },
+    ] },
+]
+columns = [{ title = "accuracy" }, { title = "minus dense", against = "dense", sign = true }]
+"""
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    write_run(tmp_path / "results" / "study", PLANNED)
+    (tmp_path / "results" / "study" / "card.toml").write_text(CARD, encoding="utf-8")
+    return Archive(tmp_path / "results")
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Archive:
+    """Return a study of one method and one seed, of which little can be drawn."""
+    write_run(tmp_path / "results" / "small", cells(("baffle",), alphas=("iid",), seeds=(0,)))
+    return Archive(tmp_path / "results")
+
+
+def accuracies(**settings: object) -> list[float]:
+    """Return the accuracies of the made-up cells with these settings, by seed."""
+    own = [cell for cell in PLANNED if all(getattr(cell, name) == value for name, value in settings.items())]
+    return [accuracy(cell) for cell in sorted(own, key=lambda cell: cell.seed)]
+
+
+def interval(values: object) -> tuple[float, float]:
+    """Return the mean and the half-width of the 95% interval, by SciPy's own interval."""
+    array = np.asarray(values, dtype=float)
+    low, high = stats.t.interval(0.95, len(array) - 1, loc=array.mean(), scale=stats.sem(array))
+    return float(array.mean()), float(high - low) / 2
+
+
+def test_a_quantity_is_the_mean_over_seeds_with_its_interval(archive: Archive) -> None:
+    mean, half = interval(accuracies(**NTK))
+    given = Quantity(of=NTK, metric="test_accuracy", scale=100, decimals=3, unit="%")
+    assert text(archive, "study", given) == f"{100 * mean:.3f} ± {100 * half:.3f}%"
+
+
+def test_a_difference_is_paired_by_seed(archive: Archive) -> None:
+    by_seed = np.subtract(accuracies(**NTK), accuracies(**DENSE))
+    mean, half = interval(by_seed)
+    given = Quantity(of=NTK, against=DENSE, metric="test_accuracy", decimals=4, sign=True)
+    assert text(archive, "study", given) == f"{mean:+.4f} ± {half:.4f}"
+    listed = given.model_copy(update={"statistic": "list"})
+    assert text(archive, "study", listed) == ", ".join(f"{value:+.4f}" for value in by_seed)
+
+
+def test_a_ratio_is_taken_pair_by_pair_over_what_a_quantity_names(archive: Archive) -> None:
+    by_pair = [
+        a / b
+        for alpha in ("iid", 0.1)
+        for a, b in zip(accuracies(**NTK | {"alpha": alpha}), accuracies(**DENSE | {"alpha": alpha}), strict=True)
+    ]
+    sides = {"of": {"method": "fed_ntk_zo", "sparsity": 0.8}, "against": {"method": "baffle"}}
+    given = Quantity(
+        **sides, by=("alpha", "seed"), metric="test_accuracy", compare="ratio", statistic="range", decimals=4
+    )
+    assert text(archive, "study", given) == f"{min(by_pair):.4f} to {max(by_pair):.4f}"
+
+
+def test_a_metric_may_be_an_expression_of_fields_and_of_values(archive: Archive) -> None:
+    dense = Quantity(of=DENSE, metric="test_accuracy", statistic="mean")
+    expected = np.mean(accuracies(**NTK)) / np.mean(accuracies(**DENSE)) + 0.05
+    given = Quantity(
+        of=NTK, metric="test_accuracy / dense + params.lr", values={"dense": dense}, statistic="mean", decimals=4
+    )
+    assert text(archive, "study", given) == f"{expected:.4f}"
+
+
+def test_lines_of_a_cell_are_reduced_before_seeds_are(archive: Archive) -> None:
+    lines = Quantity(of=NTK, lines="diagnostics", metric="fd_scalar_error", significant=2, statistic="mean")
+    assert text(archive, "study", lines.model_copy(update={"within": "max"})) == "0.010"
+    assert text(archive, "study", lines.model_copy(update={"where": {"moment": 1.0}})) == "0.010"
+    with pytest.raises(ConfigError, match=r"several rows .* have one seed; they differ in moment"):
+        text(archive, "study", lines)
+
+
+def test_how_many_intervals_include_zero_is_counted_by_group(archive: Archive) -> None:
+    sides = {"of": {"method": "fed_ntk_zo"}, "against": {"method": "fed_ntk_zo"}}
+    given = Quantity(
+        **sides, by=("alpha", "sparsity", "seed"), per=("alpha", "sparsity"),
+        metric="test_accuracy", statistic="zero_inside",
+    )  # fmt: skip
+    assert text(archive, "study", given) == "4 of 4"
+    levels = given.model_copy(update={"against": {}, "of": {"method": "fed_ntk_zo"}})
+    assert text(archive, "study", levels) == "0 of 4"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (Quantity(metric="test_acuracy", of=NTK), r'nothing is called "test_acuracy". Did you mean "test_accuracy"'),
+        (Quantity(metric="test_accuracy", of={"methud": "baffle"}), r'called "methud". Did you mean "method"'),
+        (Quantity(metric="test_accuracy", of={"method": "none"}), r"there is no cell of study with method = none"),
+        (Quantity(metric="test_accuracy", of={"study": "studi"}), r'there is no study "studi". Did you mean "study"'),
+        (Quantity(metric="test_accuracy", of={"alpha": "iid"}), r"several rows .* they differ in .*method"),
+        (Quantity(metric="churn", of=NTK), r"no record of study with .* knows churn"),
+        (Quantity(of=NTK), "no metric is named"),
+        (Quantity(metric="test_accuracy +", of=NTK), r'"test_accuracy \+" cannot be computed'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_computed_is_a_sentence(archive: Archive, given: Quantity, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        text(archive, "study", given)
+
+
+def test_seeds_that_did_not_end_well_are_counted(tmp_path: Path) -> None:
+    def outcome(cell: object) -> str:
+        return {0: "ok", 1: "ok", 2: "diverged"}[cell.seed]
+
+    write_run(tmp_path / "study", PLANNED, outcome)
+    given = Quantity(of=NTK, metric="test_accuracy", statistic="mean", scale=100, decimals=1)
+    mean = 100 * np.mean(accuracies(**NTK)[:2])
+    assert text(Archive(tmp_path), "study", given) == f"{mean:.1f} (2 of 3)"
+    lost = given.model_copy(update={"where": {"seed": 2}})
+    assert text(Archive(tmp_path), "study", lost) == "diverged"
+
+
+def test_a_table_crosses_its_heads_and_unites_what_table_row_and_column_say(archive: Archive) -> None:
+    card = read_card(archive.results / "study" / "card.toml")
+    rows = card_table(archive, "study", card, "accuracy").splitlines()
+    assert rows[0] == "| labels | series | accuracy | minus dense |"
+    assert [row.split(" | ")[:2] for row in rows[2:]] == [
+        ["| iid", "dense"], ["| iid", "NTK"], ["| skewed", "dense"], ["| skewed", "NTK"],
+    ]  # fmt: skip
+    mean, half = interval(np.subtract(accuracies(**NTK | {"alpha": 0.1}), accuracies(**DENSE | {"alpha": 0.1})))
+    assert rows[5].endswith(f" | {100 * mean:+.2f} ± {100 * half:.2f} |")
+    with pytest.raises(ConfigError, match='its card specifies no table "acuracy"; it has accuracy'):
+        card_table(archive, "study", card, "acuracy")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('of = "dense"', 'of = "dens"', r'column "accuracy": there is no series "dens"; the card has dense'),
+        ("decimals = 2", "decimal = 2", r"card.toml cannot be used: table.0.decimal: Extra inputs are not permitted"),
+        ("heads = [", "heads = ", r"card.toml is no TOML"),
+        ('text = "iid"', 'text = ["iid", "x"]', r"every entry under labels needs 1 texts"),
+    ],
+)  # fmt: skip
+def test_a_wrong_specification_is_a_sentence(archive: Archive, old: str, new: str, sentence: str) -> None:
+    path = archive.results / "study" / "card.toml"
+    path.write_text(CARD.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence):
+        card_table(archive, "study", read_card(path), "accuracy")
+
+
+def test_a_changed_digit_is_found_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    table = "| a |\n| --- |\n| 1.0 |\n| 2.0 |"
+    good = f"# Title\n\n{marked('t', table)}\n\nwords\n"
+    assert regenerated(file, good, lambda name: {"t": table}[name]) == good
+    assert list(differences(file, good, lambda name: table)) == []
+    (found,) = differences(file, good.replace("1.0", "1.1"), lambda name: table)
+    assert (found.line, found.old, found.new) == (6, "| 1.1 |", "| 1.0 |")
+    assert str(found) == f"{file}:6: '| 1.1 |' stands there, the records give '| 1.0 |'."
+    (missing,) = differences(file, good.replace("| 2.0 |\n", ""), lambda name: table)
+    assert (missing.old, missing.new) == (None, "| 2.0 |")
+
+
+@pytest.mark.parametrize("end", ["", "<!-- table: u -->\n<!-- end of table -->\n"])
+def test_a_table_without_an_end_is_a_sentence(tmp_path: Path, end: str) -> None:
+    with pytest.raises(ConfigError, match=r'page.md:2: the table "t" has no "<!-- end of table -->"'):
+        regenerated(tmp_path / "page.md", f"words\n<!-- table: t -->\n| a |\n{end}", lambda name: "")
+
+
+def changed(image: bytes, row: slice, column: slice, value: float) -> bytes:
+    pixels = matplotlib.image.imread(io.BytesIO(image), format="png")[..., :3].copy()
+    pixels[row, column] = value
+    stream = io.BytesIO()
+    matplotlib.image.imsave(stream, pixels, format="png")
+    return stream.getvalue()
+
+
+def test_rounding_is_no_difference_of_figures_and_a_stroke_of_a_digit_is() -> None:
+    stream = io.BytesIO()
+    matplotlib.image.imsave(stream, np.full((40, 60, 3), 0.5), format="png")
+    image = stream.getvalue()
+    assert pixel_difference(image, image) is None
+    assert pixel_difference(image, changed(image, slice(8, 9), slice(20, 60), 0.6)) is None
+    assert pixel_difference(image, changed(image, slice(8, 12), slice(20, 21), 0.0)) == "at pixel (19, 9) by 17%"
+    stream = io.BytesIO()
+    matplotlib.image.imsave(stream, np.full((40, 61, 3), 0.5), format="png")
+    assert pixel_difference(stream.getvalue(), image) == "61 x 40 pixels instead of 60 x 40"
+
+
+def test_a_new_card_says_what_records_say_and_shows_every_figure(drawn: Archive) -> None:
+    study = drawn.results / "small"
+    written = write_card(study)
+    page = (study / "README.md").read_text(encoding="utf-8")
+    assert "| cells | 1 |" in page and "| seeds | 0 |" in page and "| commits | `01234567` |" in page
+    assert "| run it again | `fedfore run small` |" in page
+    figures = sorted(path.name for path in (study / "figures").glob("*.png"))
+    assert "cost-digits-lenet5.png" in figures and all(f"(figures/{name})" in page for name in figures)
+    assert study / "README.md" in written
+    assert list(page_differences(drawn, study / "README.md")) == []
+    assert refresh(drawn.results) == []
+
+
+def test_the_card_of_an_unfinished_study_gives_no_verdicts(tmp_path: Path) -> None:
+    planned = cells(("baffle",), alphas=("iid",))
+    write_run(tmp_path / "results" / "half", planned, lambda cell: "ok" if cell.seed == 0 else "missing")
+    write_card(tmp_path / "results" / "half")
+    assert "| cells | 1 of 3 cells, no verdicts |" in (tmp_path / "results" / "half" / "README.md").read_text()
+
+
+def test_a_page_shows_only_figures_of_its_study_and_the_folder_holds_only_shown_ones(drawn: Archive) -> None:
+    study = drawn.results / "small"
+    (study / "README.md").write_text("![costs](figures/cost-digits-lenet5.png)\n", encoding="utf-8")
+    (path,) = refresh_figures(study)
+    assert list(figure_differences(study)) == []
+    path.write_bytes(changed(path.read_bytes(), slice(50, 54), slice(100, 103), 0.0))
+    (study / "figures" / "other.png").write_bytes(path.read_bytes())
+    differing, unshown = figure_differences(study)
+    assert differing.startswith(f"{path} differs from what the records give: at pixel (10")
+    assert unshown == f"{study / 'figures' / 'other.png'} is shown by no page."
+    (study / "README.md").write_text("![costs](figures/cost-digits-lenet.png)\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r'shows the figure "cost-digits-lenet"\. Did you mean "cost-digits-lenet5"'):
+        refresh_figures(study)
+
+
+def test_refresh_writes_what_changed_and_names_it(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+    page = archive.results / "study" / "README.md"
+    page.write_text(f"# study\n\n{marked('accuracy', '')}\n", encoding="utf-8")
+    assert main(["refresh", "study", "--results", str(archive.results)]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    assert "| iid | NTK | " in page.read_text(encoding="utf-8")
+    assert main(["refresh", "--results", str(archive.results)]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["refresh", "studi", "--results", str(archive.results)]) == 2
+    assert 'There is no study "studi"' in capsys.readouterr().err
+
+
+PAGES = pages(ROOT / "results")
+
+
+@pytest.fixture(scope="module")
+def published() -> Archive:
+    return Archive(ROOT / "results")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_a_published_page_is_what_the_records_give(published: Archive, page: Path) -> None:
+    assert [str(difference) for difference in page_differences(published, page)] == []
