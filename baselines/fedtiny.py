@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -151,8 +151,9 @@ class FedTiny(DynamicPruningMethod):
         norms = _batch_norms(model)
         if norms:
             _set_statistics(norms, ctx.state["mean"][chosen], ctx.state["variance"][chosen])
-        notes: dict[str, Any] = {"selection": {"losses": losses.tolist(), "chosen": chosen, "beats_first": chosen != 0}}
-        ctx.state["notes"] = notes if norms else notes | {"variant": "loss selection"}
+        ctx.note("selection", {"losses": losses.tolist(), "chosen": chosen, "beats_first": chosen != 0})
+        if not norms:
+            ctx.note("variant", "loss selection")
         mask = unpack_mask(ctx.state["candidates"][chosen], prunable_shapes(model))
         for name in POOL:
             ctx.state.pop(name, None)

@@ -2,11 +2,16 @@
 
 from fedfore.cell import Cell, Fraction
 from fedfore.contract.bp_free import BPFreeConfig, BPFreeMethod
+from fedfore.contract.client import Client
+from fedfore.contract.context import ClientContext, Context, ServerContext
 from fedfore.contract.dynamic_pruning import DynamicPruningConfig, DynamicPruningMethod
+from fedfore.contract.exchange import Estimate, Message, Update, shares
 from fedfore.contract.foresight import ForesightConfig, ForesightPruning
-from fedfore.contract.method import Client, ClientContext, Context, Message, Method, ServerContext, Update, shares
+from fedfore.contract.look import Look
+from fedfore.contract.method import Method
 from fedfore.errors import Skip
 from fedfore.masks import Mask, erk_densities, erk_mask, prunable_shapes, random_mask, uniform_densities
+from fedfore.primitives.keys import Key
 
 __all__ = [
     "BPFreeConfig",
@@ -17,9 +22,12 @@ __all__ = [
     "Context",
     "DynamicPruningConfig",
     "DynamicPruningMethod",
+    "Estimate",
     "ForesightConfig",
     "ForesightPruning",
     "Fraction",
+    "Key",
+    "Look",
     "Mask",
     "Message",
     "Method",

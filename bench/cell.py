@@ -22,6 +22,7 @@ WirePrecision = Literal["float32", "float16", "bfloat16"]
 Initialiser = Literal["kaiming", "pytorch"]
 InputScaling = Literal["standardised", "unit"]
 Estimator = Literal["finite_difference", "directional", "moment", "exact"]
+Phase = Literal["setup", "train"]
 SIMULATED = frozenset({"moment"})
 """Estimators whose updates carry, beside what is sent, something that no device could send."""
 

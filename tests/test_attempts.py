@@ -56,7 +56,8 @@ class Fateful(Method):
         if fate == "moves":
             os.chdir(detail)
         if fate == "notes":
-            ctx.state["notes"] = {"x": float("nan"), "y": [0.5, -math.inf]}
+            ctx.note("x", float("nan"))
+            ctx.note("y", [0.5, -math.inf])
         return super().aggregate(model, updates, ctx)
 '''
 MATRIX = """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedfore.api import Client, ClientContext, Mask, Message, Method, ServerContext, Skip, Update
 from fedfore.cli.main import main
-from fedfore.contract.method import make_config
+from fedfore.contract.instance import make_config
 from fedfore.contract.registry import MethodEntry, discover
 from fedfore.errors import ConfigError, ContractError
 from fedfore.execution.conformance import Finding, check_method

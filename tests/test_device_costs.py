@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fedfore.api import Client, ClientContext, Method, Update
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.cell import Protocol
-from fedfore.contract.method import Client, ClientContext, Method, Update
 from fedfore.masks import Mask, erk_densities, prunable_shapes, prunable_weights, random_mask
 from fedfore.measure.device import DeviceCost, DeviceSetting, StepMeter, forward_macs, meter_device
 from fedfore.primitives.accounting import dense_gradients

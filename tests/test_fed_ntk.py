@@ -16,7 +16,7 @@ from fedfore.api import BPFreeConfig, ForesightConfig, Mask, Method, ServerConte
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.cell import Protocol
-from fedfore.contract.method import instantiate, make_config
+from fedfore.contract.instance import instantiate, make_config
 from fedfore.errors import ConfigError
 from fedfore.federation.loop import Federation
 from fedfore.federation.result import Result

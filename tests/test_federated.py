@@ -202,7 +202,7 @@ class Scribbles(Method):
         return update
 
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
-        ctx.state["notes"] = {"read": [float(update.tensors["read"]) for update in updates]}
+        ctx.note("read", [float(update.tensors["read"]) for update in updates])
         return None
 
 
@@ -342,7 +342,8 @@ class AsksBeforeSending(Method):
 
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
         if ctx.phase == "setup":
-            ctx.state["notes"] = {"clients": list(ctx.cohort), "held": [float(u.tensors["held"]) for u in updates]}
+            ctx.note("clients", list(ctx.cohort))
+            ctx.note("held", [float(u.tensors["held"]) for u in updates])
             return None
         return super().aggregate(model, updates, ctx)
 
@@ -356,7 +357,7 @@ def test_in_setup_a_device_that_received_no_model_holds_nan(federation: Make) ->
 def test_pooled_data_make_one_client_of_that_id_and_of_all_examples(federation: Make) -> None:
     made = federation(AsksBeforeSending, alpha=0.5, options={"pooled": 6}, train=replace(TINY, min_client_examples=5))
     assert made.setup() is None
-    assert made.state["notes"]["clients"] == [6]
+    assert made.notes["clients"] == [6]
     assert made.devices[6].clients["setup"].num_examples == len(made.train)
 
 

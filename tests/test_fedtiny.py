@@ -135,18 +135,19 @@ def contexts(round: int, **more: Any) -> dict[str, Any]:
 
 
 def select(clients: Sequence[Client]) -> tuple[Mask, nn.Module, dict[str, Any], list[list[Update]]]:
-    """Run both setup rounds by hand: the chosen mask, the server's model and state, and all updates."""
+    """Run both setup rounds by hand: the chosen mask, the server's model and notes, and all updates."""
     method = FedTiny(FedTiny.Config())
     server, state, rounds = OneNorm(), {"candidates": torch.stack([FIRST, SECOND])}, []
+    notes: dict[str, Any] = {}
     mask = None
     for round in (0, 1):
-        ctx = ServerContext(**contexts(round), state=state, cohort=tuple(range(len(clients))))
+        ctx = ServerContext(**contexts(round), state=state, cohort=tuple(range(len(clients))), notes=notes)
         received = {name: tensor.clone() for name, tensor in method.broadcast(server, ctx).tensors.items()}
         device = ClientContext(**contexts(round), received=received)
         rounds.append([method.client_update(OneNorm(), one, device) for one in clients])
         mask = method.aggregate(server, rounds[-1], ctx)
     assert mask is not None
-    return mask, server, state, rounds
+    return mask, server, notes, rounds
 
 
 def shifted(shift: float, number: int) -> Client:
@@ -159,13 +160,13 @@ def shifted(shift: float, number: int) -> Client:
 
 def test_skewed_clients_choose_another_candidate_together_than_each_would_alone() -> None:
     """Pooled statistics see the shift between the clients that each client's own statistics take away."""
-    alone = [select([shifted(shift, 0)])[2]["notes"]["selection"]["chosen"] for shift in (5.0, -5.0)]
+    alone = [select([shifted(shift, 0)])[2]["selection"]["chosen"] for shift in (5.0, -5.0)]
     assert alone == [1, 1]
-    assert select([shifted(0.0, 0), shifted(0.0, 1)])[2]["notes"]["selection"]["chosen"] == 1
-    mask, _, state, _ = select([shifted(5.0, 0), shifted(-5.0, 1)])
-    note = state["notes"]["selection"]
+    assert select([shifted(0.0, 0), shifted(0.0, 1)])[2]["selection"]["chosen"] == 1
+    mask, _, notes, _ = select([shifted(5.0, 0), shifted(-5.0, 1)])
+    note = notes["selection"]
     assert (note["chosen"], note["beats_first"]) == (0, False)
-    assert "variant" not in state["notes"]
+    assert "variant" not in notes
     assert note["losses"][0] < note["losses"][1]
     assert mask["0.weight"].tolist() == [[True, False]]
 
@@ -204,11 +205,11 @@ def test_the_server_pools_means_and_total_variances_by_examples_into_the_chosen_
 
 def test_losses_are_weighted_by_examples_and_taken_in_evaluation_mode_under_pooled_statistics() -> None:
     clients = [shifted(2.0, 0), client(*shifted(-1.0, 1)._batch(torch.arange(10), torch.Generator()), 4, 1)]
-    _, server, state, (_, losses) = select(clients)
+    _, server, notes, (_, losses) = select(clients)
     sent = [update.scalars for update in losses if update.scalars is not None]
     by_hand = 0.8 * sent[0] + 0.2 * sent[1]
-    assert state["notes"]["selection"]["losses"] == pytest.approx(by_hand.tolist())
-    chosen = state["notes"]["selection"]["chosen"]
+    assert notes["selection"]["losses"] == pytest.approx(by_hand.tolist())
+    chosen = notes["selection"]["chosen"]
     unpack_mask([FIRST, SECOND][chosen], prunable_shapes(server)).apply_(model_tensors(server))
     x, y = shifted(2.0, 0)._batch(torch.arange(40), torch.Generator())
     loss = nn.functional.cross_entropy(server.eval()(x), y)
@@ -378,7 +379,7 @@ def test_resnet20_with_batch_norm_runs_with_the_chosen_statistics(federation: Ma
         options={"on_update": sent.append},
     )
     first = made.setup()
-    note = made.state["notes"]["selection"]
+    note = made.notes["selection"]
     means = [update.tensors["mean"][note["chosen"]] for update in sent[:2]]
     norms = [module for module in made.model.modules() if isinstance(module, BatchNorm)]
     running = torch.cat([norm.get_buffer("running_mean") for norm in norms])

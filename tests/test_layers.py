@@ -179,7 +179,7 @@ BORDERS = {
     ): "a plug-in may raise anything, and other methods are looked at all the same",
     ("fedfore.contract.border", "unchanged_process"): "what was changed is undone first, and what was raised goes on",
     ("fedfore.contract.border", "words"): "an exception of others may be unable to say what it is",
-    ("fedfore.contract.method", "validated"): "the Config of a plug-in may raise anything of a value",
+    ("fedfore.contract.config", "validated"): "the Config of a plug-in may raise anything of a value",
     ("fedfore.federation.loop", "_approximation"): "the kernel observes the cell, and must not end it",
 }
 """The functions that catch every exception, and why they may; nobody else does."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fedfore.contract.method import validated
+from fedfore.contract.config import validated
 from fedfore.errors import ConfigError, Skip
 from fedfore.masks import Mask, erk_densities, prunable_shapes, prunable_weights, random_mask
 from fedfore.measure.device import StepCost, StepMeter

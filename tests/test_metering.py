@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from fedfore.api import Client, ClientContext, Context, Message, Method, ServerContext, Update
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.baffle_erk import BaffleERK
 from fedfore.baselines.fedavg import FedAvg
@@ -19,7 +20,6 @@ from fedfore.baselines.fedmef import FedMef
 from fedfore.baselines.fedtiny import FedTiny
 from fedfore.cell import Cell, Protocol
 from fedfore.cli.main import main
-from fedfore.contract.method import Client, ClientContext, Context, Message, Method, ServerContext, Update
 from fedfore.contract.registry import discover
 from fedfore.errors import ConfigError, DataError, StoreError
 from fedfore.execution.cost import layer_densities

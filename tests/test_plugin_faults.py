@@ -42,9 +42,9 @@ REFUSED = {
     "a tensor of text": ("message_type", "is a str"),
     "scalars of text": ("message_type", "is a str"),
     "tensor notes": ("notes", "Tensor"),
-    "text notes": ("notes", "is a str"),
+    "a note of an object": ("notes", "SimpleNamespace"),
     "numbered notes": ("notes", "the key 1"),
-    "variant of numbers": ("notes", "no phrase"),
+    "variant of numbers": ("notes", "it is a phrase"),
     "data": ("data", "overwrites the data set"),
 }
 FOUND_LATER = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fedfore.contract.method import validated
+from fedfore.contract.config import validated
 from fedfore.errors import ConfigError
 from fedfore.masks import Mask, prunable_shapes, random_mask, uniform_densities
 from fedfore.primitives.local_sgd import LocalSGDConfig

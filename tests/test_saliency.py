@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 from fedfore.api import Mask
-from fedfore.contract.method import validated
+from fedfore.contract.config import validated
 from fedfore.errors import ConfigError
 from fedfore.masks import prunable_shapes, prunable_weights, random_mask, uniform_densities
 from fedfore.measure.device import StepMeter, forward_macs

@@ -15,7 +15,10 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from fedfore.cell import Cell, Fraction
-from fedfore.contract.method import Client, ClientContext, Message, Method, ServerContext, Update, shares
+from fedfore.contract.client import Client
+from fedfore.contract.context import ClientContext, ServerContext
+from fedfore.contract.exchange import Estimate, Message, Update, shares
+from fedfore.contract.method import Method
 from fedfore.errors import Skip
 from fedfore.masks import Mask, prunable_weights
 from fedfore.primitives.flat import flat_parameters, kept_parameters, model_tensors, named_views
@@ -139,6 +142,13 @@ class BPFreeMethod(Method):
         average = ctx.state.get("average")
         return None if average is None else model_tensors(model) | named_views(model, average)
 
+    def estimate(self, model: nn.Module, update: Update, client: Client, ctx: ClientContext) -> Estimate | None:
+        sent = self._sent(update)
+        if not sent:
+            return None
+        step = self._step(ctx.cell, int(ctx.received["seed"]), ctx.round)
+        return Estimate(step.estimate(sent[:1], [1.0], [client.id], model, ctx.mask), step)
+
     def _one_step(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
         batches = [Batch(*next(client.batches(steps=1))) for client in clients]
         step = self._step(ctx.cell, int(ctx.received["seed"]), ctx.round)
@@ -168,4 +178,4 @@ class BPFreeMethod(Method):
         return Step(cell.estimator or "finite_difference", self.config, seed, round)
 
     def _sent(self, update: Update) -> list[Sent]:
-        return unpack(update.scalars, update.tensors, update.bypass, self.config.num_perturbations)
+        return unpack(update, self.config.num_perturbations)

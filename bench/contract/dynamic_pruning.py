@@ -14,7 +14,10 @@ from typing import ClassVar
 from torch import nn
 
 from fedfore.cell import Cell
-from fedfore.contract.method import Client, ClientContext, Context, Message, Method, ServerContext, Update, shares
+from fedfore.contract.client import Client
+from fedfore.contract.context import ClientContext, Context, ServerContext
+from fedfore.contract.exchange import Message, Update, shares
+from fedfore.contract.method import Method
 from fedfore.errors import ConfigError
 from fedfore.masks import Mask, erk_mask
 from fedfore.primitives.local_sgd import LocalSGDConfig

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from fedfore.cell import Cell
-from fedfore.contract.method import Client, ClientContext, Context, Message, Method, ServerContext, Update
+from fedfore.cell import Cell, Phase
+from fedfore.contract.client import Client
+from fedfore.contract.context import ClientContext, Context, ServerContext
+from fedfore.contract.exchange import Message, Update
+from fedfore.contract.method import Method
 from fedfore.errors import Skip
 from fedfore.masks import Mask, prunable_shapes, random_mask
 from fedfore.primitives.accounting import account
@@ -28,6 +31,7 @@ from fedfore.primitives.foresight import (
     shuffled,
     to_entries,
 )
+from fedfore.primitives.keys import Key
 from fedfore.primitives.saliency import NEEDS_PASSES, Inputs, SaliencyConfig, importance, score, score_without_passes
 
 SENT = {"scores": "scores", "masks": "mask"}
@@ -38,7 +42,7 @@ SENT = {"scores": "scores", "masks": "mask"}
 class ForesightConfig(SaliencyConfig):
     """`SaliencyConfig`, and the keys of the rounds in which a mask is made."""
 
-    iterations: PositiveInt = 20
+    iterations: Annotated[PositiveInt, Key(tiny=2)] = 20
     """Scoring rounds, after each of which the mask shrinks."""
     schedule: Schedule = "exponential"
     """How density falls to d over the scoring rounds, s being the share of them that is done: `exponential` d^s,
@@ -48,7 +52,7 @@ class ForesightConfig(SaliencyConfig):
     """Scores come from the `devices` by backpropagation, from `devices_forward` by central differences in the mask, or
     from the `server` alone.
     """
-    forward_directions: PositiveInt = 100
+    forward_directions: Annotated[PositiveInt, Key(linear_in="setup")] = 100
     """Central differences of a scoring on `devices_forward`."""
     upload: Literal["scores", "masks"] = "scores"
     """A device sends its `scores`, or its own mask, of which the server counts the votes."""
@@ -136,6 +140,16 @@ class ForesightPruning(Method):
         generator = ctx.rng("method")
         mask = self._pruned(scores, ctx, ctx.mask, ctx.round + 1, generator)
         return self.settle(model, mask, ctx, generator) if ctx.round + 1 == self.config.iterations else mask
+
+    def examples_at_once(self, phase: Phase) -> int:
+        if phase != "setup":
+            return super().examples_at_once(phase)
+        return self.config.inputs_per_draw if self.config.inputs == "real" else 0
+
+    def centralised(self, clients: int, *, real_inputs: bool = False) -> ForesightConfig:
+        config: ForesightConfig = self.config
+        inputs = "real" if real_inputs else config.inputs
+        return replace(config, where="devices", shuffle=False, draws=config.draws * clients, inputs=inputs)
 
     def settle(self, model: nn.Module, mask: Mask, ctx: ServerContext, generator: torch.Generator) -> Mask:
         """Put `model` back to all of its initial weights and return the mask that training begins with."""

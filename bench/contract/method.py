@@ -8,151 +8,22 @@ check` tries them all on a method.
 
 from __future__ import annotations
 
-import dataclasses
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, ClassVar, Literal, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from fedfore.cell import Cell
-from fedfore.contract.border import words
-from fedfore.errors import ConfigError, ContractError, suggestion
+from fedfore.cell import Cell, Phase
+from fedfore.contract.client import Client
+from fedfore.contract.context import ClientContext, Context, ServerContext
+from fedfore.contract.exchange import Estimate, Message, Update, shares
+from fedfore.contract.look import Look
+from fedfore.errors import ContractError
 from fedfore.masks import Mask
 from fedfore.primitives.flat import model_tensors
 from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd, weighted_mean_
-from fedfore.streams import stream_seed, torch_generator
 
 AXES = ("sparsity", "estimator")
-Phase = Literal["setup", "train"]
-_FINITE = ConfigDict(allow_inf_nan=False)
-
-
-@dataclass(frozen=True)
-class Message:
-    """What the server broadcasts: the model's active values (`model`), and named tensors beside them."""
-
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    model: bool = True
-
-
-@dataclass(frozen=True)
-class Update:
-    """What a client sends up.
-
-    weights: parameters and float buffers by name, each in its own shape, zero where the mask prunes; only active values
-    are encoded. scalars: a vector (count,) of real numbers, encoded as float32. tensors: whatever else, by name, of any
-    shape. num_examples: the size of the client's share.
-    bypass: what a simulating estimator hands to the server beside the wire; allowed where the record says `simulated`.
-    """
-
-    num_examples: int
-    weights: Mapping[str, Tensor] | None = None
-    scalars: Tensor | None = None
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    bypass: Any = None
-
-
-def shares(updates: Sequence[Update]) -> list[float]:
-    """Return every update's share p_i of the cohort's examples."""
-    total = sum(update.num_examples for update in updates)
-    return [update.num_examples / total for update in updates]
-
-
-@dataclass
-class Client:
-    """A device: its share of the data, drawn in shuffled epochs, and `state`, a dict that it keeps between rounds.
-
-    `state` holds tensors, numbers and strings; its bytes count as the device's memory.
-    """
-
-    id: int
-    num_examples: int
-    state: dict[str, Any]
-    _batch: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]] = field(repr=False)
-    _batch_size: int = field(repr=False)
-    _stream: Callable[[int], int] = field(repr=False)
-    _epoch: int = field(default=-1, repr=False)
-    _order: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long), repr=False)
-    _generator: torch.Generator = field(default_factory=torch.Generator, repr=False)
-    examples_drawn: int = 0
-    batches_drawn: int = 0
-
-    def batches(self, *, epochs: int | None = None, steps: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield mini-batches (x [B, C, H, W] float32, y [B] int64): whole `epochs`, or a number of `steps`.
-
-        The last batch of an epoch may be smaller; nothing is dropped. A client that draws less than an epoch goes on
-        from there next time. Raises ContractError (`batches`) unless exactly one of the two is given.
-        """
-        if (epochs is None) == (steps is None):
-            raise ContractError("batches", "client.batches() takes exactly one of epochs= and steps=.")
-        per_epoch = -(-self.num_examples // self._batch_size)
-        for _ in range(steps if steps is not None else (epochs or 0) * per_epoch):
-            if len(self._order) == 0:
-                self._epoch += 1
-                self._generator = torch_generator(self._stream(self._epoch))
-                self._order = torch.randperm(self.num_examples, generator=self._generator)
-            chosen, self._order = self._order[: self._batch_size], self._order[self._batch_size :]
-            self.examples_drawn += len(chosen)
-            self.batches_drawn += 1
-            yield self._batch(chosen, self._generator)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What both sides know: the cell, the phase (`setup` or `train`), the round within it, the mask.
-
-    progress: the fraction of the training budget spent before this round, in [0, 1). device: where tensors live.
-    input_shape: of one example, [C, H, W].
-
-    To judge zeroth-order estimates the harness rehearses the training round that comes next, and after the last one
-    more: `broadcast` and `client_update`, with a cohort of one, on copies of the model and of both states.
-    """
-
-    cell: Cell
-    phase: Phase
-    round: int
-    mask: Mask | None
-    progress: float
-    device: torch.device
-    input_shape: tuple[int, int, int]
-    initialise: Callable[[nn.Module, torch.Generator], None] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class ServerContext(Context):
-    """The server's view. `state` is its memory between rounds; `cohort` the ids of this round's clients, in order.
-
-    What a method wants to tell of itself, such as a choice it made, it puts into the dict `state["notes"]` as numbers,
-    strings and lists of them: they are stored beside the record and enter no metric. `variant`, a phrase, says that the
-    method is not in its published form here, and stands behind its name in tables and figures.
-    """
-
-    state: dict[str, Any] = field(default_factory=dict)
-    cohort: tuple[int, ...] = ()
-
-    def seed(self, role: str) -> int:
-        """Return the 63-bit seed of this round's stream `role`; sent in a message, its bytes are counted."""
-        return stream_seed(self.cell.seed, role, self.phase, self.round)
-
-    def rng(self, role: str) -> torch.Generator:
-        """Return this round's generator of stream `role`."""
-        return torch_generator(self.seed(role))
-
-
-@dataclass(frozen=True)
-class ClientContext(Context):
-    """A device's view: no server state, and of the server's words only the decoded tensors in `received`."""
-
-    received: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def rng(self, role: str, client: Client) -> torch.Generator:
-        """Return this round's generator of stream `role` for one client."""
-        return torch_generator(stream_seed(self.cell.seed, role, self.phase, self.round, client.id))
 
 
 class Method:
@@ -163,6 +34,7 @@ class Method:
         uses: which of the axes `sparsity`, `estimator` mean something to the method.
         grows: whether a pruned weight may come back in training.
         one_setup_cohort: whether all setup rounds have the same clients; otherwise each draws its own.
+        label, look: the name and the look in figures; None leaves them to the file's name and to the figures.
     `self` is read-only after construction: the server's memory is `ctx.state`, a device's is `client.state`. Classes,
     modules and the process keep nothing of a cell; the data set is not changed.
 
@@ -172,14 +44,22 @@ class Method:
         phase `train`, rounds from 0 to the end of the budget.
         a round of either phase: `broadcast`; on the devices `round_kind`, then `client_update` or `client_updates`;
         `aggregate`.
-        phase `train`, before training and at every evaluation: `evaluation_weights`.
+        phase `train`, before training and at every evaluation: `evaluation_weights`; at the milestones of diagnosis
+        `estimate`.
     No other phase exists. `client_update` is also called on copies to meter what it costs.
+
+    What the harness has to know of a method is declared, and never read from the names of keys or tensors:
+        of a key, beside it in the Config (`fedfore.api.Key`): in which phase a device's cost is linear in it, whether
+        it counts local steps, whether it is a period in rounds, and its value in a tiny run;
+        `examples_at_once`, `centralised`, `estimate`: see there. A method that has none of it declares nothing.
     """
 
     Config: ClassVar[type] = LocalSGDConfig
     uses: ClassVar[frozenset[str]] = frozenset()
     grows: ClassVar[bool] = False
     one_setup_cohort: ClassVar[bool] = False
+    label: ClassVar[str | None] = None
+    look: ClassVar[Look | None] = None
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -244,63 +124,21 @@ class Method:
         """Return other weights to evaluate, such as a moving average, by name; None evaluates the model."""
         return None
 
+    estimate: Callable[[nn.Module, Update, Client, ClientContext], Estimate | None] | None = None
+    """Optional: `estimate(model, update, client, ctx)`, the gradient that a training update of one client stands for at
+    the weights of `model`, those that the client received; None where this update holds none.
 
-def make_config(method: type[Method], given: Mapping[str, Any], where: str) -> Any:
-    """Return the method's validated Config; `where` names its table in messages, such as `params.fedavg`.
+    The harness compares it with the true gradient, and its scalars with finite differences. Without it both are unknown
+    in the record, and a simulated estimator is never certified."""
 
-    Raises ConfigError for an unknown key, a wrong type or a value out of range.
-    """
-    return validated(method.Config, given, where)
+    def examples_at_once(self, phase: Phase) -> int:
+        """Return how many of its examples a device holds at once in rounds of `phase`, where that is beyond a batch."""
+        return 0
 
+    def centralised(self, clients: int, *, real_inputs: bool = False) -> Any:
+        """Return the Config whose setup on one client that holds all data makes the centralised mask of this method.
 
-def validated(kind: type, given: Mapping[str, Any], where: str) -> Any:
-    """Return the frozen dataclass `kind` made from `given`, strictly typed; raise ConfigError with one sentence."""
-    known = [item.name for item in dataclasses.fields(kind)]
-    for key in given:
-        if key not in known:
-            raise ConfigError(f'[{where}] has no key "{key}".{suggestion(key, known)}')
-    values = {}
-    for key, value in given.items():
-        plain = tuple(value) if isinstance(value, list) else value
-        try:
-            values[key] = _adapter(kind, key).validate_python(plain, strict=True)
-        except ValidationError as error:
-            raise ConfigError(f"{where}.{key} = {value!r}: {_lower(error.errors()[0]['msg'])}.") from None
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise ConfigError(f"[{where}]: {error}.") from None
-    except Exception as error:
-        raise ConfigError(f"[{where}]: {words(error)}.") from error
-
-
-@cache
-def _adapter(kind: type, key: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_hints(kind)[key], config=_FINITE)
-
-
-@cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    return get_type_hints(kind, include_extras=True)
-
-
-def _lower(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:]
-
-
-def instantiate(method: type[Method], params: Mapping[str, Any]) -> Method:
-    """Return a sealed instance. Raises ContractError (`self_state`) where its attributes are no plain data."""
-    instance = method(make_config(method, params, f"params.{method.__name__}"))
-    instance.__dict__["_sealed"] = True
-    fingerprint(instance)
-    return instance
-
-
-def fingerprint(instance: Method) -> bytes:
-    """Return the instance's attributes as bytes, to see whether a hook changed them."""
-    try:
-        return pickle.dumps({**vars(instance), "config": dataclasses.asdict(instance.config)})
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ContractError(
-            "self_state", f"{type(instance).__name__} keeps on self what is no plain data ({error})."
-        ) from None
+        It takes as many draws as `clients` take together. `real_inputs`: scored on real data, whatever this method
+        scores on. None where a method's mask has no such ideal; then `train.compare_masks` compares nothing.
+        """
+        return None

@@ -22,7 +22,8 @@ from types import ModuleType
 from typing import Literal
 
 from fedfore.contract.border import plugin_border
-from fedfore.contract.method import AXES, Method, make_config
+from fedfore.contract.instance import make_config
+from fedfore.contract.method import AXES, Method
 from fedfore.contract.plugin_files import MethodFile, import_file, method_files
 from fedfore.errors import ConfigError, FedForeError, PluginError, printable, suggestion
 from fedfore.records.code_hash import package_folder

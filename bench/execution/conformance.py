@@ -17,7 +17,9 @@ from torch import Tensor
 
 from fedfore.cell import Cell, Estimator, Protocol
 from fedfore.contract.border import plugin_border
-from fedfore.contract.method import Method, Update, make_config
+from fedfore.contract.exchange import Update
+from fedfore.contract.instance import make_config
+from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ContractError, FedForeError, Skip
 from fedfore.execution.dead_keys import dead_keys, writes_its_own_loop
@@ -203,7 +205,7 @@ def _notes(trial: Trial) -> None:
     try:
         json.dumps(trial.result.notes, allow_nan=False)
     except ValueError:
-        raise ContractError("notes", 'ctx.state["notes"] holds a number that is not finite.') from None
+        raise ContractError("notes", "A note holds a number that is not finite.") from None
 
 
 def _hidden_state(trial: Trial) -> None:

@@ -18,7 +18,9 @@ from torch import nn
 
 from fedfore.cell import Cell, Estimator, Protocol, cell_id
 from fedfore.contract.border import plugin_border
-from fedfore.contract.method import Method, instantiate, make_config, validated
+from fedfore.contract.config import validated
+from fedfore.contract.instance import instantiate, make_config
+from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, FedForeError, Skip, suggestion
 from fedfore.execution.feasibility import Feasibility

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedfore.cell import Cell
-from fedfore.contract.method import Client
+from fedfore.contract.client import Client
 from fedfore.primitives.gradients import Batch
 from fedfore.streams import stream_seed
 from fedfore.tasks.augmentation import augment

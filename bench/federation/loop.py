@@ -15,16 +15,11 @@ from torch import Tensor, nn
 
 from fedfore.cell import SIMULATED, Cell
 from fedfore.contract.border import words
-from fedfore.contract.method import (
-    Client,
-    ClientContext,
-    Message,
-    Method,
-    ServerContext,
-    Update,
-    fingerprint,
-    instantiate,
-)
+from fedfore.contract.client import Client
+from fedfore.contract.context import ClientContext, ServerContext
+from fedfore.contract.exchange import Message, Update
+from fedfore.contract.instance import fingerprint, instantiate
+from fedfore.contract.method import Method
 from fedfore.errors import ContractError, Diverged
 from fedfore.federation.approximation import kernel_fields, mask_fields
 from fedfore.federation.clients import PHASES, Device, Fleet
@@ -35,7 +30,6 @@ from fedfore.federation.rules import (
     check_named,
     check_plain,
     check_revival,
-    check_server_state,
     check_sparsity,
     check_tensors,
     check_untouched,
@@ -115,6 +109,7 @@ class Federation:
         self.mask_changes = MaskChanges()
         self.active: Tensor | None = None
         self.state: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {}
         self.fleet = Fleet(cell, self.train, self.parts, self.device)
         self.devices: list[Device] = self.fleet.make()
         self.totals = {phase: Totals() for phase in PHASES}
@@ -226,7 +221,7 @@ class Federation:
             energy_at_start,
             self.evaluates_other_weights,
             approximation,
-            self.state.get("notes", {}),
+            self.notes,
             self.totals,
             costs,
             self.clock,
@@ -254,7 +249,7 @@ class Federation:
                 totals.flops += cost.flops_of([client.num_examples for client in clients], drawn)
             self._adopt(self.server_side.aggregate(self.model, updates, server), phase)
             self._check_server_model(phase, round)
-            check_server_state(self.state)
+            check_plain(self.state, "ctx.state")
 
     def _meter_round(self, phase: str, round: int, again: bool = False) -> tuple[DeviceCost, bool]:
         """Return the cost of a round's device, and whether the server sends a tensor of zeros beside the model.
@@ -622,4 +617,4 @@ class Federation:
         }
 
     def _server_context(self, phase: str, round: int, cohort: tuple[int, ...]) -> ServerContext:
-        return ServerContext(**self._context(phase, round), state=self.state, cohort=cohort)
+        return ServerContext(**self._context(phase, round), state=self.state, cohort=cohort, notes=self.notes)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fedfore.cell import Cell
-from fedfore.contract.method import Method, Update
+from fedfore.contract.exchange import Update
+from fedfore.contract.method import Method
 from fedfore.errors import ConfigError, ContractError
 from fedfore.federation.wire import Layout
 from fedfore.masks import Mask, prunable_weights
@@ -43,30 +44,6 @@ def check_plain(state: object, where: str, depth: int = 0) -> None:
         raise ContractError(
             "state_type", f"{where} holds a {type(state).__name__}; it keeps tensors, numbers and strings only."
         )
-
-
-def check_server_state(state: Mapping[str, Any]) -> None:
-    """Raise (`state_type`, `notes`) unless a server's state is plain and its notes can be stored as they are."""
-    check_plain(state, "ctx.state")
-    notes = state.get("notes", {})
-    if not isinstance(notes, dict):
-        raise ContractError("notes", f'ctx.state["notes"] is a {type(notes).__name__}; it is a dict.')
-    _check_noted(notes)
-    if not isinstance(notes.get("variant", ""), str):
-        raise ContractError("notes", 'ctx.state["notes"]["variant"] is no phrase.')
-
-
-def _check_noted(value: object) -> None:
-    if isinstance(value, Tensor):
-        raise ContractError("notes", 'ctx.state["notes"] holds a Tensor; write numbers, strings and lists of them.')
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise ContractError("notes", f'ctx.state["notes"] has the key {key!r}; its keys are strings.')
-            _check_noted(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_noted(inner)
 
 
 def check_update(update: object, who: str) -> None:

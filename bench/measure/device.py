@@ -25,7 +25,11 @@ from torch.autograd.grad_mode import set_multithreading_enabled
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fedfore.contract.method import Client, ClientContext, Method, Update, instantiate
+from fedfore.contract.client import Client
+from fedfore.contract.context import ClientContext
+from fedfore.contract.exchange import Update
+from fedfore.contract.instance import instantiate
+from fedfore.contract.method import Method
 from fedfore.masks import Mask
 from fedfore.measure.flops import FlopCounter, ForwardMacs, forward_macs
 from fedfore.measure.memory import ACCOUNTS, LiveBytes, cheapest_bytes, sparse_saving, storage_bytes, tensors_in

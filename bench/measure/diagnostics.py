@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fedfore.cell import Cell
-from fedfore.contract.method import Update
+from fedfore.contract.exchange import Update
 from fedfore.masks import Mask, dead_channels, prunable_weights
 from fedfore.primitives.flat import active_coordinates, select
 from fedfore.primitives.gradients import Batch, flat_gradient
@@ -64,7 +64,7 @@ def estimate_quality(
     """Compare what a client's `update` for `batch` decodes to with the gradient; nothing for what sends no estimate."""
     if update.scalars is None and "gradient" not in update.tensors:
         return {}
-    sent = unpack(update.scalars, update.tensors, update.bypass, step.config.num_perturbations)[:1]
+    sent = unpack(update, step.config.num_perturbations)[:1]
     active = active_coordinates(model, mask)
     found = select(step.estimate(sent, [1.0], [client], model, mask), active).double()
     true = select(flat_gradient(model, batch), active).double()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -18,6 +18,7 @@ from fedfore.masks import Mask
 from fedfore.primitives.accounting import account
 from fedfore.primitives.checkpointing import checkpointed
 from fedfore.primitives.flat import model_tensors
+from fedfore.primitives.keys import Key
 
 Correction = Callable[[str, Tensor], None]
 """Given a parameter's name and the parameter, changes its gradient in place; called once a step."""
@@ -35,7 +36,7 @@ class LocalSGDConfig:
     """Factor of the L2 penalty's gradient, added to the gradient."""
     local_epochs: PositiveInt | None = None
     """Epochs of a client in a round. Give this or `local_steps`; with neither it is one epoch."""
-    local_steps: PositiveInt | None = None
+    local_steps: Annotated[PositiveInt | None, Key(local_steps=True)] = None
     """Mini-batches of a client in a round, instead of whole epochs."""
     lr_schedule: Literal["constant", "cosine", "exponential"] = "constant"
     """Schedule of the rate over rounds: `cosine` falls to 0 at the end of the budget, `exponential` is times `lr_decay`

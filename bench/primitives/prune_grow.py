@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fedfore.cell import Fraction
 from fedfore.masks import Mask
 from fedfore.primitives.accounting import dense_gradients
+from fedfore.primitives.keys import Key
 from fedfore.primitives.local_sgd import LocalSGDConfig, forward_pass, losses
 
 _ROUNDING = 1e-9
@@ -30,7 +31,7 @@ _VALUES, _INDICES = "gradient_values", "gradient_indices"
 class AdjustmentConfig:
     """The keys of dynamic pruning."""
 
-    adjust_every: PositiveInt | Fraction = 0.02
+    adjust_every: Annotated[PositiveInt | Fraction, Key(period=True)] = 0.02
     """Interval between adjustments: rounds (a whole number), or a fraction of the budget, of which 1.0 never adjusts.
     At least two rounds, so that plain training lies between adjustments.
     """

@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -31,6 +31,7 @@ from torch.nn.functional import cross_entropy
 from fedfore.masks import Mask, prunable_weights
 from fedfore.primitives.accounting import account
 from fedfore.primitives.frozen_norm import frozen_norms, identity_norms
+from fedfore.primitives.keys import Key
 from fedfore.primitives.perturbations import Directions
 
 Scores = dict[str, Tensor]
@@ -53,9 +54,9 @@ class SaliencyConfig:
     """What weights are scored by. `erk` and `uniform` are no scores but layer densities with random positions."""
     inputs: Literal["gaussian", "real"] = "gaussian"
     """Gaussian inputs of the data's shape, or a device's real data."""
-    draws: PositiveInt = 5
+    draws: Annotated[PositiveInt, Key(linear_in="setup", tiny=1)] = 5
     """How often weights, noise and inputs are drawn anew in a scoring: NTK-SAP's R."""
-    inputs_per_draw: PositiveInt = 100
+    inputs_per_draw: Annotated[PositiveInt, Key(tiny=8)] = 100
     """Inputs of a draw."""
     scoring_micro_batch: PositiveInt | None = None
     """Inputs of one pass, and of batch norm's statistics; unset, all of a draw. A small one needs little memory."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -30,6 +30,7 @@ from fedfore.primitives import moment
 from fedfore.primitives.finite_difference import Form, Precision, Restore, finite_differences
 from fedfore.primitives.flat import active_coordinates, flat_parameters, select
 from fedfore.primitives.gradients import Batch, flat_gradient
+from fedfore.primitives.keys import Key
 from fedfore.primitives.perturbations import Directions, Distribution
 
 CHUNK = 16
@@ -40,7 +41,7 @@ CHUNK = 16
 class ZerothOrderConfig:
     """The keys of a zeroth-order estimate."""
 
-    num_perturbations: PositiveInt = 500
+    num_perturbations: Annotated[PositiveInt, Key(linear_in="train", tiny=4)] = 500
     """Random directions of an estimate, the papers' K: a device sends as many scalars."""
     sigma: PositiveFloat = 1e-4
     """Size of a perturbation, by which a direction is multiplied."""
@@ -90,12 +91,24 @@ def pack(sent: Sequence[Sent]) -> dict[str, Any]:
     }
 
 
-def unpack(scalars: Tensor | None, tensors: Mapping[str, Tensor], bypass: Any, num_perturbations: int) -> list[Sent]:
-    """Split what `pack` made into what was sent for each local step."""
-    if scalars is None:
-        return [Sent(gradient=row) for row in tensors.get("gradient", ())]
-    steps = scalars.split(num_perturbations)
-    return [Sent(one, draw=draw) for one, draw in zip(steps, bypass or [None] * len(steps), strict=True)]
+class Packed(Protocol):
+    """The fields of an `Update` that `pack` fills."""
+
+    @property
+    def scalars(self) -> Tensor | None: ...
+    @property
+    def tensors(self) -> Mapping[str, Tensor]: ...
+    @property
+    def bypass(self) -> Sequence[moment.MomentDraw] | None: ...
+
+
+def unpack(update: Packed, num_perturbations: int) -> list[Sent]:
+    """Split what `pack` made into what was sent for each local step; nothing where an update carries no estimate."""
+    if update.scalars is None:
+        return [Sent(gradient=row) for row in update.tensors.get("gradient", ())]
+    steps = update.scalars.split(num_perturbations)
+    draws: Sequence[moment.MomentDraw | None] = update.bypass or [None] * len(steps)
+    return [Sent(one, draw=draw) for one, draw in zip(steps, draws, strict=True)]
 
 
 DRAWN_APART = (

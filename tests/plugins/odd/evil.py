@@ -86,7 +86,7 @@ UPDATES: Mapping[str, Callable[[Update], Any]] = {
 NOTES: Mapping[str, Any] = {
     "nan notes": {"x": float("nan")},
     "tensor notes": {"x": [torch.ones(3)]},
-    "text notes": "just text",
+    "a note of an object": {"x": OBJECT},
     "numbered notes": {1: 2},
     "variant of numbers": {"variant": 3},
 }
@@ -145,7 +145,8 @@ class Evil(Method):
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> None:
         self._act("aggregate")
         if self.config.fate in NOTES:
-            ctx.state["notes"] = NOTES[self.config.fate]
+            for name, value in NOTES[self.config.fate].items():
+                ctx.note(name, value)
         if self.config.fate == "no copy":
             for name, tensor in model_tensors(model).items():
                 tensor.sub_(updates[0].tensors[name])
