@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from fedfore.errors import ConfigError
 
 MOST = 2**31 - 1
 """The largest count that a protocol can ask for, and the largest position that an int32 index of a message can name."""
@@ -80,6 +83,8 @@ class Protocol:
     training set, `unit` is grey levels from 0 to 1.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     @property
     def budget(self) -> float:
         """The budget, in data passes or in rounds; 0 where there is none."""
@@ -133,6 +138,11 @@ class Cell:
     id: str = ""
     """`<method>-<12 hex>` (see `cell_id`)."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+_ADAPTER = TypeAdapter(Cell)
+
 
 def cell_id(cell: Cell, param_defaults: Mapping[str, Any]) -> str:
     """Return `<method>-<12 hex>`: a hash of the scientific fields that differ from their defaults.
@@ -153,9 +163,31 @@ def cell_id(cell: Cell, param_defaults: Mapping[str, Any]) -> str:
 
 def cell_to_json(cell: Cell) -> dict[str, Any]:
     """Return the cell as plain JSON types."""
-    return asdict(cell)
+    plain: dict[str, Any] = _ADAPTER.dump_python(cell, mode="json")
+    return plain
 
 
 def cell_from_json(data: Mapping[str, Any]) -> Cell:
-    """Return the cell that `cell_to_json` wrote."""
-    return Cell(**{**data, "train": Protocol(**data["train"])})
+    """Return the cell that `cell_to_json` wrote.
+
+    Raises ConfigError, which names the field, for one that is unknown or missing and for a value that it cannot have.
+    """
+    try:
+        return _ADAPTER.validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        which = f' "{data["id"]}"' if isinstance(data, Mapping) and "id" in data else ""
+        raise ConfigError(f"The stored cell{which} {_fault(error.errors()[0])}.") from None
+
+
+def _fault(error: ErrorDetails) -> str:
+    """Return what pydantic finds wrong with a cell, as a verb phrase that names the field."""
+    place = error["loc"]
+    if not place:
+        return "is no JSON object"
+    name = ".".join(map(str, place[:2] if place[0] == "train" else place[:1]))
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            return f'has a field "{name}", which this version of fedfore does not know'
+        case "missing":
+            return f'lacks the field "{name}"'
+    return f"has {name} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

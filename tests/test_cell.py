@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from fedfore.cell import Cell, Protocol, cell_from_json, cell_id, cell_to_json
 from fedfore.contract.registry import MethodEntry, discover
+from fedfore.errors import ConfigError
 from fedfore.execution.matrix import resolve
 from fedfore.streams import ROLES, numpy_generator, stream_seed, torch_generator
 
@@ -229,6 +230,31 @@ def test_a_cell_survives_json_with_its_id(cell: Cell) -> None:
     again = cell_from_json(json.loads(json.dumps(cell_to_json(cell))))
     assert again == cell
     assert cell_id(again, {}) == cell_id(cell, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"old": 1}, 'has a field "old", which this version of fedfore does not know'),
+        ({"train": {"rounds": 5, "pace": 2}}, 'has a field "train.pace", which'),
+        ({"train": {"rounds": "5"}}, "has train.rounds = '5': input should be a valid integer"),
+        ({"train": None}, "has train = None"),
+        ({"alpha": True}, "has alpha = True"),
+        ({"sparsity": 1.0}, "has sparsity = 1.0"),
+        ({"estimator": "oracle"}, "has estimator = 'oracle'"),
+    ],
+)
+def test_a_stored_cell_that_cannot_be_is_one_sentence_that_names_its_field(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cell_from_json({**cell_to_json(replace(CELL, id="fedavg-0")), **change})
+    assert str(caught.value).startswith(f'The stored cell "fedavg-0" {words}')
+
+
+def test_a_stored_cell_without_a_method_and_what_is_no_cell_are_refused() -> None:
+    with pytest.raises(ConfigError, match='lacks the field "method"'):
+        cell_from_json({key: value for key, value in cell_to_json(CELL).items() if key != "method"})
+    with pytest.raises(ConfigError, match="is no JSON object"):
+        cell_from_json([])  # type: ignore[arg-type]
 
 
 def test_a_protocol_has_a_budget_and_is_evaluated_twenty_times_in_it() -> None:

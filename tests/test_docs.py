@@ -44,7 +44,7 @@ def test_a_wheel_holds_one_package_with_its_types_matrices_template_and_pages(wh
     names = set(wheel.namelist())
     assert {Path(name).parts[0] for name in names} == {"fedfore", f"fedfore-{PROJECT['version']}.dist-info"}
     assert "fedfore/py.typed" in names
-    for pattern in ("*.py", "*.toml", "*.html.j2"):
+    for pattern in ("*.py", "*.toml", "*.html.j2", "digits.*"):
         assert shipped(pattern) and shipped(pattern) <= names, pattern
 
 

@@ -30,7 +30,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "fedfore": (),
     "fedfore.matrices": (),
     "fedfore.errors": (),
-    "fedfore.cell": (),
+    "fedfore.cell": ("fedfore.errors",),
     "fedfore.streams": (),
     "fedfore.masks": ("fedfore.errors",),
     "fedfore.records*": ("fedfore.errors", "fedfore.cell"),

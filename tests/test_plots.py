@@ -201,7 +201,7 @@ def test_a_training_setting_and_the_estimator_split_a_series(study_of: MakeStudy
 
 
 def test_alphas_go_from_alike_to_different(study_of: MakeStudy) -> None:
-    study = study_of(cells(("fedavg",), alphas=("shards:2", 0.1, "iid", 100.0, "shards:10", 1)))
+    study = study_of(cells(("fedavg",), alphas=("shards:2", 0.1, "iid", 100.0, "shards:10", 1.0)))
     labels = list(study.cells["alpha"].cat.categories)
     assert [label.replace("\N{GREEK SMALL LETTER ALPHA}", "a") for label in labels] == [
         "iid", "a = 100", "a = 1", "a = 0.1", "shards: 10", "shards: 2",

@@ -167,13 +167,24 @@ def test_a_plan_that_is_json_but_no_plan_is_one_sentence(tmp_path: Path, text: s
     assert str(tmp_path) in sentence(lambda: read_plan(tmp_path))
 
 
-@pytest.mark.parametrize("change", [{"id": 3}, {"id": "../../fedavg-0"}, {"train": {"clientz": 3}}, {"size": 3}])
-def test_a_plan_of_other_cells_than_can_be_is_one_sentence(tmp_path: Path, change: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"id": 3}, "has id = 3"),
+        ({"id": "../../fedavg-0"}, "is damaged"),
+        ({"train": {"clientz": 3}}, 'has a field "train.clientz"'),
+        ({"size": 3}, 'has a field "size", which this version of fedfore does not know'),
+    ],
+)
+def test_a_plan_of_other_cells_than_can_be_is_one_sentence_that_names_the_field(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
     planned(tmp_path, cell())
     document = json.loads((tmp_path / "plan.json").read_text())
     document["cells"][0] |= change
     (tmp_path / "plan.json").write_text(json.dumps(document))
-    assert "plan.json is damaged" in sentence(lambda: load_table(tmp_path))
+    refusal = sentence(lambda: load_table(tmp_path))
+    assert "plan.json" in refusal and words in refusal
 
 
 def test_a_plan_of_another_schema_says_which(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from fedfore.cell import Cell, cell_from_json, cell_to_json
-from fedfore.errors import StoreError
+from fedfore.errors import ConfigError, StoreError
 from fedfore.records.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
 from fedfore.records.migration import migrated_cells
 from fedfore.records.provenance import environment_hash
@@ -127,6 +127,8 @@ def read_plan(run: Path) -> list[Cell]:
         cells = migrated_cells([cell_from_json(cell) for cell in document["cells"]])
         if all(Path(cell.id).name == cell.id for cell in cells):
             return cells
+    except ConfigError as error:
+        raise StoreError(f"{run / 'plan.json'} cannot be read: {error}") from None
     except (AttributeError, KeyError, TypeError):
         pass
     raise damaged(run / "plan.json")
