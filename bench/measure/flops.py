@@ -1,13 +1,13 @@
 """Multiply-accumulates of a forward pass, and the FLOPs of whatever runs; FLOPs are 2 x MACs.
 
-Only products count: convolutions and matrix products. Additions, norms, activations, pooling and losses are a few
-operations an element; perturbations, which are many, are counted apart by the meter.
+Only products count: convolutions, matrix products and attention. Additions, norms, activations, pooling and losses are
+a few operations an element; perturbations, which are many, are counted apart by the meter.
 """
 
 from __future__ import annotations
 
-import warnings
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,41 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import conv_flop_count, flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 from torch.utils.hooks import RemovableHandle
 
 from fedfore.masks import Mask, prunable_weights
+from fedfore.measure.light_operators import is_light
 from fedfore.primitives.accounting import gradients_are_dense
 
-with warnings.catch_warnings():  # fvcore compiles functions by what torch calls deprecated
-    warnings.simplefilter("ignore")
-    from fvcore.nn import FlopCountAnalysis
-
 aten = torch.ops.aten
-
-NO_PRODUCTS = (
-    "batch_norm",
-    "group_norm",
-    "layer_norm",
-    "instance_norm",
-    "adaptive_avg_pool2d",
-    "upsample_nearest2d",
-    "upsample_bilinear2d",
-    "grid_sampler",
-)
-"""What fvcore counts although it is no product."""
-
-LIGHT_WORDS = frozenset({
-    "adam", "adamw", "arange", "bernoulli", "bilinear2d", "cat", "copy", "cumprod", "cumsum", "dropout",
-    "embedding", "empty", "equal", "exponential", "eye", "fill", "flip", "foreach", "full", "gather", "hardswish",
-    "hardtanh", "index", "lift", "like", "loss", "masked", "median", "nearest2d", "nonzero", "norm", "normal",
-    "ones", "pad", "pool", "pool1d", "pool2d", "pool3d", "prelu", "rand", "randint", "randn", "randperm", "repeat",
-    "resize", "roll", "scalar", "scatter", "select", "set", "sgd", "slice", "softmax", "sort", "stack", "strided",
-    "take", "topk", "tril", "triu", "unfold", "uniform", "unique", "view", "zero", "zeros",
-})  # fmt: skip
-"""Words in the names of operators that do a few operations an element, or none, where no tag of theirs says so."""
-LIGHT_TAGS = frozenset({torch.Tag.pointwise, torch.Tag.reduction})
 
 _FOLLOWED = "fedfore"
 
@@ -78,24 +53,24 @@ class ForwardMacs:
 
 
 def forward_macs(model: nn.Module, input_shape: tuple[int, int, int]) -> ForwardMacs:
-    """Count a forward pass by fvcore, whose unit is the multiply-accumulate and which is blind to zeros."""
-    device = next(model.parameters()).device
-    was_training = model.training
-    counts = FlopCountAnalysis(model.eval(), torch.zeros(1, *input_shape, device=device))
-    counts.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    by_module = counts.by_module()
-    model.train(was_training)
-    layers = {name: int(by_module[_layer_name(name)]) for name in prunable_weights(model)}
-    unknown = {name.removeprefix("aten::") for name in counts.unsupported_ops()}
-    uncounted = tuple(sorted(name for name in unknown if not _is_light(getattr(aten, name, None))))
-    products = sum(count for operator, count in counts.by_operator().items() if operator not in NO_PRODUCTS)
-    return ForwardMacs(layers, int(products) - sum(layers.values()), uncounted)
+    """Count one forward pass, in evaluation, of a single example of that shape [C, H, W]; zeros count like others."""
+    counter, was_training = FlopCounter(model, None), model.training
+    x = torch.zeros(1, *input_shape, device=next(model.parameters()).device)
+    try:
+        with torch.enable_grad(), _Counting(counter):
+            model.eval()(x)
+    finally:
+        counter.close()
+        model.train(was_training)
+    layers = {name: int(counter.by_layer[name]) // 2 for name in prunable_weights(model)}
+    return ForwardMacs(layers, int(counter.flops) // 2 - sum(layers.values()), tuple(sorted(counter.uncounted)))
 
 
 @dataclass
 class _Call:
-    """One call of a layer: its density, and the storage of the weight in its product."""
+    """One call of a layer: its weight's name, its density, and the storage of the weight in its product."""
 
+    name: str
     density: float
     forward: bool = True
     storage: Callable[[], Any] = lambda: None
@@ -110,20 +85,22 @@ class _Call:
 class FlopCounter:
     """Count the FLOPs of every operation that it is shown, and name in `uncounted` those that it cannot count.
 
-    A product inside a layer with a prunable weight, in its forward pass or in the backward pass of what that made,
-    counts times the layer's density: the mask's, or the share of entries that are not zero where that is larger. A
-    weight's gradient under `dense_gradients` counts whole, and so does a product outside all such layers.
+    The formulas are those of `torch.utils.flop_counter`. `by_layer` holds, by the weight's name, what the products of a
+    layer with a prunable weight took, whole. In `flops` such a product, in the forward pass or in the backward pass of
+    what that made, counts times the layer's density: the mask's, or the share of entries that are not zero where that
+    is larger. A weight's gradient under `dense_gradients` counts whole, and so does a product outside all such layers.
     """
 
     def __init__(self, model: nn.Module, mask: Mask | None) -> None:
         self.flops = 0.0
+        self.by_layer: defaultdict[str, float] = defaultdict(float)
         self.uncounted: set[str] = set()
         self._calls: list[_Call] = []
         densities = {} if mask is None else mask.layer_densities()
         self._hooks = [
             hook
             for name in prunable_weights(model)
-            for hook in self._watch(model.get_submodule(_layer_name(name)), densities.get(name, 1.0))
+            for hook in self._watch(name, model.get_submodule(_layer_name(name)), densities.get(name, 1.0))
         ]
 
     def close(self) -> None:
@@ -138,7 +115,7 @@ class FlopCounter:
             return self._convolution_backward(args, out)
         formula = _formula(packet)
         if formula is None:
-            if not _is_light(packet) and any(map(_is_floating, tree_leaves((args, out)))):
+            if not is_light(packet) and any(map(_is_floating, tree_leaves((args, out)))):
                 self.uncounted.add(packet._qualified_op_name.removeprefix("aten::"))
             return []
         gradients = self._weight_gradients(packet, args, out)
@@ -146,8 +123,12 @@ class FlopCounter:
         return gradients
 
     def _charge(self, flops: float, of_weight: bool) -> None:
-        whole = not self._calls or (of_weight and gradients_are_dense())
-        self.flops += flops if whole else flops * self._calls[-1].density
+        if not self._calls:
+            self.flops += flops
+            return
+        call = self._calls[-1]
+        self.by_layer[call.name] += flops
+        self.flops += flops if of_weight and gradients_are_dense() else flops * call.density
 
     def _convolution_backward(self, args: Any, out: Any) -> list[Tensor]:
         """Each gradient takes the products of the forward pass; torch's own formula forgets the groups."""
@@ -168,11 +149,11 @@ class FlopCounter:
         reads_weight = any(operand.untyped_storage() is call.storage() for operand in operands)
         return [] if reads_weight else [out]
 
-    def _watch(self, layer: nn.Module, density: float) -> Iterator[RemovableHandle]:
+    def _watch(self, name: str, layer: nn.Module, density: float) -> Iterator[RemovableHandle]:
         """Open a call for every forward pass of `layer`, and again for the backward pass of what it made."""
 
         def enter(module: nn.Module, args: Any) -> None:
-            self._calls.append(_Call(density))
+            self._calls.append(_Call(name, density))
 
         def leave(module: nn.Module, args: Any, out: Any) -> None:
             call = self._calls.pop()
@@ -203,6 +184,19 @@ class FlopCounter:
             todo |= {earlier for earlier, _ in node.next_functions if earlier is not None}
 
 
+class _Counting(TorchDispatchMode):
+    """Show a counter every operation that runs inside."""
+
+    def __init__(self, counter: FlopCounter) -> None:
+        super().__init__()
+        self._counter = counter
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self._counter.count(func, args, kwargs or {}, out)
+        return out
+
+
 def _nodes(tensors: Iterable[Any]) -> set[Any]:
     """Return the autograd nodes that made the tensors."""
     return {tensor.grad_fn for tensor in tensors if isinstance(tensor, Tensor) and tensor.grad_fn is not None}
@@ -221,22 +215,10 @@ def _formula(packet: Any) -> Callable[..., float] | None:
     """Return the FLOPs of an operator as a function of its arguments and `out_val`, its in-place form included."""
     if packet is aten.mv or packet is aten.dot:
         return lambda a, b, out_val: 2.0 * a.numel()
+    if packet is aten._scaled_dot_product_flash_attention_for_cpu:
+        return lambda q, k, v, *_, out_val, **__: sdpa_flop_count(q.shape, k.shape, v.shape)
+    if packet is aten._scaled_dot_product_flash_attention_for_cpu_backward:
+        return lambda out, q, k, v, *_, out_val, **__: sdpa_backward_flop_count(out.shape, q.shape, k.shape, v.shape)
     namespace, _, name = packet._qualified_op_name.partition("::")
     functional = getattr(aten, name.removesuffix("_"), packet) if namespace == "aten" else packet
     return flop_registry.get(packet) or flop_registry.get(functional)
-
-
-@cache
-def _is_light(packet: Any) -> bool:
-    """Return whether an operator of torch is known to do at most a few operations an element.
-
-    An in-place form and a backward pass are as light as the operator itself.
-    """
-    namespace, _, name = packet._qualified_op_name.partition("::") if packet is not None else ("", "", "")
-    if namespace != "aten":
-        return False
-    plain = name.removesuffix("_").removesuffix("_backward")
-    kin = (packet, getattr(aten, plain, packet))
-    overloads = [getattr(one, overload) for one in kin for overload in one.overloads()]
-    tagged = any(op.is_view or not LIGHT_TAGS.isdisjoint(op.tags) for op in overloads)
-    return tagged or not LIGHT_WORDS.isdisjoint(plain.split("_"))

@@ -55,7 +55,7 @@ _ROWS = (
     Metric("server_updates", "updates", "lower", "Server updates", "Training rounds, each ending in one aggregation."),
     Metric("setup_rounds", "rounds", "lower", "Setup rounds", "Federated rounds before training."),
     Metric("forward_macs_dense", "MACs", "lower", "Forward MACs, dense",
-           "Multiply-accumulates of convolutions and linear layers in one forward pass of one example (fvcore)."),
+           "Multiply-accumulates of convolutions and matrix products in one forward pass of one example."),
     Metric("forward_macs_masked", "MACs", "lower", "Forward MACs, masked",
            "The same, each layer scaled by its measured mask density at the end of training."),
     Metric("device_step_flops", "FLOPs", "lower", "Device-step FLOPs",

@@ -14,7 +14,7 @@ from pathlib import Path
 from fedfore.records.code_hash import ROOT
 from fedfore.records.history import DIRTY, git_text
 
-PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "pandas", "fvcore")
+PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "pandas")
 INSTRUCTION_SETS = ("avx512f", "avx2", "asimd")
 """Vector instructions by which results differ in their last digits, the widest first, as the kernel names them."""
 
