@@ -9,7 +9,6 @@ training. A point that is not is shown with a mark, and is no part of any compar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ import pandas as pd
 
 from fedfore.plots.lines import readable_lines
 from fedfore.plots.wording import DOUBLE_DAGGER
-from fedfore.records.store import DIAGNOSTICS
+from fedfore.records.store import DIAGNOSTICS, Run
 
 MOST_SCALAR_ERROR = 0.10
 """The largest relative error of a certified point's scalars: it adds 1% to the estimate's own variance."""
@@ -42,7 +41,7 @@ def certificate(seeds: Sequence[pd.Series[float]]) -> Certificate:
     return "unknown" if any(own.empty or own.isna().any() for own in seeds) else "certified"
 
 
-def certificates(run: Path, cells: pd.DataFrame, point: Sequence[str]) -> pd.Series[str]:
+def certificates(run: Run, cells: pd.DataFrame, point: Sequence[str]) -> pd.Series[str]:
     """Return the certificate of each cell's point, empty for a cell that needs none or has nothing to certify.
 
     `point` are the columns that say which cells differ in nothing but the seed.
@@ -54,7 +53,7 @@ def certificates(run: Path, cells: pd.DataFrame, point: Sequence[str]) -> pd.Ser
     return found
 
 
-def _scalar_errors(run: Path, cell_id: str) -> pd.Series[float]:
+def _scalar_errors(run: Run, cell_id: str) -> pd.Series[float]:
     lines = readable_lines(run, cell_id, DIAGNOSTICS)
     if lines.empty:
         return pd.Series(dtype=float)

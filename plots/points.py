@@ -6,7 +6,6 @@ Only cells with status `ok` enter a mean; the others stay in the count of planne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import pandas as pd
 
 from fedfore.plots.lines import readable_lines
 from fedfore.records.statistics import Estimate, half_width, paired_estimate
-from fedfore.records.store import ROUNDS
+from fedfore.records.store import ROUNDS, Run
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
@@ -80,7 +79,7 @@ def twins(cells: pd.DataFrame) -> pd.DataFrame:
     return found.assign(difference=found["test_accuracy"] - found["real"]).dropna(subset="real")
 
 
-def curve(run: Path, cell_ids: Sequence[str], x: str, *, log: bool) -> pd.DataFrame:
+def curve(run: Run, cell_ids: Sequence[str], x: str, *, log: bool) -> pd.DataFrame:
     """Return the mean test accuracy over cells along `x`: columns x, mean, half_width (fractions).
 
     Where the cells were evaluated at different x, each is interpolated linearly (in log x if `log`, which drops x = 0)

@@ -22,7 +22,7 @@ from fedfore.plots.tables import mask_tables, presentable, summary
 from fedfore.plots.view import Drawn
 from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, difference_text, value_label
 from fedfore.records.metrics import METRICS
-from fedfore.records.store import read_commands, read_environments, write_atomically
+from fedfore.records.store import write_atomically
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def _protocol(study: Study) -> _Table:
     return _Table("Protocol", ("Setting", "Value"), tuple(rows))
 
 
-def _environments(study: Study, run: Path) -> _Table:
+def _environments(study: Study) -> _Table:
     ran = study.cells.get("environment", pd.Series(dtype=object)).value_counts()
     rows = []
-    for name, values in read_environments(run).items():
+    for name, values in study.run.environments().items():
         packages = ", ".join(
             f"{package} {version}" for package, version in values.get("packages", {}).items() if version
         )
@@ -174,14 +174,14 @@ def write_report(run: Path) -> Path:
         images=[_embedded(drawn) for drawn in draw_figures(study)],
         protocol=_protocol(study),
         not_ok=_not_ok(study),
-        damaged=damaged_files(run),
+        damaged=damaged_files(study.run),
         stale=int((study.ok["stale"]).sum()),
         dagger=DAGGER,
         metrics=measured,
         uncounted=_uncounted(study),
-        environments=_environments(study, run),
+        environments=_environments(study),
         commits=_values(study, "git_commit"),
-        command="\n".join(read_commands(run)),
+        command="\n".join(study.run.commands()),
     )
     path = run / "report.html"
     write_atomically(path, html)

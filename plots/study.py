@@ -18,7 +18,7 @@ from fedfore.plots.naming import Series, method_series
 from fedfore.plots.points import POINT
 from fedfore.plots.style import SHIPPED, looks
 from fedfore.plots.wording import alpha_label
-from fedfore.records.store import load_table
+from fedfore.records.store import Run, load_table, open_run
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Study:
     sparsity, and so do not split a series; `left_out` what else differs between series than their labels say.
     """
 
-    run: Path
+    run: Run
     cells: pd.DataFrame
     series: tuple[Series, ...]
     tuned: tuple[str, ...]
@@ -69,7 +69,8 @@ def _alpha_order(alpha: Any) -> tuple[int, float, str]:
 
 def load_study(run: Path) -> Study:
     """Read a run and group its cells into series. Raises StoreError for a run that cannot be read or plans nothing."""
-    cells = load_table(run).copy()  # one block of memory a type, where that table has one a column
+    opened = open_run(run)
+    cells = load_table(opened).copy()  # one block of memory a type, where that table has one a column
     if cells.empty:
         raise StoreError(f"The plan of {run} holds no cell; run a matrix into it.")
     alphas = {alpha_label(alpha): None for alpha in sorted(cells["alpha"].unique(), key=_alpha_order)}
@@ -89,11 +90,11 @@ def load_study(run: Path) -> Study:
     series = tuple(itertools.chain.from_iterable(own.series for own in found))
     names = pd.concat([own.labels for own in found]).reindex(cells.index)
     cells = cells.assign(series=pd.Categorical(names, [one.label for one in series], ordered=True))
-    cells = cells.assign(certificate=certificates(run, cells, POINT))
+    cells = cells.assign(certificate=certificates(opened, cells, POINT))
     cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD))
     tuned = tuple(itertools.chain.from_iterable(own.tuned for own in found))
     left_out = tuple(itertools.chain.from_iterable(own.left_out for own in found))
-    return Study(run, cells, series, tuned, left_out)
+    return Study(opened, cells, series, tuned, left_out)
 
 
 def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:

@@ -29,7 +29,7 @@ from fedfore.plots.wording import (
     value_label,
 )
 from fedfore.records.metrics import METRICS
-from fedfore.records.store import load_table
+from fedfore.records.store import load_table, open_run
 
 _SUMMARY_METRICS = (
     "test_accuracy", "peak_device_bytes", "device_step_flops", "train_flops_total", "setup_flops_total",
@@ -236,4 +236,4 @@ def render(run: Path, format: str, *, reasons: bool = False) -> str | bytes:
         notes = table_notes(study.cells)
         unfinished = [_REASON[format](line) for line in _unfinished(study)] if reasons else []
         return "\n".join([*tables, *(_NOTE[format](note) for note in notes), *unfinished])
-    return _OF_TABLE[format](load_table(run))
+    return _OF_TABLE[format](load_table(open_run(run)))

@@ -22,7 +22,7 @@ from fedfore.cli.main import main
 from fedfore.execution import worker
 from fedfore.records import files
 from fedfore.records.metrics import FIELDS, METRICS
-from fedfore.records.store import DONE, ROUNDS, load_table, remarks
+from fedfore.records.store import DONE, ROUNDS, LiveRun, load_table, remarks
 from tests.conftest import InThisProcess, Task, run_in_this_process
 from tests.synthetic import cells, record
 
@@ -255,7 +255,7 @@ def test_a_record_of_other_settings_under_the_same_id_is_stale_and_named(run: Ru
     status, said = run()
     assert status == 0 and "2 already there, 1 of them stale, 0 to run" in said
     assert f"{path.parent.name} (params.lr = 0.025, planned {stored['params']['lr']})" in said
-    assert load_table(run.path)["stale"].sum() == 1
+    assert load_table(LiveRun(run.path))["stale"].sum() == 1
     status, said = run("--rerun", "stale")
     assert status == 0 and "1 to run" in said and "other settings" not in said
 
@@ -275,13 +275,13 @@ def test_a_changed_plug_in_or_helper_is_stale_and_changed_words_are_not(
     path = run.plugins / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    assert set(load_table(run.path)["staleness"]) == {expected}
+    assert set(load_table(LiveRun(run.path))["staleness"]) == {expected}
     assert main(["show", str(run.path)]) == 0
     assert ("2 records were computed with other code" in capsys.readouterr().err) == bool(expected)
     assert f"{2 if expected else 0} to run" in run("--rerun", "stale")[1]
     path.unlink()
     (run.plugins / "fateful.py").unlink(missing_ok=True)
-    assert "Whether 2 records are stale is not known: the method files of fateful" in remarks(run.path)[0]
+    assert "Whether 2 records are stale is not known: the method files of fateful" in remarks(LiveRun(run.path))[0]
 
 
 def test_a_worker_with_other_code_than_that_of_the_start_refuses(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,19 +382,19 @@ def test_a_record_that_is_none_counts_as_missing_is_named_and_runs_again(run: Ru
             os.mkfifo(path)
         else:
             path.write_bytes(content.encode(errors="surrogateescape"))
-        table = load_table(run.path)
+        table = load_table(LiveRun(run.path))
         assert sorted(table["status"]) == ["missing", "ok"], content
         assert str(path) in table.loc[table["status"] == "missing", "reason"].item()
-        assert "1 records count as missing" in remarks(run.path)[0]
+        assert "1 records count as missing" in remarks(LiveRun(run.path))[0]
     assert "1 to run" in run()[1]
     assert all(found["status"] in DONE for found in run.records().values())
 
 
 def test_a_cell_whose_lines_were_moved_away_runs_again(run: Run) -> None:
     next(run.path.glob(f"cells/*/{ROUNDS}")).unlink()
-    assert "1 cells have lost files" in remarks(run.path)[0]
+    assert "1 cells have lost files" in remarks(LiveRun(run.path))[0]
     assert "1 to run" in run()[1]
-    assert remarks(run.path) == []
+    assert remarks(LiveRun(run.path)) == []
 
 
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ def test_twins_differ_in_the_estimator_alone(study_of: Callable[..., Study]) -> 
 
 
 def study_of_new(study: Study, planned_cells: list[Cell]) -> Study:
-    write_run(study.run / "other", planned("finite_difference") + planned_cells)
-    return load_study(study.run / "other")
+    write_run(study.run.path / "other", planned("finite_difference") + planned_cells)
+    return load_study(study.run.path / "other")
 
 
 def test_only_the_figures_that_have_data_are_drawn(study_of: Callable[..., Study], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from fedfore.execution.record_fields import measured_fields
 from fedfore.execution.runner import RunOptions, run_plan
 from fedfore.federation.loop import Federation
 from fedfore.measure.mask_changes import MaskChange, MaskChanges
-from fedfore.records.store import ADJUSTMENTS, load_lines
+from fedfore.records.store import ADJUSTMENTS, LiveRun
 from tests.conftest import TINY, run_in_this_process
 
 Make = Callable[..., Federation]
@@ -100,6 +100,6 @@ def test_a_run_stores_one_line_an_adjustment(tmp_path: Path, monkeypatch: pytest
     methods = discover(())
     planned = resolve({"grid": grid, "train": train, "params": {"feddst": given}}, methods)
     (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", workers=1)).records
-    lines = load_lines(tmp_path, record["cell_id"], ADJUSTMENTS)
+    lines = LiveRun(tmp_path).table_of_lines(record["cell_id"], ADJUSTMENTS)
     assert list(lines["round"]) == [3, 5]
     assert (lines["pruned"] == lines["grown"]).all() and lines["churn"][1] == record["churn"] > 0

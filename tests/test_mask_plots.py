@@ -275,7 +275,7 @@ def test_a_report_of_cells_that_train_nothing_says_nothing_of_accuracy(study_of:
     assert found.sentences[0].startswith("4 of 4 finished cells end before training")
     assert not any("test accuracy" in sentence or "no point has" in sentence for sentence in found.sentences)
     assert sum("Forward FLOPs left" in sentence for sentence in found.sentences) == 1
-    html = write_report(study.run).read_text()
+    html = write_report(study.run.path).read_text()
     assert "Test accuracy" not in html and "perturbations a step" not in html and "There is nothing to draw" not in html
     assert html.count("<figure>") == 2 and "<caption>Masks: digits, lenet5</caption>" in html
 
@@ -283,10 +283,10 @@ def test_a_report_of_cells_that_train_nothing_says_nothing_of_accuracy(study_of:
 def test_a_summary_has_no_empty_column(study_of: MakeStudy) -> None:
     study = study_of(varied({"saliency": "ntk"}, {"saliency": "snip"}))
     assert list(presentable(summary(study.cells)).columns)[4:] == ["Sparsity", "Seeds ok / planned", "Uplink bytes ↓"]
-    text = str(render(study.run, "markdown"))
+    text = str(render(study.run.path, "markdown"))
     first, second = text.split("\n\n")
     assert first.count("\n") == second.strip().count("\n") == 3 and "| conv1 (%) |" in second
-    assert str(render(study.run, "latex")).count(r"\begin{tabular}") == 2
+    assert str(render(study.run.path, "latex")).count(r"\begin{tabular}") == 2
 
 
 def test_trained_cells_keep_their_figures_to_themselves(study_of: MakeStudy) -> None:
@@ -298,7 +298,7 @@ def test_trained_cells_keep_their_figures_to_themselves(study_of: MakeStudy) -> 
     (found,) = findings(study)
     assert "FedAvg (dense) has the highest mean test accuracy" in found.sentences[0]
     assert sum("2 of 4 finished cells end before training" in sentence for sentence in found.sentences) == 1
-    assert str(render(study.run, "markdown")).count("\n\n") == 0, "the summary alone"
+    assert str(render(study.run.path, "markdown")).count("\n\n") == 0, "the summary alone"
 
 
 def test_failed_training_beside_cells_that_train_nothing_is_no_finding(study_of: MakeStudy) -> None:

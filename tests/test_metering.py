@@ -34,7 +34,16 @@ from fedfore.methods.fed_ntk_zo import FedNTKZO
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.local_sgd import LocalSGDConfig
 from fedfore.records.metrics import PEAK_PARTS
-from fedfore.records.store import LAYERS, identity, is_volatile, lines_writer, load_table, write_plan, write_record
+from fedfore.records.store import (
+    LAYERS,
+    LiveRun,
+    identity,
+    is_volatile,
+    lines_writer,
+    load_table,
+    write_plan,
+    write_record,
+)
 from fedfore.tasks.datasets import DATASETS
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import stand_in
@@ -261,7 +270,7 @@ def test_a_metering_only_cell_is_stored_without_data_files(tmp_path: Path, monke
     assert (record["status"], record["reason"]) == ("ok", METERED_ONLY)
     assert record["test_accuracy"] is None and record["data_passes"] is None
     assert record["device_step_flops"] == 2 * 4 * 1_602_360
-    assert load_table(tmp_path / "run")["peak_device_bytes"].notna().all()
+    assert load_table(LiveRun(tmp_path / "run"))["peak_device_bytes"].notna().all()
 
 
 def test_data_files_are_still_asked_for_where_a_cell_trains(tmp_path: Path) -> None:
@@ -301,20 +310,20 @@ def masked(id: str, seed: int = 0, alpha: float | str = "iid", **params: Any) ->
 
 def test_densities_come_from_the_cell_that_has_what_is_given(stored: Callable[..., Path]) -> None:
     run = stored((masked("a", draws=1), 1), (masked("b", draws=2), 2), (masked("c", 1, 0.1, draws=2), 3))
-    assert layer_densities(run, masked("", draws=2), [*LIKENESS, "params.draws"]) == {"fc.weight": 0.2}
-    assert layer_densities(run, masked("", 1), LIKENESS) == {"fc.weight": 0.3}
-    assert layer_densities(run, masked("", 1, 0.1), [*LIKENESS, "alpha"]) == {"fc.weight": 0.3}
+    assert layer_densities(LiveRun(run), masked("", draws=2), [*LIKENESS, "params.draws"]) == {"fc.weight": 0.2}
+    assert layer_densities(LiveRun(run), masked("", 1), LIKENESS) == {"fc.weight": 0.3}
+    assert layer_densities(LiveRun(run), masked("", 1, 0.1), [*LIKENESS, "alpha"]) == {"fc.weight": 0.3}
 
 
 def test_cells_of_equal_densities_are_one_and_failed_ones_are_none(stored: Callable[..., Path]) -> None:
     run = stored((masked("a"), 2), (masked("b", alpha=0.1), 2), (masked("c", alpha=1.0), FAILED))
-    assert layer_densities(run, masked(""), LIKENESS) == {"fc.weight": 0.2}
+    assert layer_densities(LiveRun(run), masked(""), LIKENESS) == {"fc.weight": 0.2}
 
 
 def test_several_cells_are_told_apart_by_every_field_in_which_they_differ(stored: Callable[..., Path]) -> None:
     run = stored((masked("a", draws=1), 1), (masked("b", alpha=0.1, draws=2), 2))
     with pytest.raises(StoreError) as caught:
-        layer_densities(run, masked(""), LIKENESS)
+        layer_densities(LiveRun(run), masked(""), LIKENESS)
     assert str(caught.value).endswith(
         "2 cells like this one whose layer densities differ; they differ in alpha (iid, 0.1), params.draws (1, 2): "
         "choose with --alpha or --set params.fed_ntk_zo.draws=."
@@ -333,7 +342,7 @@ def test_several_cells_are_told_apart_by_every_field_in_which_they_differ(stored
 def test_a_cell_that_is_not_there_is_told_what_is(like: Cell, words: str, stored: Callable[..., Path]) -> None:
     run = stored((masked("a"), 1), (masked("b", seed=1), 2))
     with pytest.raises(StoreError) as caught:
-        layer_densities(run, like, LIKENESS)
+        layer_densities(LiveRun(run), like, LIKENESS)
     assert words in str(caught.value)
 
 

@@ -344,13 +344,13 @@ def test_one_torn_line_costs_its_own_curve_and_is_named(
     with monkeypatch.context() as patched:
         patched.setattr("fedfore.plots.figures.write_figures", lambda run, width: [])
         assert main(["plot", str(tmp_path)]) == 0
-    assert f"{torn} is damaged and left out" in capsys.readouterr().err
+    assert f"Left out: {torn} is damaged in line " in capsys.readouterr().err
     figures = {one.name: one for one in draw_figures(load_study(tmp_path))}
     (line,) = figures["accuracy-data-passes-digits-lenet5"].figure.axes[0].lines
     assert len(line.get_xdata()) > 10, "the other seed's"
     monkeypatch.setattr("fedfore.plots.report.draw_figures", lambda study: [])
     assert main(["report", str(tmp_path)]) == 0
-    assert "rounds.jsonl is damaged and left out" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "rounds.jsonl is damaged in line " in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_torn_diagnostics_cost_their_points_certificate_and_nothing_else(
@@ -365,7 +365,7 @@ def test_torn_diagnostics_cost_their_points_certificate_and_nothing_else(
     monkeypatch.setattr("fedfore.plots.report.draw_figures", lambda study: [])
     assert main(["report", str(tmp_path)]) == 0
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert note in html and "diagnostics.jsonl is damaged and left out" in html
+    assert note in html and "diagnostics.jsonl is damaged in line " in html
 
 
 def test_a_linked_figure_leaves_what_it_links_to(finished: Callable[[Outcome], Path], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from fedfore.plots.view import Drawn, View, line_style
 from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 from fedfore.records.statistics import estimate, half_width
-from fedfore.records.store import cell_dir
+from fedfore.records.store import LiveRun, cell_dir
 from tests.synthetic import METHODS, accuracy, cells, write_run
 
 MakeStudy = Callable[..., Study]
@@ -233,17 +233,17 @@ def write_rounds(run: Path, lines: dict[str, list[tuple[float, float]]]) -> None
 
 def test_a_curve_over_equal_evaluations_is_their_mean(tmp_path: Path) -> None:
     write_rounds(tmp_path, {"a": [(0, 0.1), (1, 0.4)], "b": [(0, 0.3), (1, 0.6)]})
-    line = curve(tmp_path, ["a", "b"], "data_passes", log=False)
+    line = curve(LiveRun(tmp_path), ["a", "b"], "data_passes", log=False)
     assert list(line["x"]) == [0, 1]
     assert list(line["mean"]) == pytest.approx([0.2, 0.5])
     assert list(line["half_width"]) == pytest.approx([12.706205 * 0.1] * 2, rel=1e-6)
-    alone = curve(tmp_path, ["a"], "data_passes", log=False)
+    alone = curve(LiveRun(tmp_path), ["a"], "data_passes", log=False)
     assert list(alone["mean"]) == [0.1, 0.4] and alone["half_width"].isna().all()
 
 
 def test_a_curve_over_different_evaluations_is_interpolated_where_all_have_them(tmp_path: Path) -> None:
     write_rounds(tmp_path, {"a": [(0, 0.0), (4, 0.4)], "b": [(1, 0.2), (3, 0.4), (5, 0.6)]})
-    line = curve(tmp_path, ["a", "b"], "data_passes", log=False)
+    line = curve(LiveRun(tmp_path), ["a", "b"], "data_passes", log=False)
     assert list(line["x"]) == [1, 3, 4]
     assert list(line["mean"]) == pytest.approx([(0.1 + 0.2) / 2, (0.3 + 0.4) / 2, (0.4 + 0.5) / 2])
 
@@ -252,10 +252,10 @@ def test_a_logarithmic_curve_drops_zero_and_interpolates_in_log(tmp_path: Path) 
     write_rounds(
         tmp_path, {"a": [(0, 0.1), (10, 0.2), (1000, 0.6)], "b": [(0, 0.1), (10, 0.2), (100, 0.4), (1000, 0.6)]}
     )
-    line = curve(tmp_path, ["a", "b"], "uplink_bytes", log=True)
+    line = curve(LiveRun(tmp_path), ["a", "b"], "uplink_bytes", log=True)
     assert list(line["x"]) == [10, 100, 1000]
     assert list(line["mean"]) == pytest.approx([0.2, 0.4, 0.6])
-    assert curve(tmp_path, ["nowhere"], "uplink_bytes", log=True).empty
+    assert curve(LiveRun(tmp_path), ["nowhere"], "uplink_bytes", log=True).empty
 
 
 # Style
@@ -405,7 +405,7 @@ def test_curves_show_one_sparsity_and_say_which(drawn: dict[str, Drawn], run: Pa
     assert [len(panel.lines) for panel in figure.figure.axes] == [len(METHODS)] * 2
     study = load_study(run)
     own = select(study.cells, {"series": "Fed-NTK + ZO", "alpha": "iid", "sparsity": 0.8})
-    expected = curve(run, list(own["cell_id"]), "data_passes", log=False)
+    expected = curve(LiveRun(run), list(own["cell_id"]), "data_passes", log=False)
     assert len(own) == 3
     assert list(figure.figure.axes[0].lines[0].get_ydata()) == pytest.approx(list(expected["mean"]))
 
@@ -458,7 +458,7 @@ def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.Monke
         assert any(DAGGER in text.get_text() for text in figure.figure.texts)
     marked = presentable(summary(study.cells))["Method"]
     assert set(marked) == {f"FedTiny {DAGGER}", "FedAvg (dense)"}
-    assert "fedfore run --rerun stale" in write_report(study.run).read_text()
+    assert "fedfore run --rerun stale" in write_report(study.run.path).read_text()
 
 
 # A run in which nothing finished
@@ -676,9 +676,9 @@ def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(stud
     assert "1 of 2 points with directional or moment" in text and "1 differ by more: marked ‡" in text
     assert any("Peak device bytes" in one and "BAFFLE" in one for one in found.sentences), "costs need no certificate"
     note = "‡ Not certified: at 1 of 2 points computed scalars differ from real finite differences by more than 10%"
-    markdown, report = str(render(study.run, "markdown")), write_report(study.run).read_text()
+    markdown, report = str(render(study.run.path, "markdown")), write_report(study.run.path).read_text()
     assert "| BAFFLE ‡ |" in markdown and note in markdown and note in report
-    assert "BAFFLE $^\\ddagger$ &" in str(render(study.run, "latex"))
+    assert "BAFFLE $^\\ddagger$ &" in str(render(study.run.path, "latex"))
     row = report[report.index("BAFFLE ‡") :]
     assert f"<td>{UNKNOWN}</td>" in row[: row.index("</tr>")], "no difference to FedAvg is shown"
     ((dataset, model), own) = next(study.by_setting())

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fedfore.cli.main import main
-from fedfore.records.store import ROUNDS, is_volatile, load_lines, load_table
+from fedfore.records.store import ROUNDS, LiveRun, is_volatile, load_table
 
 PLUGINS = Path(__file__).parent / "plugins"
 MATRIX = """
@@ -130,11 +130,11 @@ def test_a_matrix_runs_to_a_report_with_figures(finished: tuple[Path, subprocess
     report = (run / "report.html").read_text()
     assert report.count("<img") + report.count("<svg") >= 4
     assert "http" not in report.replace("http://www.w3.org", "")
-    table = load_table(run)
+    table = load_table(LiveRun(run))
     assert list(table["status"]) == ["ok"] * CELLS
     assert not table["stale"].any()
     for cell in table["cell_id"]:
-        rounds = load_lines(run, cell, ROUNDS)
+        rounds = LiveRun(run).table_of_lines(cell, ROUNDS)
         assert list(rounds["round"]) == [0, 1, 2]
         assert rounds["uplink_bytes"].is_monotonic_increasing
 
@@ -218,7 +218,7 @@ def test_a_plug_in_outside_the_repository_runs_and_appears_in_the_report(
     given = ["--plugins", str(PLUGINS), "--set", "params.fedprox.mu=[0.0, 1.0]", "--workers", "1"]
     assert main(["run", str(path), *given]) == 0
     run = tmp_path / "results" / "runs" / "prox"
-    table = load_table(run).set_index("cell_id")
+    table = load_table(LiveRun(run)).set_index("cell_id")
     assert sorted(table["method"]) == ["fedavg", "fedprox", "fedprox"]
     assert "fedprox" in (run / "report.html").read_text()
     losses = table.set_index("method")["test_loss"]

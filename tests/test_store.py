@@ -21,23 +21,22 @@ from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.errors import StoreError
 from fedfore.records.code_hash import ROOT, code_sha256, shipped_method_file
 from fedfore.records.metrics import METRICS
+from fedfore.records.packed import CELLS, MATRIX
 from fedfore.records.provenance import environment, environment_hash, git_commit
 from fedfore.records.store import (
     DIAGNOSTICS,
     LAYERS,
     ROUNDS,
     STATUSES,
+    LiveRun,
     cell_dir,
     identity,
     is_volatile,
     lines_writer,
-    load_lines,
     load_table,
     locked,
-    orphans,
-    read_commands,
-    read_environments,
-    read_plan,
+    open_run,
+    pack,
     read_record,
     remarks,
     write_atomically,
@@ -135,10 +134,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     cells = [cell(0), cell(1), cell(0, "baffle", sigma=1e-4)]
     assert write_plan(tmp_path, cells, "fedfore run x.toml", extend=False) == cells
-    assert read_plan(tmp_path) == cells
-    assert read_commands(tmp_path) == ["fedfore run x.toml"]
+    assert LiveRun(tmp_path).plan() == cells
+    assert LiveRun(tmp_path).commands() == ["fedfore run x.toml"]
     planned(tmp_path, *reversed(cells))
-    assert len(read_plan(tmp_path)) == 3
+    assert len(LiveRun(tmp_path).plan()) == 3
 
 
 def test_another_plan_on_the_same_run_is_refused_unless_they_are_united(tmp_path: Path) -> None:
@@ -146,25 +145,25 @@ def test_another_plan_on_the_same_run_is_refused_unless_they_are_united(tmp_path
     for other in ([cell(0)], [cell(1), cell(2)], [cell(0), cell(1), cell(2)]):
         refusal = sentence(partial(planned, tmp_path, *other))
         assert "another plan (2 cells" in refusal and "--extend" in refusal and "--out" in refusal
-    assert read_plan(tmp_path) == [cell(0), cell(1)]
+    assert LiveRun(tmp_path).plan() == [cell(0), cell(1)]
     united = write_plan(tmp_path, [cell(1), cell(2)], "fedfore run --extend", extend=True)
-    assert united == read_plan(tmp_path) == [cell(0), cell(1), cell(2)]
+    assert united == LiveRun(tmp_path).plan() == [cell(0), cell(1), cell(2)]
 
 
 def test_a_folder_without_a_plan_is_no_run(tmp_path: Path) -> None:
-    assert "no run directory of fedfore" in sentence(lambda: load_table(tmp_path))
+    assert "no run directory of fedfore" in sentence(lambda: load_table(LiveRun(tmp_path)))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema_version": 1, "cells": [', "\udcff"])
 def test_a_damaged_plan_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_bytes(text.encode(errors="surrogateescape"))
-    assert "plan.json is damaged" in sentence(lambda: read_plan(tmp_path))
+    assert "plan.json is damaged" in sentence(lambda: LiveRun(tmp_path).plan())
 
 
 @pytest.mark.parametrize("text", ["[]", '{"schema_version": 1}', '{"schema_version": 1, "cells": [{}]}'])
 def test_a_plan_that_is_json_but_no_plan_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)
-    assert str(tmp_path) in sentence(lambda: read_plan(tmp_path))
+    assert str(tmp_path) in sentence(lambda: LiveRun(tmp_path).plan())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +182,7 @@ def test_a_plan_of_other_cells_than_can_be_is_one_sentence_that_names_the_field(
     document = json.loads((tmp_path / "plan.json").read_text())
     document["cells"][0] |= change
     (tmp_path / "plan.json").write_text(json.dumps(document))
-    refusal = sentence(lambda: load_table(tmp_path))
+    refusal = sentence(lambda: load_table(LiveRun(tmp_path)))
     assert "plan.json" in refusal and words in refusal
 
 
@@ -191,7 +190,7 @@ def test_a_plan_of_another_schema_says_which(tmp_path: Path) -> None:
     planned(tmp_path, cell())
     document = json.loads((tmp_path / "plan.json").read_text())
     (tmp_path / "plan.json").write_text(json.dumps({**document, "schema_version": 99}))
-    assert "record schema 99, this is schema 1" in sentence(lambda: load_table(tmp_path))
+    assert "record schema 99, this is schema 1" in sentence(lambda: load_table(LiveRun(tmp_path)))
 
 
 @pytest.mark.parametrize("text", ["", '{"cell_id": "fedavg-0', "\udcff"])
@@ -254,7 +253,7 @@ def test_the_table_has_a_row_for_every_planned_cell_in_order_and_every_metric_as
     planned(tmp_path, *cells)
     write_record(tmp_path, record(cells[1]))
     write_record(tmp_path, record(cells[2], status="failed", reason="boom", test_accuracy=None))
-    table = load_table(tmp_path)
+    table = load_table(LiveRun(tmp_path))
     assert list(table["cell_id"]) == [cell.id for cell in cells]
     assert list(table["status"]) == ["missing", "ok", "failed", "missing"]
     assert set(METRICS) <= set(table.columns)
@@ -273,7 +272,7 @@ def test_a_table_without_a_measurement_still_has_every_row_and_every_metric_as_n
     planned(tmp_path, cell(0), cell(1))
     for one in (cell(0), cell(1)) if status in STATUSES else ():
         write_record(tmp_path, record(one, status=status, test_accuracy=None))
-    table = load_table(tmp_path)
+    table = load_table(LiveRun(tmp_path))
     assert list(table["status"]) == [status] * 2
     assert table[list(METRICS)].isna().all(axis=None)
     assert all(pd.api.types.is_numeric_dtype(table[name]) for name in METRICS)
@@ -283,7 +282,7 @@ def test_a_list_among_the_params_is_one_value_of_the_table(tmp_path: Path) -> No
     one = cell(0, milestones=[1, 2])
     planned(tmp_path, one)
     write_record(tmp_path, record(one))
-    assert list(load_table(tmp_path)["params.milestones"]) == ["[1, 2]"]
+    assert list(load_table(LiveRun(tmp_path))["params.milestones"]) == ["[1, 2]"]
 
 
 def test_a_record_of_other_code_is_stale_and_one_of_unknown_code_is_not(tmp_path: Path) -> None:
@@ -293,7 +292,7 @@ def test_a_record_of_other_code_is_stale_and_one_of_unknown_code_is_not(tmp_path
     planned(tmp_path, *cells)
     for one, code in zip(cells, (code_sha256(file), "0" * 64, None, "0" * 64), strict=True):
         write_record(tmp_path, record(one, code_sha256=code, hash_scheme=2))
-    table = load_table(tmp_path)
+    table = load_table(LiveRun(tmp_path))
     assert list(table["stale"]) == [False, True, False, False]
     assert list(table["staleness"]) == ["", "other code", "", "unknown"]
 
@@ -360,22 +359,36 @@ def test_processors_of_other_vector_instructions_are_other_environments(monkeypa
 
 # Published studies
 
-PUBLISHED = ("scalar-error", "lenet5-masks", "lenet5-masks-tuning")
+PUBLISHED = sorted(path.parent.name for path in (ROOT / "results").glob(f"*/{CELLS}"))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", ["scalar-error", "lenet5-masks", "lenet5-masks-tuning"])
 def test_a_published_study_has_every_setting_and_is_never_stale(name: str) -> None:
-    run = ROOT / "results" / name
+    run = open_run(ROOT / "results" / name)
     table = load_table(run)
     assert not table["stale"].any() and set(table["staleness"]) == {""} and set(table["status"]) <= set(STATUSES)
-    plan = {cell.id: cell for cell in read_plan(run)}
+    plan = {cell.id: cell for cell in run.plan()}
     for row in table.to_dict("records"):
         cell = plan[row["cell_id"]]
         wanted = {f"train.{key}": value for key, value in asdict(cell.train).items()}
         wanted |= {f"params.{key}": value for key, value in cell.params.items()}
         assert {key: None if row[key] != row[key] else row[key] for key in wanted} == wanted
-    assert len(orphans(run)) == (2 if name == "lenet5-masks-tuning" else 0)
-    assert len(remarks(run)) == bool(orphans(run))
+    assert run.orphans() == [] and remarks(run) == []
+
+
+def test_every_folder_of_results_is_a_packed_study() -> None:
+    folders = sorted(path.name for path in (ROOT / "results").iterdir() if path.is_dir() and path.name != "runs")
+    assert folders == PUBLISHED and len(PUBLISHED) >= 14
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_study_that_is_read_and_packed_again_is_the_same_byte_for_byte(name: str, tmp_path: Path) -> None:
+    study = ROOT / "results" / name
+    pack(open_run(study), tmp_path, (study / MATRIX).read_text(encoding="utf-8"))
+    names = {path.name for path in study.iterdir() if path.suffix in (".json", ".jsonl", ".toml")}
+    assert names == files(tmp_path)
+    for file in names:
+        assert (study / file).read_bytes() == (tmp_path / file).read_bytes(), file
 
 
 def test_the_same_records_of_a_live_run_are_stale_under_the_scheme_that_they_name(tmp_path: Path) -> None:
@@ -384,11 +397,17 @@ def test_the_same_records_of_a_live_run_are_stale_under_the_scheme_that_they_nam
     planned(tmp_path, cell(0), cell(1))
     for one, scheme in ((cell(0), {}), (cell(1), {"hash_scheme": 2})):
         write_record(tmp_path, record(one, code_sha256=code_sha256(file, 1), **scheme))
-    assert list(load_table(tmp_path)["stale"]) == [False, True]
-    document = json.loads((tmp_path / "plan.json").read_text())
-    (tmp_path / "plan.json").write_text(json.dumps({**document, "published": True}))
-    assert not load_table(tmp_path)["stale"].any()
-    assert "is a published study" in sentence(lambda: planned(tmp_path, cell(0), cell(1)))
+    assert list(load_table(LiveRun(tmp_path))["stale"]) == [False, True]
+    pack(LiveRun(tmp_path), tmp_path / "study", "")
+    assert not load_table(open_run(tmp_path / "study"))["stale"].any()
+
+
+def test_nothing_runs_into_a_published_study(tmp_path: Path) -> None:
+    planned(tmp_path / "run", cell())
+    pack(LiveRun(tmp_path / "run"), tmp_path / "study", "")
+    before = files(tmp_path)
+    assert "is a published study and stays as it is" in sentence(locked(tmp_path / "study").__enter__)
+    assert files(tmp_path) == before
 
 
 def test_parameters_that_came_later_are_filled_in_with_what_they_stood_for(tmp_path: Path) -> None:
@@ -396,7 +415,7 @@ def test_parameters_that_came_later_are_filled_in_with_what_they_stood_for(tmp_p
     planned(tmp_path, older, newer)
     for one in (older, newer):
         write_record(tmp_path, record(one))
-    table = load_table(tmp_path)
+    table = load_table(LiveRun(tmp_path))
     assert list(table["params.precision"]) == ["float32"] * 2 and list(table["params.init_scale"]) == [1.0, 2.0]
     assert not table["stale"].any()
 
@@ -421,27 +440,27 @@ def line(index: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", [ROUNDS, DIAGNOSTICS])
 def test_lines_are_read_as_they_were_written_and_start_empty_again(tmp_path: Path, name: str) -> None:
-    assert load_lines(tmp_path, "a-0", name).empty
+    assert LiveRun(tmp_path).table_of_lines("a-0", name).empty
     for lines in ([line(0)], [line(index) for index in range(3)]):
         with lines_writer(tmp_path, "a-0", name) as write:
             for one in lines:
                 write(one)
-        assert load_lines(tmp_path, "a-0", name).to_dict("records") == lines
+        assert LiveRun(tmp_path).table_of_lines("a-0", name).to_dict("records") == lines
 
 
 def test_a_line_is_on_file_as_soon_as_it_is_written_and_a_nan_is_refused(tmp_path: Path) -> None:
     with lines_writer(tmp_path, "a-0", ROUNDS) as write:
         write(line(0))
-        assert len(load_lines(tmp_path, "a-0", ROUNDS)) == 1
+        assert len(LiveRun(tmp_path).table_of_lines("a-0", ROUNDS)) == 1
         with pytest.raises(ValueError, match="not JSON compliant"):
             write({"round": 1, "test_loss": math.nan})
-    assert len(load_lines(tmp_path, "a-0", ROUNDS)) == 1
+    assert len(LiveRun(tmp_path).table_of_lines("a-0", ROUNDS)) == 1
 
 
 def test_lines_cut_short_by_a_crash_are_one_sentence(tmp_path: Path) -> None:
     path = cell_dir(tmp_path, "a-0") / ROUNDS
     write_atomically(path, '{"round": 0}\n{"rou')
-    assert str(path) in sentence(lambda: load_lines(tmp_path, "a-0", ROUNDS))
+    assert str(path) in sentence(lambda: LiveRun(tmp_path).table_of_lines("a-0", ROUNDS))
 
 
 @pytest.mark.parametrize(
@@ -457,7 +476,7 @@ def test_lines_of_other_content_than_that_of_their_file_are_one_sentence(
 ) -> None:
     path = cell_dir(tmp_path, "a-0") / name
     write_atomically(path, json.dumps(wrong) + "\n")
-    assert f"{path} is damaged" in sentence(lambda: load_lines(tmp_path, "a-0", name))
+    assert f"{path} is damaged" in sentence(lambda: LiveRun(tmp_path).table_of_lines("a-0", name))
 
 
 def test_an_environment_is_stored_once_under_its_hash(tmp_path: Path) -> None:
@@ -465,12 +484,12 @@ def test_an_environment_is_stored_once_under_its_hash(tmp_path: Path) -> None:
     name = write_environment(tmp_path, values)
     assert write_environment(tmp_path, dict(reversed(values.items()))) == name
     assert write_environment(tmp_path, {"python": "3.13.0"}) != name
-    assert read_environments(tmp_path)[name] == values and len(read_environments(tmp_path)) == 2
+    assert LiveRun(tmp_path).environments()[name] == values and len(LiveRun(tmp_path).environments()) == 2
 
 
 def test_an_environment_of_other_content_is_one_sentence(tmp_path: Path) -> None:
     name = write_environment(tmp_path, {"packages": [1]})
-    assert f"{name}.json is damaged" in sentence(lambda: read_environments(tmp_path))
+    assert f"{name}.json is damaged" in sentence(lambda: LiveRun(tmp_path).environments())
 
 
 @pytest.mark.parametrize("helper", ["helpers.py", "deep/other.py", "__init__.py"])

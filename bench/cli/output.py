@@ -15,7 +15,7 @@ def complain(sentence: str) -> None:
 
 def remark_on(run: Path) -> None:
     """Print what a reader of a run has to know first: cells that are missing, stale or uncertified."""
-    from fedfore.records.store import remarks
+    from fedfore.records.store import open_run, remarks
 
-    for remark in remarks(run):
+    for remark in remarks(open_run(run)):
         complain(f"fedfore: {remark}")

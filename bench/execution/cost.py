@@ -14,7 +14,7 @@ from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, StoreError
 from fedfore.execution.matrix import resolve
 from fedfore.execution.metering import metered_fields
-from fedfore.records.store import LAYERS, identity, is_volatile, load_lines, read_plan, read_record
+from fedfore.records.store import LAYERS, Run, identity, is_volatile, open_run
 
 UNSTORED = ("train.meter_only", "train.batch_size")
 """Settings of the metered cell that say nothing of the stored one."""
@@ -35,7 +35,7 @@ def cost_record(
     cell = planned[0].cell
     if planned[0].skip:
         raise ConfigError(f"{cell.method} does not apply: {planned[0].skip}.")
-    densities = layer_densities(run, cell, _given(document, cell.method)) if run else None
+    densities = layer_densities(open_run(run), cell, _given(document, cell.method)) if run else None
     try:
         metered = metered_fields(cell, lookup(methods, cell.method), torch.device("cpu"), densities)
     except (MemoryError, RuntimeError) as error:
@@ -56,7 +56,7 @@ def _given(document: Mapping[str, Any], method: str) -> list[str]:
     return [key for key in (*axes, *train, *params) if key not in UNSTORED]
 
 
-def layer_densities(run: Path, like: Cell, given: Iterable[str]) -> dict[str, float]:
+def layer_densities(run: Run, like: Cell, given: Iterable[str]) -> dict[str, float]:
     """Return the density of every prunable layer at the end of the finished cells of a run that are like this one.
 
     `given` names the fields in which they are like it: those of a cell, `train.<key>` and `params.<key>`. Raises
@@ -64,28 +64,26 @@ def layer_densities(run: Path, like: Cell, given: Iterable[str]) -> dict[str, fl
     """
     wanted = _fields(like)
     found = {
-        cell.id: _fields(cell)
-        for cell in read_plan(run)
-        if (record := read_record(run, cell.id)) and record["status"] == "ok"
+        cell.id: _fields(cell) for cell in run.plan() if (record := run.stored(cell.id)) and record["status"] == "ok"
     }
     for key in given:
         alike = {name: fields for name, fields in found.items() if fields.get(key) == wanted[key]}
         if not alike:
             has = _listed(fields.get(key) for fields in found.values())
             raise StoreError(
-                f"{run} holds no finished cell of {key} {wanted[key]}"
+                f"{run.path} holds no finished cell of {key} {wanted[key]}"
                 + (f" like this one; it has {has}." if found else "; see `fedfore show`.")
             )
         found = alike
     stored: dict[str, dict[str, float]] = {}
     for name in found:
-        lines = load_lines(run, name, LAYERS)
+        lines = run.table_of_lines(name, LAYERS)
         if len(lines):
             stored[name] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
     if not stored:
-        raise StoreError(f"{run} holds cells like this one and no layer densities of theirs: they had no mask.")
+        raise StoreError(f"{run.path} holds cells like this one and no layer densities of theirs: they had no mask.")
     if len({json.dumps(densities) for densities in stored.values()}) > 1:
-        raise StoreError(_ambiguous(run, like, [found[name] for name in stored]))
+        raise StoreError(_ambiguous(run.path, like, [found[name] for name in stored]))
     return next(iter(stored.values()))
 
 

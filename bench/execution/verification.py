@@ -9,7 +9,7 @@ from typing import Any
 from fedfore.errors import StoreError
 from fedfore.records.findings import Finding, findings
 from fedfore.records.origins import code_checked, code_problems
-from fedfore.records.run_folder import read_record
+from fedfore.records.store import open_run
 
 
 def verify_records(study: Path, checkout: Path) -> Iterator[Finding]:
@@ -23,8 +23,8 @@ def verify_records(study: Path, checkout: Path) -> Iterator[Finding]:
 
 def study_records(study: Path) -> Sequence[Mapping[str, Any]]:
     """Return the records of a study, by id. Raises StoreError where one cannot be read, or there is none."""
-    names = sorted(path.parent.name for path in study.glob("cells/*/record.json"))
-    records = [record for name in names if (record := read_record(study, name)) is not None]
+    run = open_run(study)
+    records = [record for name in run.recorded() if (record := run.stored(name)) is not None]
     if not records:
         raise StoreError(f"{study} holds no records; name a published study.")
     return records

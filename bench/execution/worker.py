@@ -29,16 +29,8 @@ from fedfore.federation.loop import Federation
 from fedfore.records import attempts
 from fedfore.records.code_hash import code_sha256
 from fedfore.records.files import write_atomically
-from fedfore.records.run_folder import (
-    ADJUSTMENTS,
-    DIAGNOSTICS,
-    LAYERS,
-    ROUNDS,
-    cell_dir,
-    lines_writer,
-    write_notes,
-    write_record,
-)
+from fedfore.records.run import ADJUSTMENTS, DIAGNOSTICS, LAYERS, ROUNDS
+from fedfore.records.run_folder import cell_dir, lines_writer, write_notes, write_record
 from fedfore.records.schema import Origin, new_record, plain_notes
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import load

@@ -12,6 +12,9 @@ from typing import Any
 
 from fedfore.errors import StoreError
 
+RUN_AGAIN = "move it away and run the matrix again"
+RESTORE = "it is part of a published study, so restore it, as with `git checkout`"
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part; text in UTF-8.
@@ -45,9 +48,9 @@ def dumped(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def damaged(path: Path) -> StoreError:
-    """Return the error of a file whose content is not what was written there."""
-    return StoreError(f"{path} is damaged; move it away and run the matrix again.")
+def damaged(path: Path, line: int | None = None, mend: str = RUN_AGAIN) -> StoreError:
+    """Return the error of a file whose content, in that line, is not what was written there; `mend` says what to do."""
+    return StoreError(f"{path} is damaged{f' in line {line}' if line else ''}; {mend}.")
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
@@ -60,46 +63,61 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
 
 def find_object(path: Path) -> dict[str, Any] | None:
     """Return the JSON object in a file, or None where there is no file. Raises StoreError, and never waits."""
-    text = _text(path)
-    value = {} if text is None else _parsed(path, text)
-    if not isinstance(value, dict):
+    value = find_value(path)
+    if not isinstance(value, dict | None):
         raise damaged(path)
-    return None if text is None else value
+    return value
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def find_value(path: Path, mend: str = RUN_AGAIN) -> Any:
+    """Return the JSON value in a file, or None where there is no file. Raises StoreError, and never waits."""
+    text = _text(path, mend)
+    try:
+        return None if text is None else _parsed(text)
+    except ValueError:
+        raise damaged(path, mend=mend) from None
+
+
+def read_lines(path: Path, mend: str = RUN_AGAIN) -> list[dict[str, Any]]:
     """Return the JSON objects in the lines of a file, none where it is absent. Raises StoreError, and never waits."""
-    lines = [_parsed(path, line) for line in (_text(path) or "").splitlines()]
-    if not all(isinstance(line, dict) for line in lines):
-        raise damaged(path)
+    lines = []
+    for number, text in enumerate((_text(path, mend) or "").splitlines(), 1):
+        try:
+            lines.append(_parsed(text))
+        except ValueError:
+            raise damaged(path, number, mend) from None
+        if not isinstance(lines[-1], dict):
+            raise damaged(path, number, mend)
     return lines
 
 
-def _text(path: Path) -> str | None:
+def _text(path: Path, mend: str) -> str | None:
     """Return a file's text, or None where there is no such file; of a fifo, from which reading waits, nothing."""
     try:
         if path.exists() and not path.is_file():
-            raise damaged(path)
+            raise damaged(path, mend=mend)
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:
-        raise damaged(path) from None
+        raise damaged(path, mend=mend) from None
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {error.strerror or error}.") from None
 
 
-def _parsed(path: Path, text: str) -> Any:
+def _parsed(text: str) -> Any:
+    """Return what a JSON text says. Raises ValueError where it is none, or holds a number that is not finite."""
+
     def number(digits: str) -> float:
         value = float(digits)
         if not math.isfinite(value):
-            raise damaged(path)
+            raise ValueError(digits)
         return value
 
     try:
         return json.loads(text, parse_constant=number, parse_float=number)
-    except (ValueError, RecursionError):  # no JSON, or a whole number that Python refuses to read
-        raise damaged(path) from None
+    except RecursionError as error:
+        raise ValueError("too deep") from error
 
 
 @contextmanager

@@ -22,20 +22,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from fedfore.cell import Cell, cell_from_json, cell_to_json
 from fedfore.errors import ConfigError, StoreError
 from fedfore.records.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
 from fedfore.records.migration import migrated_cells
+from fedfore.records.packed import is_packed
 from fedfore.records.provenance import environment_hash
-from fedfore.records.schema import SCHEMA_VERSION, is_line, wrong_content
+from fedfore.records.schema import SCHEMA_VERSION, is_environment, is_line, wrong_content
 
-ROUNDS = "rounds.jsonl"
-DIAGNOSTICS = "diagnostics.jsonl"
-LAYERS = "layers.jsonl"
-ADJUSTMENTS = "adjustments.jsonl"
 NOTES = "notes.json"
 
 
@@ -48,8 +44,10 @@ def cell_dir(run: Path, cell_id: str) -> Path:
 def locked(run: Path) -> Iterator[None]:
     """Hold the run directory for this process.
 
-    Raises StoreError where another process holds it or it cannot be written.
+    Raises StoreError where another process holds it, where it cannot be written, and for a published study.
     """
+    if is_packed(run):
+        raise StoreError(f"{run} is a published study and stays as it is; choose another --out.")
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock = FileLock(run / ".lock")
@@ -79,14 +77,12 @@ def write_plan(
 
     The command joins those that were stored before. `plugins` are the files of methods that do not ship with the suite;
     `defaults` gives each method's parameters, with which cells are completed that were planned before it had them.
-    Raises StoreError where RUN holds another plan, unless `extend` unites the two, and where it is a published study.
+    Raises StoreError where RUN holds another plan, unless `extend` unites the two.
     """
     planned = {cell.id: cell for cell in cells}
     commands: list[str] = []
     files = {name: str(file) for name, file in (plugins or {}).items()}
     if (run / "plan.json").exists():
-        if is_published(run):
-            raise StoreError(f"{run} is a published study and stays as it is; choose another --out.")
         before = {cell.id: _with_defaults(cell, defaults or {}) for cell in read_plan(run)}
         if before.keys() != planned.keys() and not extend:
             raise StoreError(
@@ -143,11 +139,6 @@ def read_commands(run: Path) -> list[str]:
     return commands
 
 
-def is_published(run: Path) -> bool:
-    """Return whether the run is a published study: its plan says so, and it is judged at its own commit."""
-    return _read_plan_document(run).get("published") is True
-
-
 def read_plugins(run: Path) -> dict[str, Path]:
     """Return the files of the run's methods that do not ship with the suite, where they were on this machine."""
     files = _read_plan_document(run).get("plugins", {})
@@ -179,15 +170,14 @@ def lost_files(run: Path, cell_id: str) -> list[str]:
     return [name for name in record.get("files", []) if not (cell_dir(run, cell_id) / name).exists()]
 
 
-def orphans(run: Path) -> list[str]:
-    """Return the ids of the records that the plan does not hold, sorted."""
-    planned = {cell.id for cell in read_plan(run)}
-    return sorted(path.parent.name for path in run.glob("cells/*/record.json") if path.parent.name not in planned)
-
-
 def write_notes(run: Path, cell_id: str, notes: Mapping[str, Any]) -> None:
     """Write what a method noted of itself in the cell (`notes.json`)."""
     write_atomically(cell_dir(run, cell_id) / NOTES, dumped(notes))
+
+
+def read_notes(run: Path, cell_id: str) -> dict[str, Any]:
+    """Return what the method noted of itself in a cell, maybe nothing. Raises StoreError for a damaged file."""
+    return find_object(cell_dir(run, cell_id) / NOTES) or {}
 
 
 def write_environment(run: Path, values: Mapping[str, object]) -> str:
@@ -204,7 +194,7 @@ def read_environments(run: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted((run / "environments").glob("*.json")):
         found[path.stem] = read_object(path, "no environment")
-        if not isinstance(found[path.stem].get("packages", {}), dict):
+        if not is_environment(found[path.stem]):
             raise damaged(path)
     return found
 
@@ -217,16 +207,11 @@ def lines_writer(run: Path, cell_id: str, name: str) -> AbstractContextManager[C
     return writing_lines(cell_dir(run, cell_id) / name)
 
 
-def load_lines(run: Path, cell_id: str, name: str) -> pd.DataFrame:
-    """Return the lines of a cell's file `name` as a table, maybe empty.
-
-    `ROUNDS` has one row an evaluation (round, data_passes, uplink_bytes, test_accuracy and more), `DIAGNOSTICS` one row
-    a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense), `ADJUSTMENTS` one row
-    a change of the mask in training (round, pruned, grown, churn). Null is NaN. Raises StoreError for a damaged file.
-    """
+def read_cell_lines(run: Path, cell_id: str, name: str) -> list[dict[str, Any]]:
+    """Return the lines of a cell's file `name`, none where it is absent. Raises StoreError for a damaged file."""
     path = cell_dir(run, cell_id) / name
     lines = read_lines(path)
-    if not all(is_line(line, name) for line in lines):
-        raise damaged(path)
-    table = pd.DataFrame(lines)
-    return table.astype({name: float for name in table if table[name].isna().all()})
+    for number, line in enumerate(lines, 1):
+        if not is_line(line, name):
+            raise damaged(path, number)
+    return lines

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fedfore.cell import SIMULATED, Cell, cell_to_json
+from fedfore.cell import SIMULATED, Cell, cell_from_json, cell_to_json
 from fedfore.records.metrics import METRICS
 
 SCHEMA_VERSION = 1
@@ -68,6 +68,16 @@ def identity(cell: Cell) -> dict[str, Any]:
         "simulated": cell.estimator in SIMULATED,
         **plain,
     }
+
+
+def cell_of(record: Mapping[str, Any]) -> Cell:
+    """Return the cell that a record says it is of, settings that came later at their defaults.
+
+    Raises ConfigError for settings that no cell has.
+    """
+    names = ("method", "dataset", "model", "train", "alpha", "seed", "estimator", "params")
+    own = {name: record[name] for name in names}
+    return cell_from_json({"id": record["cell_id"], "sparsity": record["sparsity_asked"], **own})
 
 
 def new_record(
@@ -128,6 +138,11 @@ def is_line(line: Mapping[str, Any], name: str) -> bool:
     return all(key in line for key in _LINES.get(name, ())) and all(
         isinstance(value, str) if key == "layer" else _is_number(value) for key, value in line.items()
     )
+
+
+def is_environment(values: object) -> bool:
+    """Return whether a JSON value is what is stored of an environment: an object, the packages of which are one."""
+    return isinstance(values, dict) and isinstance(values.get("packages", {}), dict)
 
 
 def _is_number(value: object) -> bool:

@@ -1,20 +1,17 @@
-"""Runs, to whoever reads or writes one: the names of the modules that each do a part of it. No torch."""
+"""Runs, to whoever reads or writes one: opening, and the names of the modules that each do a part. No torch."""
+
+from pathlib import Path
 
 from fedfore.records.attempts import traceback_file
 from fedfore.records.files import write_atomically
+from fedfore.records.live import LiveRun
+from fedfore.records.packed import PackedRun, is_packed
+from fedfore.records.packing import pack
+from fedfore.records.run import ADJUSTMENTS, DIAGNOSTICS, LAYERS, ROUNDS, Run
 from fedfore.records.run_folder import (
-    ADJUSTMENTS,
-    DIAGNOSTICS,
-    LAYERS,
-    ROUNDS,
     cell_dir,
     lines_writer,
-    load_lines,
     locked,
-    orphans,
-    read_commands,
-    read_environments,
-    read_plan,
     read_record,
     write_environment,
     write_plan,
@@ -30,18 +27,18 @@ __all__ = [
     "LAYERS",
     "ROUNDS",
     "STATUSES",
+    "LiveRun",
+    "PackedRun",
+    "Run",
     "cell_dir",
     "identity",
     "is_volatile",
     "lines_writer",
-    "load_lines",
     "load_table",
     "locked",
     "new_record",
-    "orphans",
-    "read_commands",
-    "read_environments",
-    "read_plan",
+    "open_run",
+    "pack",
     "read_record",
     "remarks",
     "traceback_file",
@@ -50,3 +47,8 @@ __all__ = [
     "write_plan",
     "write_record",
 ]
+
+
+def open_run(path: Path) -> Run:
+    """Return the run in a folder, packed or live. Nothing is read before it is asked for."""
+    return PackedRun(path) if is_packed(path) else LiveRun(path)

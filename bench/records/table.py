@@ -15,10 +15,9 @@ from fedfore.errors import PluginError, StoreError
 from fedfore.records.code_hash import code_sha256, shipped_method_file
 from fedfore.records.metrics import METRICS
 from fedfore.records.migration import migrated_record
-from fedfore.records.run_folder import is_published, lost_files, orphans, read_plan, read_plugins, read_record
+from fedfore.records.run import NOT_RUN, Run
 from fedfore.records.schema import differing_settings, identity
 
-NOT_RUN = "not run yet"
 OTHER_CODE = "other code"
 OTHER_SETTINGS = "other settings"
 UNKNOWN = "unknown"
@@ -60,7 +59,7 @@ def is_stale(why: str) -> bool:
     return why not in ("", UNKNOWN)
 
 
-def load_table(run: Path) -> pd.DataFrame:
+def load_table(run: Run) -> pd.DataFrame:
     """Return one row a planned cell: every record field, `train.*` and `params.*` columns, `stale` and `staleness`.
 
     A planned cell without a record that can be read has status `missing` and its reason. Every metric of
@@ -68,12 +67,11 @@ def load_table(run: Path) -> pd.DataFrame:
     `staleness` which (see `staleness`); a published study is judged at its own commit and never stale. Raises
     StoreError for a run that cannot be read.
     """
-    published = is_published(run)
-    present = present_code(read_plugins(run))
+    present = present_code(run.plugins())
     rows = []
-    for cell in read_plan(run):
-        record, reason = stored_record(run, cell)
-        why = "" if record is None or published else staleness(record, cell, present)
+    for cell in run.plan():
+        record, reason = _found(run, cell)
+        why = "" if record is None or run.is_published else staleness(record, cell, present)
         record = record or {**identity(cell), "status": "missing", "reason": reason or NOT_RUN}
         row = {name: value for name, value in record.items() if name not in ("train", "params", "files")}
         for group in ("train", "params"):
@@ -84,20 +82,19 @@ def load_table(run: Path) -> pd.DataFrame:
     return table.assign(**{name: pd.to_numeric(table[name]) for name in METRICS})
 
 
-def stored_record(run: Path, cell: Cell) -> tuple[dict[str, Any] | None, str | None]:
-    """Return a planned cell's record with every setting of the cell; or None, and why what is there cannot be read."""
+def _found(run: Run, cell: Cell) -> tuple[dict[str, Any] | None, str | None]:
+    """Return a planned cell's record; or None, and why what is there cannot be read."""
     try:
-        record = read_record(run, cell.id)
+        return run.record(cell), None
     except StoreError as error:
         return None, str(error)
-    return (None, None) if record is None else ({**identity(cell), **migrated_record(record, cell)}, None)
 
 
 def _scalar(value: object) -> object:
     return json.dumps(value) if isinstance(value, list | dict | tuple) else value
 
 
-def remarks(run: Path) -> list[str]:
+def remarks(run: Run) -> list[str]:
     """Return a sentence on each thing of a run that its table does not show at a glance: stale, lost, damaged.
 
     Raises StoreError for a run that cannot be read.
@@ -105,7 +102,7 @@ def remarks(run: Path) -> list[str]:
     return list(_remarks(run))
 
 
-def _remarks(run: Path) -> Iterator[str]:
+def _remarks(run: Run) -> Iterator[str]:
     table = load_table(run)
     if table.empty:
         return
@@ -126,10 +123,10 @@ def _remarks(run: Path) -> Iterator[str]:
     damaged = table[(table["status"] == "missing") & (table["reason"] != NOT_RUN)]
     if len(damaged):
         yield f"{len(damaged)} records count as missing: {_some(list(damaged['reason']))}"
-    lost = [cell for cell in table.loc[table["status"] != "missing", "cell_id"] if lost_files(run, cell)]
+    lost = [cell for cell in table.loc[table["status"] != "missing", "cell_id"] if run.lost_files(cell)]
     if lost:
         yield f"{len(lost)} cells have lost files beside their records and run again with the matrix: {_some(lost)}."
-    strangers = orphans(run)
+    strangers = run.orphans()
     if strangers:
         yield f"{len(strangers)} records are of cells that the plan does not hold, and left out: {_some(strangers)}."
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fedfore.errors import ConfigError, suggestion
-from fedfore.records.store import load_lines, load_table
+from fedfore.records.store import Run, load_table, open_run
 
 MESSAGES = "exchanges.jsonl"
 """Of a study of messages, which runs no cells: one line an exchange, as `fedfore messages --json` prints it."""
@@ -25,6 +25,7 @@ class Archive:
 
     def __init__(self, results: Path) -> None:
         self.results = results
+        self._runs: dict[str, Run] = {}
         self._tables: dict[str, pd.DataFrame] = {}
         self._lines: dict[tuple[str, str, str], pd.DataFrame] = {}
 
@@ -41,7 +42,10 @@ class Archive:
             raise ConfigError(f'there is no study "{study}".{suggestion(study, known)}')
         if (folder / MESSAGES).exists():
             return pd.read_json(folder / MESSAGES, lines=True).assign(status="ok", seed=0)
-        return load_table(folder)
+        return load_table(self._run(study))
+
+    def _run(self, study: str) -> Run:
+        return self._runs.setdefault(study, open_run(self.results / study))
 
     def lines(self, study: str, cells: pd.DataFrame, name: str) -> pd.DataFrame:
         """Return the lines `name` of these cells of a study, one row a line, each with its cell's fields as well."""
@@ -55,7 +59,7 @@ class Archive:
     def _lines_of(self, study: str, cell_id: str, name: str) -> pd.DataFrame:
         key = (study, cell_id, name)
         if key not in self._lines:
-            self._lines[key] = load_lines(self.results / study, cell_id, f"{name}.jsonl")
+            self._lines[key] = self._run(study).table_of_lines(cell_id, f"{name}.jsonl")
         return self._lines[key]
 
 

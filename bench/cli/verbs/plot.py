@@ -21,10 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.figures import write_figures
     from fedfore.plots.lines import damaged_files
+    from fedfore.records.store import open_run
 
     remark_on(options.run)
     for figure in write_figures(options.run, options.width):
         print(figure.png)
-    for sentence in damaged_files(options.run):
+    for sentence in damaged_files(open_run(options.run)):
         complain(f"fedfore: {sentence}")
     return 0

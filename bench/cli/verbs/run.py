@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import failure, what_went_wrong
     from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
-    from fedfore.records.store import DONE, remarks
+    from fedfore.records.store import DONE, open_run, remarks
 
     here = Path.cwd()  # a method may go elsewhere
     options.plugins = [here / folder for folder in options.plugins]
@@ -81,7 +81,7 @@ def execute(options: argparse.Namespace) -> int:
     try:
         report = write_report(settings.run)
         print(render(settings.run, "markdown"))
-        print("".join(f"{remark}\n\n" for remark in remarks(settings.run)), end="")
+        print("".join(f"{remark}\n\n" for remark in remarks(open_run(settings.run))), end="")
         print("".join(what_went_wrong(settings.run, outcome)), end="")
     except FedForeError as error:  # something did run
         complain(f"fedfore: {printable(str(error))}")

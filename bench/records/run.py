@@ -1,0 +1,101 @@
+"""A run as its readers see it, live or packed. No torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fedfore.cell import Cell
+from fedfore.errors import StoreError
+from fedfore.records.migration import migrated_record
+from fedfore.records.schema import identity
+
+ROUNDS = "rounds.jsonl"
+DIAGNOSTICS = "diagnostics.jsonl"
+LAYERS = "layers.jsonl"
+ADJUSTMENTS = "adjustments.jsonl"
+LINES = (ROUNDS, DIAGNOSTICS, LAYERS, ADJUSTMENTS)
+"""The files that have one JSON object a line, beside a cell's record or, packed, of all cells of a study."""
+NOT_RUN = "not run yet"
+
+
+class Run(ABC):
+    """A folder with the cells of a plan. Every method raises StoreError for what is there and cannot be read.
+
+    `path` is the folder. `is_published`: whether it is a packed study, judged at its own commit and never stale.
+    """
+
+    is_published: bool
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def plan(self) -> list[Cell]:
+        """Return the planned cells, in their matrix's order."""
+
+    @abstractmethod
+    def commands(self) -> list[str]:
+        """Return the commands that made the run, the latest last."""
+
+    @abstractmethod
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """Return versions and processors by their hash."""
+
+    @abstractmethod
+    def plugins(self) -> dict[str, Path]:
+        """Return the files of methods that do not ship with the suite, where they were on this machine."""
+
+    @abstractmethod
+    def recorded(self) -> list[str]:
+        """Return the ids of the cells that have a record, planned or not, sorted."""
+
+    @abstractmethod
+    def stored(self, cell_id: str) -> dict[str, Any] | None:
+        """Return a cell's record as it was written, of whatever schema, or None where there is none."""
+
+    @abstractmethod
+    def lines(self, cell_id: str, name: str) -> list[dict[str, Any]]:
+        """Return the objects in a cell's lines of the file `name`, none where it has no such file."""
+
+    @abstractmethod
+    def notes(self, cell_id: str) -> dict[str, Any]:
+        """Return what the method noted of itself in a cell, maybe nothing."""
+
+    @abstractmethod
+    def lost_files(self, cell_id: str) -> list[str]:
+        """Return the files that a cell's record names and that are not there any more."""
+
+    def record(self, cell: Cell) -> dict[str, Any] | None:
+        """Return a planned cell's record with every setting of the cell, or None where there is none."""
+        stored = self.stored(cell.id)
+        return None if stored is None else {**identity(cell), **migrated_record(stored, cell)}
+
+    def orphans(self) -> list[str]:
+        """Return the ids of the records that the plan does not hold, sorted."""
+        planned = {cell.id for cell in self.plan()}
+        return [name for name in self.recorded() if name not in planned]
+
+    def table_of_lines(self, cell_id: str, name: str) -> pd.DataFrame:
+        """Return a cell's lines of the file `name` as a table, maybe empty. Null is NaN.
+
+        `ROUNDS` has one row an evaluation (round, data_passes, uplink_bytes, test_accuracy and more), `DIAGNOSTICS` one
+        row a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense), `ADJUSTMENTS`
+        one row a change of the mask in training (round, pruned, grown, churn).
+        """
+        table = pd.DataFrame(self.lines(cell_id, name))
+        return table.astype({column: float for column in table if table[column].isna().all()})
+
+    def damaged_lines(self) -> list[str]:
+        """Return a sentence on each file of lines that cannot be read."""
+        sentences: dict[str, None] = {}
+        for cell in self.plan():
+            for name in LINES:
+                try:
+                    self.lines(cell.id, name)
+                except StoreError as error:
+                    sentences[str(error)] = None
+        return list(sentences)
