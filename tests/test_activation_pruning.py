@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedfore.masks import PRUNABLE_LAYERS, erk_mask, prunable_weights
-from fedfore.measure.device import StepMeter
+from fedfore.measure.step_meter import StepMeter
 from fedfore.primitives import activation_pruning
 from fedfore.primitives.activation_pruning import Pruned, kth_magnitude, pack_bits, pruned_activations, unpack_bits
 from fedfore.primitives.flat import flat_parameters

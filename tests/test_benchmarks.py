@@ -20,7 +20,7 @@ from fedfore.baselines.fedmef import FedMef
 from fedfore.baselines.fedtiny import FedTiny
 from fedfore.cell import Estimator, Protocol
 from fedfore.federation.loop import Federation
-from fedfore.measure.device import forward_macs
+from fedfore.measure.flops import forward_macs
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.gradients import Batch
 from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig

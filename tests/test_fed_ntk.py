@@ -21,7 +21,7 @@ from fedfore.errors import ConfigError
 from fedfore.federation.loop import Federation
 from fedfore.federation.result import Result
 from fedfore.masks import exact_counts, prunable_weights, uniform_densities
-from fedfore.measure.device import forward_macs
+from fedfore.measure.flops import forward_macs
 from fedfore.methods.fed_ntk_fedavg import FedNTKFedAvg
 from fedfore.methods.fed_ntk_zo import FedNTKZO
 from fedfore.primitives.flat import flat_parameters

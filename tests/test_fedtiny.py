@@ -19,7 +19,8 @@ from fedfore.baselines.fedtiny import BatchNorm, FedTiny, block, spread_densitie
 from fedfore.cell import Cell, Protocol
 from fedfore.federation.loop import Federation
 from fedfore.masks import erk_densities, prunable_shapes, uniform_densities
-from fedfore.measure.device import DeviceCost, forward_macs
+from fedfore.measure.device import DeviceCost
+from fedfore.measure.flops import forward_macs
 from fedfore.primitives.flat import flat_parameters, model_tensors
 from fedfore.primitives.local_sgd import LocalSGDConfig
 from fedfore.primitives.prune_grow import announced, unpack_mask, weight_gradients

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from fedfore.contract.config import validated
 from fedfore.errors import ConfigError, Skip
 from fedfore.masks import Mask, erk_densities, prunable_shapes, prunable_weights, random_mask
-from fedfore.measure.device import StepCost, StepMeter
+from fedfore.measure.step_meter import StepCost, StepMeter
 from fedfore.primitives.checkpointing import checkpointed, segments
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
 from torch import nn
 
-from fedfore.api import Client, ClientContext, Context, Message, Method, ServerContext, Update
+from fedfore.api import Client, ClientContext, Context, Key, Message, Method, ServerContext, Update
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.baffle_erk import BaffleERK
 from fedfore.baselines.fedavg import FedAvg
@@ -128,7 +128,7 @@ def test_given_densities_take_the_place_of_erk() -> None:
 def test_few_draws_and_directions_extended_cost_what_many_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {**NTK, "draws": 5, "forward_directions": 6, "where": "devices_forward", "num_perturbations": 6}
     extended = fields(FedNTKZO, given=given, sparsity=0.8)
-    monkeypatch.setattr("fedfore.measure.device.LINEAR", {"setup": (), "train": ()})
+    monkeypatch.setattr("fedfore.measure.device.declared_keys", lambda kind: {})
     whole = fields(FedNTKZO, given=given, sparsity=0.8)
     exact = [name for name in whole if not is_volatile(name)]
     assert {name: extended[name] for name in exact} == {name: whole[name] for name in exact}
@@ -177,7 +177,7 @@ def test_messages_and_states_that_begin_empty_are_metered_when_they_are_not(few:
 
 @dataclass(frozen=True)
 class Period(LocalSGDConfig):
-    sync_every: int = 10
+    sync_every: Annotated[int, Key(period=True)] = 10
 
 
 class Syncing(Method):

@@ -22,8 +22,10 @@ from fedfore.cell import Protocol
 from fedfore.execution.record_fields import measured_fields
 from fedfore.federation.loop import Federation
 from fedfore.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
-from fedfore.measure.device import Clock, StepCost, StepMeter, cheapest_bytes, forward_macs, sparse_saving
-from fedfore.measure.memory import LiveBytes
+from fedfore.measure.clock import Clock
+from fedfore.measure.flops import forward_macs
+from fedfore.measure.memory import LiveBytes, cheapest_bytes, sparse_saving
+from fedfore.measure.step_meter import StepCost, StepMeter
 from fedfore.primitives.accounting import account, dense_gradients
 from fedfore.primitives.finite_difference import BLOCK, finite_differences
 from fedfore.primitives.flat import flat_parameters
@@ -527,7 +529,7 @@ def test_sparse_storage_holds_the_mask() -> None:
 
 def test_clock_accounts_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 1.5, 10.0, 10.25, 20.0, 22.0])
-    monkeypatch.setattr("fedfore.measure.device.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("fedfore.measure.clock.time.perf_counter", lambda: next(ticks))
     clock = Clock()
     for name in ("train", "evaluate", "train"):
         with clock.charge(name):

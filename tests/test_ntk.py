@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from fedfore.errors import ConfigError
 from fedfore.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
-from fedfore.measure.device import StepMeter
 from fedfore.measure.ntk import MAX_FLOATS, affordable, empirical_ntk, trace_cost
 from fedfore.measure.ntk_errors import (
     MIN_PROBES,
@@ -31,6 +30,7 @@ from fedfore.measure.ntk_errors import (
     spectrum_distance,
     spectrum_error,
 )
+from fedfore.measure.step_meter import StepMeter
 from fedfore.streams import numpy_generator, torch_generator
 from fedfore.tasks.loading import load
 from fedfore.tasks.models import build

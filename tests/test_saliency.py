@@ -17,7 +17,8 @@ from fedfore.api import Mask
 from fedfore.contract.config import validated
 from fedfore.errors import ConfigError
 from fedfore.masks import prunable_shapes, prunable_weights, random_mask, uniform_densities
-from fedfore.measure.device import StepMeter, forward_macs
+from fedfore.measure.flops import forward_macs
+from fedfore.measure.step_meter import StepMeter
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.foresight import to_entries
 from fedfore.primitives.frozen_norm import frozen_norms, identity_norms

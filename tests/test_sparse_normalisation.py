@@ -21,7 +21,8 @@ from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.execution.record_fields import cost_fields
 from fedfore.federation.loop import Federation
 from fedfore.masks import erk_mask, prunable_shapes
-from fedfore.measure.device import StepMeter, forward_macs
+from fedfore.measure.flops import forward_macs
+from fedfore.measure.step_meter import StepMeter
 from fedfore.primitives.activation_pruning import Pruned, pruned_activations
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.frozen_norm import frozen_norms

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedfore.cell import Cell, Estimator, Protocol
 from fedfore.contract.border import plugin_border
+from fedfore.contract.config import declared_keys
 from fedfore.contract.exchange import Update
 from fedfore.contract.instance import make_config
 from fedfore.contract.method import Method
@@ -34,8 +35,6 @@ from fedfore.tasks.loading import load
 Outcome = Literal["ok", "skip", "warning", "broken"]
 TINY = Protocol(clients=4, participation=0.5, batch_size=16, rounds=2, ntk=False)
 SPARSITY = 0.8
-SMALL = {"num_perturbations": 4, "iterations": 2, "draws": 1, "inputs_per_draw": 8}
-"""Values of parameters that cost time, for methods that have them."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def _checks(method: type[Method]) -> Iterator[tuple[str, Callable[[], object]]]:
 
 def _cell(method: type[Method]) -> Cell:
     params = dataclasses.asdict(method.Config())
-    params |= {name: value for name, value in SMALL.items() if name in params}
+    params |= {name: key.tiny for name, key in declared_keys(method.Config).items() if key.tiny is not None}
     return Cell(
         method=method.__module__.rpartition(".")[2],
         dataset="digits",

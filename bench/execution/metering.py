@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
-from fedfore.cell import Cell
+from fedfore.cell import Cell, Phase
+from fedfore.contract.config import declared_keys
+from fedfore.contract.instance import instantiate
 from fedfore.contract.method import Method
 from fedfore.execution.record_fields import cost_fields
 from fedfore.federation.loop import Federation
@@ -34,14 +36,14 @@ def metered_fields(
     method's own. Totals over rounds have no value, bytes per client and round are those of a first training
     round whose mask was sent before, or of a second one where messages or devices' states begin empty, and a setup is
     metered where it begins, with nothing pruned. A method whose setup ends with more than a mask is metered without
-    that. Any whole number among the method's parameters may be the period of a kind of round.
+    that. Kinds of rounds recur after `Key.period` rounds.
     """
     train = replace(
         cell.train, rounds=ROUNDS, data_passes=None, min_client_examples=1, validation_fraction=0.0, meter_only=True
     )
     imagined = replace(cell, train=train, alpha="iid")
-    at_once = cell.params["inputs_per_draw"] if cell.params.get("inputs") == "real" else 0
-    share = max(2 * train.batch_size, at_once)
+    instance = instantiate(method, cell.params)
+    share = max(2 * train.batch_size, *(instance.examples_at_once(phase) for phase in get_args(Phase)))
     dataset = loading.stand_in(cell.dataset, share * train.clients)
 
     def stand_in(model: nn.Module) -> Mask:
@@ -49,6 +51,7 @@ def metered_fields(
         chosen = erk_densities(shapes, 1 - cell.sparsity) if densities is None else densities
         return random_mask(shapes, chosen, torch_generator(stream_seed(cell.seed, "method")))
 
-    periods = sorted({1, *(value for value in cell.params.values() if isinstance(value, int) and value > 1)})
+    declared = (cell.params[name] for name, key in declared_keys(method.Config).items() if key.period)
+    periods = sorted({1, *(period for period in declared if isinstance(period, int))})
     result = Federation(imagined, method, dataset, device).meter(stand_in, periods)
     return cost_fields(result)

@@ -12,9 +12,11 @@ from fedfore.cell import Cell
 from fedfore.federation.result import Point, Result
 from fedfore.federation.rules import measured_sparsity
 from fedfore.masks import dead_channels, prunable_weights
-from fedfore.measure.device import ACCOUNTS, CLOCKS, DeviceCost
+from fedfore.measure.clock import CLOCKS
+from fedfore.measure.device import DeviceCost
 from fedfore.measure.diagnostics import Diagnosis, summary
 from fedfore.measure.evaluation import client_accuracies
+from fedfore.measure.memory import ACCOUNTS
 from fedfore.primitives.offset import used_weights
 from fedfore.tasks.partition import label_skew_tv
 

@@ -39,7 +39,8 @@ from fedfore.federation.rules import (
 )
 from fedfore.federation.wire import Layout, Packet, decode, encode
 from fedfore.masks import Mask
-from fedfore.measure.device import Clock, DeviceCost, DeviceSetting, ForwardMacs, forward_macs, meter_device
+from fedfore.measure.clock import Clock
+from fedfore.measure.device import DeviceCost, DeviceSetting, meter_device
 from fedfore.measure.diagnostics import (
     Diagnosis,
     estimate_quality,
@@ -49,6 +50,7 @@ from fedfore.measure.diagnostics import (
     zeroth_order_config,
 )
 from fedfore.measure.evaluation import RECALIBRATION_EXAMPLES, Evaluation, evaluate, recalibrated
+from fedfore.measure.flops import ForwardMacs, forward_macs
 from fedfore.measure.mask_changes import MaskChanges
 from fedfore.measure.memory import storage_bytes, tensors_in
 from fedfore.primitives.flat import flat_parameters, load_tensors, model_tensors

@@ -10,9 +10,11 @@ import numpy as np
 from torch import nn
 
 from fedfore.masks import Mask
-from fedfore.measure.device import Clock, DeviceCost, ForwardMacs
+from fedfore.measure.clock import Clock
+from fedfore.measure.device import DeviceCost
 from fedfore.measure.diagnostics import Diagnosis
 from fedfore.measure.evaluation import Evaluation
+from fedfore.measure.flops import ForwardMacs
 from fedfore.measure.mask_changes import MaskChanges
 from fedfore.tasks.examples import Examples
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from fedfore.masks import Mask, prunable_weights
 from fedfore.primitives.accounting import Account
 
-ACCOUNTS: tuple[Account, ...] = ("parameters", "gradients", "activations", "perturbation", "optimizer", "messages")
+ACCOUNTS: tuple[Account, ...] = get_args(Account)
 
 
 class LiveBytes:
