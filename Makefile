@@ -10,7 +10,7 @@ PIP := @$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: run test test-slow benchmark lint clean
+.PHONY: run test test-slow benchmark lint docs clean
 
 run: $(INSTALLED)
 	$(BIN)/fedfore run
@@ -29,6 +29,9 @@ lint: $(DEVELOPING)
 	$(BIN)/ruff format --check .
 	rm -rf $(TYPED) && mkdir -p $(TYPED) && ln -s $(CURDIR)/bench/* $(addprefix $(CURDIR)/,methods baselines plots) $(TYPED)
 	MYPYPATH=$(dir $(TYPED)) $(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/python -m fedfore.docs
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

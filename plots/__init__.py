@@ -1,4 +1,7 @@
-"""Figures, tables and the HTML report of a run, from stored records only: nothing here imports torch."""
+"""Figures, tables, the HTML report and study cards, from stored records alone.
+
+May import `records`, `errors` and `cell`. No torch.
+"""
 
 if __name__ != "fedfore.plots":
     raise ImportError(f"This folder is imported as fedfore.plots, not as {__name__}.")

@@ -1,4 +1,4 @@
-"""Every command that README prints, run as printed, with `--set` behind the long ones to cut them down."""
+"""Every command that README and the reference pages print, run as printed, the long ones cut down by `--set`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ from pathlib import Path
 import pytest
 
 from fedfore.cli.main import main
+from fedfore.docs.pages import pages
 from fedfore.records.provenance import ROOT
 from fedfore.tasks.datasets import DATASETS
 from fedfore.tasks.files import ensure_present
 from fedfore.tasks.torchvision_compat import datasets
 from tests.conftest import run_in_this_process
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHELL = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+README_FILE = ROOT / "README.md"
+README = README_FILE.read_text(encoding="utf-8")
+GENERATED = re.compile(r"<!-- table: .*?<!-- end of table -->", re.DOTALL)
+PRINTED = "\n".join([README, *(GENERATED.sub("", page.read_text(encoding="utf-8")) for page in pages())])
+SHELL = re.findall(r"^```sh\n(.*?)^```", PRINTED, re.DOTALL | re.MULTILINE)
 LINES = [" ".join(shlex.split(line, comments=True)) for block in SHELL for line in block.splitlines()]
-INLINE = [" ".join(text.split()) for text in re.findall(r"`(fedfore [^`]+)`", README)]
+INLINE = [" ".join(text.split()) for text in re.findall(r"`(fedfore [^`]+)`", PRINTED)]
 COMMANDS = sorted({line for line in [*LINES, *INLINE] if line.startswith("fedfore ")})
 MADE = [line.split()[1] for line in LINES if line.startswith("make ")]
-TARGETS = sorted({*MADE, *re.findall(r"`make ([^`]+)`", README)})
+TARGETS = sorted({*MADE, *re.findall(r"`make ([^`]+)`", PRINTED)})
 
 
 def sets(*overrides: str) -> list[str]:
@@ -48,13 +52,13 @@ DIGITS = sets('dataset=["digits"]', 'model=["lenet5"]')
 CUTS: dict[str, list[str]] = {
     "fedfore run": QUICK,
     "fedfore run my.toml --workers 8 --out results/my": [*ONE, *SHORT, *sets("train.eval_every=0.1")],
-    "fedfore run quick --set seed=[0,1,2,3,4] --set params.baffle.num_perturbations=[50,200] --out results/runs/k": [
+    "fedfore run quick --set seed=[0,1] --set params.baffle.num_perturbations=[50,200] --out results/runs/k": [
         *SHORT, *sets('method=["baffle"]', "seed=[0]", 'alpha=["iid"]', "params.baffle.num_perturbations=[2]"),
     ],
     "fedfore plan my.toml": [],
+    "fedfore plan my.toml --set seed=[0,1,2,3,4] --set train.data_passes=10 --set params.baffle.sigma=1e-3": [],
     "fedfore ls methods": [],
     "fedfore ls metrics": [],
-    "fedfore ls models": [],
     "fedfore show results/runs/quick --markdown": [],
     "fedfore plot results/runs/quick --width 3.3": [],
     "fedfore report results/runs/quick": [],
@@ -148,6 +152,19 @@ RUN_HERE = sorted(set(CUTS) - {"fedfore data get cifar10", "fedfore run"})
 def test_a_command_of_readme_works(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     assert main([*shlex.split(command)[1:], *CUTS[command]]) == 0
+
+
+@pytest.mark.parametrize("place_of", [README_FILE, *pages()], ids=lambda file: file.stem)
+def test_every_matrix_that_a_page_prints_has_a_plan(place_of: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", place_of.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for text in blocks:
+        (tmp_path / "printed.toml").write_text(text, encoding="utf-8")
+        assert main(["plan", str(tmp_path / "printed.toml")]) == 0
+
+
+def test_the_method_that_readme_prints_is_the_whole_file_that_its_commands_run() -> None:
+    (printed,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert printed == (ROOT / "tests" / "plugins" / "fedprox.py").read_text(encoding="utf-8")
 
 
 def test_running_a_matrix_writes_the_report_that_readme_names(place: Path) -> None:

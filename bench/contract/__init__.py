@@ -1,4 +1,4 @@
 """What a method is: the contract, the base classes that methods share, and how method files are found.
 
-Imports primitives, records and the vocabulary.
+May import `records`, `primitives` and the vocabulary.
 """

@@ -1,4 +1,4 @@
-"""From a matrix to records: planning, workers, metering without training, and the conformance suite.
+"""From a matrix to records: planning, workers, metering without training, conformance and verification.
 
-Imports federation and what stands below it.
+May import `federation`, `measure`, `tasks`, `contract`, `records`, `primitives` and the vocabulary.
 """

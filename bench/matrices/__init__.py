@@ -1,1 +1,4 @@
-"""The matrices that ship with the suite: one TOML file each, run by name."""
+"""The matrices that ship with the suite: one TOML file each, run by name.
+
+May import nothing: it is data.
+"""

@@ -1,4 +1,4 @@
-"""What looks at a model or a device: FLOPs, memory, accuracy, gradient and kernel diagnostics.
+"""What looks at a model or a device: FLOPs, memory, accuracy, diagnostics of gradients and kernels.
 
-Imports tasks, contract, primitives, records and the vocabulary; nothing here knows of rounds.
+May import `tasks`, `contract`, `records`, `primitives` and the vocabulary. Nothing here knows of rounds.
 """

@@ -1,4 +1,4 @@
-"""What is stored of a run, and how it is read: schema, metrics, files, provenance. No torch.
+"""What is stored of a run, and how it is read: the schema and its metrics, live runs and packed studies, provenance.
 
-All that `fedfore.plots` reads. Imports nothing of the suite but `fedfore.errors` and `fedfore.cell`.
+May import `errors` and `cell`. No torch: everything that plots read is here.
 """

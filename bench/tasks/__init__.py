@@ -1,4 +1,4 @@
 """What is learnt: data sets, their partition over clients, and models.
 
-Imports primitives, records and the vocabulary.
+May import `records`, `primitives` and the vocabulary.
 """

@@ -1,0 +1,73 @@
+"""What the fields of a dataclass say of themselves: name, type in words, default, and the text under each."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter
+
+from fedfore.cell import MOST
+
+_KINDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+
+
+@dataclass(frozen=True)
+class KeyDoc:
+    """One key as a page shows it. `owner` is the class that defines it; `text` is empty where nothing is said."""
+
+    name: str
+    owner: type
+    values: str
+    default: str
+    text: str
+
+
+def documented(kind: type) -> Iterator[KeyDoc]:
+    """Yield the keys of a dataclass, in its order. A key that a subclass gives another default keeps its text."""
+    hints = get_type_hints(kind, include_extras=True)
+    for item in dataclasses.fields(kind):
+        owners = [base for base in kind.__mro__ if item.name in inspect.get_annotations(base)]
+        text = next((said[item.name] for said in map(_texts, owners) if item.name in said), "")
+        default = "required" if item.default is dataclasses.MISSING else shown(item.default)
+        yield KeyDoc(item.name, owners[-1], in_words(hints[item.name]), default, text)
+
+
+def shown(value: object) -> str:
+    """Return a default as a matrix would give it; TOML has no null, so None is an absent key."""
+    return "unset" if value is None else f"`{json.dumps(value)}`"
+
+
+def in_words(hint: Any) -> str:
+    """Return the values that a type admits: `a`, `b`; or whole number >= 1; or number > 0 and <= 1."""
+    return _words(TypeAdapter(hint).json_schema())
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(_words(part) for part in schema["anyOf"] if part.get("type") != "null")
+    marks = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+    bounds = [f"{mark} {schema[name]:g}" for name, mark in marks if name in schema and schema[name] != MOST]
+    return " ".join([_KINDS.get(schema.get("type", ""), "table"), " and ".join(bounds)]).strip()
+
+
+@cache
+def _texts(kind: type) -> Mapping[str, str]:
+    """Return the text under each field of a class."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, after in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
+            text = ast.literal_eval(after.value)
+            found[field.target.id] = " ".join(inspect.cleandoc(text).split())
+    return found
