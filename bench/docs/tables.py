@@ -21,7 +21,7 @@ from fedfore.plots.tables import markdown
 from fedfore.records.metrics import FIELDS, METRICS
 
 _SIDES = {"Cell": "planning", "ServerContext": "server", "ClientContext": "device", "Context": "device"}
-"""Where a hook runs, by the argument that tells it."""
+"""For whom a hook is called, by the argument that tells it; the others are asked by the harness itself."""
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -90,16 +90,16 @@ def _title(kind: type) -> str:
 
 
 def _hooks() -> str:
-    """Return the members of a method: what a subclass may say, where it runs, and what it is for."""
+    """Return the members of a method: what a subclass may say, for whom it is called, and what it is for."""
     rows = []
     for name, member in vars(Method).items():
         if inspect.isfunction(member) and not name.startswith("_"):
             signature = inspect.signature(member)
             arguments = ", ".join(list(signature.parameters)[1:])
             kinds = [str(parameter.annotation) for parameter in signature.parameters.values()]
-            side = next((_SIDES[kind] for kind in kinds if kind in _SIDES), "both")
+            side = next((_SIDES[kind] for kind in kinds if kind in _SIDES), "harness")
             rows.append([f"`{name}({arguments})`", side, _first_paragraph(member)])
-    return _table(["hook", "runs on", "what it does"], rows)
+    return _table(["hook", "called for", "what it does"], rows)
 
 
 def _first_paragraph(thing: object) -> str:
