@@ -54,6 +54,10 @@ class Protocol:
     """Distance between two evaluations, in the unit of the budget and at most the budget; unset, a twentieth of it."""
     validation_fraction: OpenFraction = 0.0
     """Share of the training data that is held out; only then is there a `validation_accuracy`."""
+    split_seed: NonNegativeInt | None = None
+    """Seed of the clients' shares and of what is held out, apart from the seed of everything else: with a fixed one,
+    the seeds of a cell train on the same split. Unset, the seed of the cell.
+    """
     setup_only: bool = False
     """End before training, unevaluated: for questions about masks and kernels."""
     meter_only: bool = False
@@ -137,6 +141,12 @@ class Cell:
     """The method's whole configuration with its defaults filled in."""
     id: str = ""
     """`<method>-<12 hex>` (see `cell_id`)."""
+
+    def seed_of(self, role: str) -> int:
+        """Return the seed from which the random streams of a role are drawn (see `fedfore.streams`)."""
+        if role == "partition" and self.train.split_seed is not None:
+            return self.train.split_seed
+        return self.seed
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

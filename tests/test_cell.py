@@ -182,7 +182,7 @@ CHANGED_PROTOCOL: dict[str, Any] = {
     "clients": 11, "participation": 0.5, "batch_size": 16, "min_client_examples": 5, "data_passes": 5.0, "rounds": 6,
     "eval_every": 2.0, "validation_fraction": 0.1, "setup_only": True, "meter_only": True, "augment": True,
     "ntk": False, "compare_masks": True, "wire_precision": "float16", "recalibrate": True,
-    "init": "pytorch", "input_scaling": "unit", "ntk_seeds": 1,
+    "init": "pytorch", "input_scaling": "unit", "ntk_seeds": 1, "split_seed": 7,
 }  # fmt: skip
 CELL_ID = cell_id(CELL, DEFAULTS)
 

@@ -158,7 +158,7 @@ def test_an_entry_that_means_an_earlier_one_is_dropped_and_said(
         ("rounds=5", 'Did you mean "train.rounds"?'),
         ("clients=5", 'Did you mean "train.clients"?'),
         ("ntk=false", 'Did you mean "train.ntk"?'),
-        ("lr=0.1", "A method's own key is params.<method>.lr."),
+        ("lr=0.1", "A key of all methods is params.lr, a method's own params.<method>.lr."),
         (f"seed={DIGITS}", "a seed is a whole number"),
         (f"seed={HEX}", "whole number of 20000 bits"),
         ("params.baffle.sigma=[1e-3]", 'add "baffle" to method'),

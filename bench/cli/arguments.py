@@ -16,7 +16,7 @@ def add_matrix(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="K=V",
-        help="replace a key, such as seed=[0,1], train.clients=20, params.baffle.sigma=1e-3",
+        help="replace a key, such as seed=[0,1], train.clients=20, params.baffle.sigma=1e-3; K= is K at its default",
     )  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from fedfore.cli.verbs import VERBS
 from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry, discover
 from fedfore.docs.keys import KeyDoc, documented, shown
+from fedfore.execution.document import AXES, REQUIRED_AXES
 from fedfore.execution.matrix import DEFAULT_ESTIMATOR
-from fedfore.execution.matrix_file import AXES, REQUIRED_AXES
 from fedfore.plots.tables import markdown
 from fedfore.records.metrics import FIELDS, METRICS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,28 @@ import torch
 from fedfore.cell import Cell, cell_to_json
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, StoreError
+from fedfore.execution.document import grid_blocks
 from fedfore.execution.matrix import resolve
 from fedfore.execution.metering import metered_fields
+from fedfore.execution.overrides import apply_override
+from fedfore.execution.shared_params import spelt_out
 from fedfore.records.store import LAYERS, Run, identity, is_volatile, open_run
 
 UNSTORED = ("train.meter_only", "train.batch_size")
 """Settings of the metered cell that say nothing of the stored one."""
 OPTIONS = {"alpha": "--alpha", "seed": "--seed"}
+
+
+def cost_document(point: Mapping[str, Any], batch_size: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the matrix of one cell that is metered alone; of the axes in `point`, those that are None are left out.
+
+    Raises ConfigError as `apply_override` does.
+    """
+    grid = {axis: [value] for axis, value in point.items() if value is not None}
+    document: dict[str, Any] = {"grid": grid, "train": {"meter_only": True, "batch_size": batch_size}}
+    for override in overrides:
+        apply_override(document, override)
+    return document
 
 
 def cost_record(
@@ -35,7 +50,8 @@ def cost_record(
     cell = planned[0].cell
     if planned[0].skip:
         raise ConfigError(f"{cell.method} does not apply: {planned[0].skip}.")
-    densities = layer_densities(open_run(run), cell, _given(document, cell.method)) if run else None
+    given = _given(spelt_out(document, methods), cell.method)
+    densities = layer_densities(open_run(run), cell, given) if run else None
     try:
         metered = metered_fields(cell, lookup(methods, cell.method), torch.device("cpu"), densities)
     except (MemoryError, RuntimeError) as error:
@@ -52,7 +68,8 @@ def _given(document: Mapping[str, Any], method: str) -> list[str]:
     """Return the fields of a cell that a document states, `train.*` and `params.*` among them."""
     train = [f"train.{key}" for key in document.get("train", {})]
     params = [f"params.{key}" for key in document.get("params", {}).get(method, {})]
-    axes = [key.replace(f"params.{method}.", "params.") for key in document["grid"]]
+    (block,) = grid_blocks(document)
+    axes = [key.replace(f"params.{method}.", "params.") for key in block]
     return [key for key in (*axes, *train, *params) if key not in UNSTORED]
 
 

@@ -30,7 +30,8 @@ class Feasibility:
             _require_budget(cell)
         train = cell.train
         asked = (
-            cell.dataset, cell.alpha, cell.seed, train.clients, train.min_client_examples, train.validation_fraction,
+            cell.dataset, cell.alpha, cell.seed_of("partition"), train.clients, train.min_client_examples,
+            train.validation_fraction,
         )  # fmt: skip
         if asked not in self.possible:
             _require_partition(cell)
@@ -66,5 +67,5 @@ def _require_partition(cell: Cell) -> None:
         train.clients,
         cell.alpha,
         train.min_client_examples,
-        numpy_generator(stream_seed(cell.seed, "partition")),
+        numpy_generator(stream_seed(cell.seed_of("partition"), "partition")),
     )

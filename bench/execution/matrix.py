@@ -23,8 +23,9 @@ from fedfore.contract.instance import instantiate, make_config
 from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, FedForeError, Skip, suggestion
+from fedfore.execution.document import AXES, REQUIRED_AXES, axis_owner, check_document, grid_blocks
 from fedfore.execution.feasibility import Feasibility
-from fedfore.execution.matrix_file import AXES, REQUIRED_AXES, axis_owner, check_document, grid_blocks
+from fedfore.execution.shared_params import spelt_out
 from fedfore.masks import prunable_weights
 from fedfore.tasks import models
 from fedfore.tasks.datasets import spec
@@ -44,11 +45,9 @@ class PlannedCell:
 def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> list[PlannedCell]:
     """Return every distinct cell of a matrix, in the order of the file."""
     check_document(document)
-    train = _table(document, "train")
-    params = _table(document, "params")
+    document = spelt_out(document, methods)
+    train, params = _table(document, "train"), document["params"]
     for name, table in params.items():
-        if not isinstance(table, dict):
-            raise ConfigError(f"params.{name} is no table; write [params.{name}] with the method's keys.")
         make_config(lookup(methods, name), table, f"params.{name}")
     planned: dict[str, PlannedCell] = {}
     planning = _Planning(methods)
@@ -79,7 +78,7 @@ def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _axis(key: str, values: Any) -> list[Any]:
     if key not in AXES and "." not in key:
-        known = (*AXES, "params.<method>.<key>", "train.<key>")
+        known = (*AXES, "params.<key>", "params.<method>.<key>", "train.<key>")
         raise ConfigError(f'[grid] has no axis "{key}".{suggestion(key, known)}')
     if not isinstance(values, list):
         raise ConfigError(f"grid.{key} = {values!r}: give a list of values.")
@@ -126,7 +125,9 @@ def _applies(key: str, method: str, methods: Mapping[str, MethodEntry]) -> bool:
         return True
     owner = axis_owner(key)
     if not owner:
-        raise ConfigError(f'[grid] has no axis "{key}"; dotted axes are "train.<key>" and "params.<method>.<key>".')
+        raise ConfigError(
+            f'[grid] has no axis "{key}"; dotted axes are "train.<key>", "params.<key>" and "params.<method>.<key>".'
+        )
     lookup(methods, owner)
     return owner == method
 

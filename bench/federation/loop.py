@@ -595,7 +595,7 @@ class Federation:
         return train.to(self.device), validation.to(self.device)
 
     def _numpy(self, role: str, phase: str = "", round: int = 0) -> np.random.Generator:
-        return numpy_generator(stream_seed(self.cell.seed, role, phase, round))
+        return numpy_generator(stream_seed(self.cell.seed_of(role), role, phase, round))
 
     def _cohort(self, phase: str, round: int) -> tuple[int, ...]:
         if self.pooled is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from fedfore.cli.arguments import add_overrides, add_plugins, positive
 
@@ -28,16 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.contract.registry import discover
-    from fedfore.execution.cost import cost_record
-    from fedfore.execution.matrix_file import apply_override
+    from fedfore.execution.cost import cost_document, cost_record
     from fedfore.plots.cost_table import cost_table
 
-    point = {name: [getattr(options, name)] for name in ("method", "dataset", "model", "sparsity", "seed")}
-    if options.alpha is not None:
-        point["alpha"] = [options.alpha]
-    document: dict[str, Any] = {"grid": point, "train": {"meter_only": True, "batch_size": options.batch}}
-    for override in options.overrides:
-        apply_override(document, override)
+    point = {axis: getattr(options, axis) for axis in ("method", "dataset", "model", "sparsity", "seed", "alpha")}
+    document = cost_document(point, options.batch, options.overrides)
     record = cost_record(document, discover(options.plugins), options.run)
     print(json.dumps(record, indent=1, allow_nan=False) if options.json else cost_table(record))
     return 0

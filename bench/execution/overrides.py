@@ -1,0 +1,137 @@
+"""Changes of a matrix document by `--set key=value`, and by `--set key=`, which leaves a key at its default."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from fedfore.errors import ConfigError, suggestion
+from fedfore.execution.document import (
+    AXES,
+    BUDGETS,
+    REQUIRED_AXES,
+    TRAIN_KEYS,
+    UNTRAINED,
+    axis_owner,
+    grid_blocks,
+    methods_of,
+    shared_key,
+    table_of,
+)
+
+Blocks = Sequence[dict[str, Any]]
+
+
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Change a matrix document by one `key=value`, the value in TOML syntax, or raise ConfigError for its key.
+
+    An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file. An
+    axis that is set takes the place of the same key in [train] or [params.<method>]; a method's own axis goes into the
+    blocks of that method, and leaves those that a new list of methods takes it out of. A budget takes the place of the
+    other one, and `setup_only` or `meter_only` that of any. `params.<key>` takes the place of that key of every method.
+
+    `key=`, without a value, unsets a key, an axis or a whole table wherever the matrix has it.
+    """
+    key, equals, text = override.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not key:
+        raise ConfigError(f'--set takes key=value, or key= for its default, got "{override}".')
+    blocks = grid_blocks(document)
+    if not text:
+        _unset(document, blocks, key)
+        return
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        value = text
+    if key in BUDGETS or (key in UNTRAINED and value is True):
+        _remove(document, blocks, BUDGETS - {key})
+    for holder, name in list(_own_places(document, blocks, shared_key(key))):
+        del holder[name]
+    if key in AXES or any(key in block for block in blocks) or (isinstance(value, list) and "." in key):
+        _set_axis(document, blocks, key, value if isinstance(value, list) else [value])
+        return
+    *tables, last = key.split(".")
+    if not tables:
+        raise ConfigError(f'--set {override}: there is no key "{key}".{_meant(key)}')
+    place: Any = document
+    for table in tables:
+        place = place.setdefault(table, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f'--set {override}: "{table}" is no table.')
+    place[last] = value
+
+
+def _meant(key: str) -> str:
+    if key in TRAIN_KEYS:
+        return f' Did you mean "train.{key}"?'
+    hint = suggestion(key, (*AXES, *(f"train.{name}" for name in TRAIN_KEYS)))
+    return f"{hint} A key of all methods is params.{key}, a method's own params.<method>.{key}."
+
+
+def _unset(document: dict[str, Any], blocks: Blocks, key: str) -> None:
+    if key in REQUIRED_AXES:
+        raise ConfigError(f'--set {key}=: the axis "{key}" has no default; give a list of names.')
+    places = list(_places(document, blocks, key))
+    if not places:
+        raise ConfigError(
+            f'--set {key}=: the matrix does not set "{key}", whose default holds already.'
+            f"{suggestion(key, _keys_set(document, blocks))}"
+        )
+    for table, name in places:
+        del table[name]
+
+
+def _places(document: dict[str, Any], blocks: Blocks, key: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each table, and its entry, in which a document sets a key or something below it."""
+    yield from ((block, axis) for block in blocks for axis in block if axis == key or axis.startswith(f"{key}."))
+    table, last = table_of(document, key)
+    if last in table:
+        yield table, last
+    yield from _own_places(document, blocks, shared_key(key))
+
+
+def _own_places(document: Mapping[str, Any], blocks: Blocks, shared: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each table, and its entry, in which a method has a key of its own that all methods may share."""
+    if not shared:
+        return
+    for block in blocks:
+        yield from ((block, axis) for axis in block if axis_owner(axis) and axis.split(".", 2)[2] == shared)
+    params = document.get("params", {})
+    for table in params.values() if isinstance(params, dict) else ():
+        if isinstance(table, dict) and shared in table:
+            yield table, shared
+
+
+def _keys_set(document: Mapping[str, Any], blocks: Blocks) -> Iterator[str]:
+    """Yield every key that could be unset."""
+    yield from (axis for block in blocks for axis in block if axis not in REQUIRED_AXES)
+    for name in ("train", "params"):
+        table = document.get(name)
+        for key, value in table.items() if isinstance(table, dict) else ():
+            yield from (f"{name}.{key}.{own}" for own in value) if isinstance(value, dict) else (f"{name}.{key}",)
+
+
+def _set_axis(document: dict[str, Any], blocks: Blocks, key: str, values: list[Any]) -> None:
+    owner = axis_owner(key)
+    having = [block for block in blocks if owner in methods_of(block)] if owner else []
+    for block in having or blocks:
+        block[key] = values
+    _remove_single(document, key)
+    if key == "method":
+        for block in blocks:
+            for axis in [axis for axis in block if axis_owner(axis) and axis_owner(axis) not in values]:
+                del block[axis]
+
+
+def _remove(document: Mapping[str, Any], blocks: Blocks, keys: Collection[str]) -> None:
+    for key in keys:
+        _remove_single(document, key)
+        for block in blocks:
+            block.pop(key, None)
+
+
+def _remove_single(document: Mapping[str, Any], key: str) -> None:
+    table, last = table_of(document, key)
+    table.pop(last, None)
