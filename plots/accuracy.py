@@ -11,13 +11,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame, label_edges, panels
 from fedfore.plots.naming import Series
 from fedfore.plots.points import curve, points, records, select
 from fedfore.plots.study import shown_sparsity
 from fedfore.plots.view import Drawn, View, handle, line_style, mark_withheld, percent_axis, seeds_sentence
-from fedfore.plots.wording import axis_label, human_bytes, human_count, value_label
+from fedfore.plots.wording import axis_label, human_bytes, human_count
 
 _METRIC = "test_accuracy"
 _SPREAD = f"{_METRIC}_half_width"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedfore.plots.wording import human_bytes, human_count, value_label
+from fedfore.plots.fields import value_label
+from fedfore.plots.wording import human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {

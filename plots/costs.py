@@ -12,12 +12,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, side_by_side
 from fedfore.plots.points import points, records
 from fedfore.plots.style import PART_COLOURS
 from fedfore.plots.view import Drawn, View, line_style
-from fedfore.plots.wording import DAGGER, OVERSPENT, axis_label, human_bytes, human_count, value_label
+from fedfore.plots.wording import DAGGER, OVERSPENT, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 
 Values = NDArray[np.float64]

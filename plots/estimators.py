@@ -14,13 +14,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from fedfore.plots.certification import MOST_SCALAR_ERROR
+from fedfore.plots.fields import FORM, PRECISION, SIGMA, value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, label_edges, panels
 from fedfore.plots.lines import readable_lines
+from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.points import twins
-from fedfore.plots.style import CONTROL_STYLE, LINE_STYLES, look, looks
 from fedfore.plots.view import Drawn, View, percent_axis
-from fedfore.plots.wording import power_of_ten, value_label
+from fedfore.plots.wording import power_of_ten
 from fedfore.records.probes import SCALAR_DIRECTIONS
 from fedfore.records.store import DIAGNOSTICS
 
@@ -40,7 +41,7 @@ def estimator_figures(view: View) -> Iterator[Drawn]:
     ratios = diagnoses.dropna(subset="variance_ratio") if "variance_ratio" in diagnoses else diagnoses[:0]
     if len(ratios) and ratios["series"].nunique() <= _MOST_PANELS:
         yield _variance_ratio(view, ratios)
-    if {"fd_scalar_error", "params.sigma"} <= set(diagnoses) and diagnoses["params.sigma"].nunique() > 1:
+    if {"fd_scalar_error", SIGMA} <= set(diagnoses) and diagnoses[SIGMA].nunique() > 1:
         yield _scalar_error(view, diagnoses.dropna(subset="fd_scalar_error"))
     pairs = twins(view.cells)
     if not pairs.empty:
@@ -134,9 +135,9 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
                 own = diagnoses[
                     (diagnoses["moment"] == moment) & (diagnoses["sparsity"] == level) & (diagnoses["kind"] == kind)
                 ]
-                sigmas = sorted(own["params.sigma"].unique())
+                sigmas = sorted(own[SIGMA].unique())
                 if sigmas:
-                    groups = [own.loc[own["params.sigma"] == sigma, "fd_scalar_error"] for sigma in sigmas]
+                    groups = [own.loc[own[SIGMA] == sigma, "fd_scalar_error"] for sigma in sigmas]
                     _log_line(panel, sigmas, groups, color=colour, **styles[kind])
         panel.set_xscale("log")
         panel.set_yscale("log")
@@ -165,26 +166,31 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
 
 
 def _kinds_of_pass(diagnoses: pd.DataFrame) -> pd.Series[str]:
-    """Return each row's form of difference, with the precision of its passes where that is not float32."""
-    low = diagnoses["params.precision"].where(diagnoses["params.precision"] != "float32")
-    return diagnoses["params.form"].str.cat(", " + low, na_rep="")
+    """Return each row's form of difference, with the precision of its passes where that is not float32.
+
+    A method that names neither has the one kind "finite differences".
+    """
+    nothing = pd.Series(None, diagnoses.index, dtype=object)
+    form, precision = (diagnoses.get(name, nothing) for name in (FORM, PRECISION))
+    low = precision.where(precision != "float32")
+    return form.fillna("finite differences").str.cat(", " + low, na_rep="")
 
 
 def _twins(view: View, pairs: pd.DataFrame) -> Drawn:
     """Draw each simulated cell's accuracy minus its finite-difference twin's, a panel a method and sparsity."""
     groups = list(pairs.groupby(["method", "sparsity"], sort=False))
-    dealt = looks(view.study.cells["method"])
     figure, axes = panels(len(groups), view.width, _PANEL_HEIGHT)
     for panel, ((method, sparsity), own) in zip(axes, groups, strict=True):
+        look = view.study.looks[str(method)]
         panel.axhspan(-_BAND, _BAND, color="#BBBBBB", alpha=0.3, linewidth=0)
         panel.axhline(0.0, color="#444444", linewidth=0.8)
         for estimator, marker in _TWIN_MARKERS.items():
             shown = own[own["estimator"] == estimator]
             panel.plot(
-                shown["real"], 100 * shown["difference"], marker=marker, linestyle="", color=dealt[str(method)].colour,
+                shown["real"], 100 * shown["difference"], marker=marker, linestyle="", color=look.colour,
                 markerfacecolor="none" if estimator != "directional" else None, markersize=4.5,
             )  # fmt: skip
-        panel.set_title(f"{look(str(method)).label}, sparsity {value_label(sparsity)}")
+        panel.set_title(f"{look.label}, sparsity {value_label(sparsity)}")
         percent_axis(panel.xaxis)
     label_edges(axes, "Accuracy with finite differences (%)", "Difference (points)")
     present = [estimator for estimator in _TWIN_MARKERS if estimator in set(pairs["estimator"])]

@@ -6,7 +6,8 @@ what was trained by a simulated estimator that is not certified (see `fedfore.pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +15,16 @@ import pandas as pd
 
 from fedfore.plots.budget import budget_sentences
 from fedfore.plots.certification import MOST_SCALAR_ERROR
+from fedfore.plots.fields import value_label
 from fedfore.plots.kernel_figures import ntk_sentences
 from fedfore.plots.mask_figures import mask_sentences
+from fedfore.plots.naming import Series
 from fedfore.plots.points import POINT, paired_difference, points, records, select
 from fedfore.plots.study import Study, shown_sparsity
-from fedfore.plots.style import look
-from fedfore.plots.wording import DOUBLE_DAGGER, human_bytes, human_count, value_label, verdict
+from fedfore.plots.wording import DOUBLE_DAGGER, human_bytes, human_count, verdict
 from fedfore.records.metrics import METRICS
 from fedfore.records.statistics import Estimate
 
-REFERENCE = "fedavg"
-"""The dense method that others are compared with."""
 _METRIC = "test_accuracy"
 _COSTS = {"peak_device_bytes": human_bytes, "device_step_flops": human_count, "uplink_bytes": human_bytes}
 _MOST_TIED = 3
@@ -47,14 +47,13 @@ class Findings:
 
 
 def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None:
-    """Return a point's paired accuracy difference to dense FedAvg (a fraction), or None without one such series.
+    """Return a point's paired accuracy difference to the reference (a fraction), or None where a study has none.
 
     None too where that series has no cell of the point's data set, model and alpha.
     """
-    labels = [one.label for one in study.series if one.method == REFERENCE]
-    if len(labels) != 1 or point["series"] == labels[0]:
+    if study.reference is None or point["series"] == study.reference.label:
         return None
-    reference = {**point, "series": labels[0], "sparsity": 0.0}
+    reference = {**point, "series": study.reference.label, "sparsity": 0.0}
     if select(study.cells, reference).empty:
         return None
     return paired_difference(study.compared, point, reference, _METRIC)
@@ -107,31 +106,44 @@ def _sparse_against_dense(study: Study, summary: pd.DataFrame) -> Iterator[str]:
         difference = against_reference(study, _key(best)) if best else None
         if best and difference:
             parts.append(f"{alpha}: {_name(study, best)}, {verdict(difference)}")
-    if parts:
-        yield f"Most accurate sparse model against {look(REFERENCE).label}: {'; '.join(parts)}."
+    if parts and study.reference:
+        yield f"Most accurate sparse model against {study.reference.label}: {'; '.join(parts)}."
 
 
-def _flagship_against_baffle(study: Study, cells: pd.DataFrame) -> Iterator[str]:
-    """Compare Fed-NTK + ZO with BAFFLE at the same parameters and the sparsity that curves show."""
+def _sparse_against_dense_estimates(study: Study, cells: pd.DataFrame) -> Iterator[str]:
+    """Compare methods of zeroth-order estimates: sparse ones, at the sparsity that curves show, with dense ones."""
     level = shown_sparsity(cells, study.series)
-    suffixes = {
-        method: {one.label.removeprefix(look(method).label): one.label for one in study.series if one.method == method}
-        for method in ("fed_ntk_zo", "baffle")
-    }
-    shared = [suffix for suffix in suffixes["fed_ntk_zo"] if suffix in suffixes["baffle"]]
-    if level is None or not shared:
+    if level is None:
         return
-    flagship, baffle = (suffixes[method][shared[-1]] for method in ("fed_ntk_zo", "baffle"))
+    estimated = [one for one in study.series_of(cells) if one.estimated and not one.control]
+    sparse, dense = ([one for one in estimated if one.has_sparsity is side] for side in (True, False))
+    for first, second in itertools.product(_by_method(sparse), _by_method(dense)):
+        named = [{_settings(study, one): one for one in own} for own in (first, second)]
+        shared = [text for text in named[0] if text in named[1]]
+        if shared:
+            yield _difference_by_alpha(cells, named[0][shared[-1]], named[1][shared[-1]], level)
+
+
+def _by_method(series: Sequence[Series]) -> list[list[Series]]:
+    return [[one for one in series if one.method == name] for name in dict.fromkeys(one.method for one in series)]
+
+
+def _settings(study: Study, series: Series) -> str:
+    """Return what a series' label says beside the method's."""
+    return series.label.removeprefix(study.looks[series.method].label)
+
+
+def _difference_by_alpha(cells: pd.DataFrame, sparse: Series, dense: Series, level: float) -> str:
     place = {"dataset": cells["dataset"].iloc[0], "model": cells["model"].iloc[0]}
     parts = []
     for alpha in cells["alpha"].cat.remove_unused_categories().cat.categories:
-        first = {**place, "alpha": alpha, "series": flagship, "sparsity": level}
-        second = {**first, "series": baffle, "sparsity": 0.0}
+        first = {**place, "alpha": alpha, "series": sparse.label, "sparsity": level}
+        second = {**first, "series": dense.label, "sparsity": 0.0}
         if any(select(cells, point)["withheld"].any() for point in (first, second)):
             parts.append(f"{alpha}: not compared (not certified)")
             continue
         parts.append(f"{alpha}: {verdict(paired_difference(cells, first, second, _METRIC))}")
-    yield f"{flagship} at sparsity {value_label(level)} against {baffle}: {'; '.join(parts)}."
+    return f"{sparse.label} at sparsity {value_label(level)} against {dense.label}: {'; '.join(parts)}."
 
 
 def _factor(value: float, reference: float) -> str:
@@ -151,29 +163,30 @@ def _tied(study: Study, points: pd.DataFrame, metric: str) -> str:
 
 
 def _costs(study: Study, cells: pd.DataFrame) -> Iterator[str]:
-    """Compare BAFFLE, and the cheapest point of all, with dense FedAvg."""
+    """Compare the cheapest point, and that of each dense method of estimates, with the reference."""
     summary = points(_no_controls(study, cells), list(_COSTS), by=("series", "sparsity"))
-    method = summary["series"].astype(str).map({one.label: one.method for one in study.series})
-    dense = summary[(method == REFERENCE) & (summary["n_ok"] > 1)]
-    if len(dense) != 1:
+    summary = summary[summary["n_ok"] > 1]
+    is_reference = summary["series"] == (study.reference.label if study.reference else None)
+    if study.reference is None or is_reference.sum() != 1:
         return
+    dense = _by_method([one for one in study.series if one.estimated and not one.has_sparsity])
     for metric, write in _COSTS.items():
-        reference = float(dense[metric].iloc[0])
-        others = summary[(method != REFERENCE) & (summary["n_ok"] > 1) & (summary[metric] > 0)]
+        reference = float(summary.loc[is_reference, metric].iloc[0])
+        others = summary[~is_reference & (summary[metric] > 0)]
         if others.empty or not reference > 0:
             continue
         lowest = float(others[metric].min())
-        which = "lowest of the others" if lowest < reference else "no other is lower, the next"
-        chosen = {which: others}
-        baffle = others[method[others.index] == "baffle"]
-        if len(baffle) and baffle[metric].min() > lowest:
-            chosen["BAFFLE's lowest"] = baffle
+        chosen = {"lowest of the others" if lowest < reference else "no other is lower, the next": others}
+        for series in dense:
+            own = others[others["series"].isin([one.label for one in series])]
+            if len(own) and own[metric].min() > lowest:
+                chosen[f"{study.looks[series[0].method].label}'s lowest"] = own
         parts = [
             f"{which}: {write(least)} ({_tied(study, own, metric)}; {_factor(least, reference)})"
             for which, own in chosen.items()
             for least in [float(own[metric].min())]
         ]
-        yield f"{METRICS[metric].label}: {look(REFERENCE).label} {write(reference)}; {'; '.join(parts)}."
+        yield f"{METRICS[metric].label}: {study.reference.label} {write(reference)}; {'; '.join(parts)}."
 
 
 def _origin(cells: pd.DataFrame) -> Iterator[str]:
@@ -227,7 +240,7 @@ def _of_training(study: Study, cells: pd.DataFrame) -> Iterator[str]:
     summary = points(_no_controls(study, study.compared.loc[cells.index]), [_METRIC])
     yield from _best_of_each_alpha(study, summary)
     yield from _sparse_against_dense(study, summary)
-    yield from _flagship_against_baffle(study, cells)
+    yield from _sparse_against_dense_estimates(study, cells)
     yield from _costs(study, cells)
     yield from _origin(cells)
 

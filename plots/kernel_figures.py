@@ -15,12 +15,13 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges, panels
 from fedfore.plots.naming import settings
 from fedfore.plots.points import points, select
 from fedfore.plots.view import Drawn, View, seeds_sentence
-from fedfore.plots.wording import MINUS, UNKNOWN, axis_label, difference_text, value_label
+from fedfore.plots.wording import MINUS, UNKNOWN, axis_label, difference_text
 from fedfore.records.metrics import METRICS
 from fedfore.records.statistics import Estimate, estimate
 

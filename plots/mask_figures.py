@@ -14,15 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
+from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, has_below, label_edges, panels
 from fedfore.plots.lines import readable_lines
+from fedfore.plots.looks import CONTROL_STYLE
 from fedfore.plots.naming import Series
 from fedfore.plots.points import POINT, paired_difference, points, records, select
 from fedfore.plots.study import Study, shown_sparsity
-from fedfore.plots.style import CONTROL_STYLE
 from fedfore.plots.view import Drawn, View, handle, line_style, seeds_sentence
-from fedfore.plots.wording import percent_text, value_label, verdict
+from fedfore.plots.wording import percent_text, verdict
 from fedfore.records.store import LAYERS
 
 MOST_SERIES = 8

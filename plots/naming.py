@@ -11,21 +11,17 @@ from typing import Any
 
 import pandas as pd
 
+from fedfore.plots.fields import SALIENCY, SWITCHES, field_label, telling, value_label
+from fedfore.plots.looks import SALIENCIES, Look
 from fedfore.plots.points import POINT
-from fedfore.plots.style import SALIENCIES, Look, look
-from fedfore.plots.wording import field_label, value_label
-
-_SALIENCY = "params.saliency"
-_SWITCHES = ("train.ntk", "train.ntk_seeds", "train.compare_masks")
-"""Settings that choose what is measured: they name a series only where nothing else tells its cells apart."""
 
 
 @dataclass(frozen=True)
 class Series:
     """One line of a figure. `variant` counts the series of its look; `label` names method and varying parameters.
 
-    `look` is the method's, or in a run of one method what tells its series apart; `control`: all its cells replace the
-    estimate by the exact gradient.
+    `look` is the method's, or in a run of one method what tells its series apart. `estimated`: its cells train by
+    zeroth-order estimates. `control`: all its cells replace the estimate by the exact gradient.
     """
 
     method: str
@@ -33,6 +29,7 @@ class Series:
     look: Look
     variant: int
     has_sparsity: bool
+    estimated: bool = False
     control: bool = False
 
 
@@ -59,9 +56,7 @@ def _naming(cells: pd.DataFrame) -> list[str]:
     """Return the varying columns that name a method's series; their points and series determine the others."""
     varying = _varying(cells)
     point = [name for name in POINT if name != "series"]
-    naming = sorted(
-        varying, key=lambda name: (name != "params.num_perturbations", name in _SWITCHES, name == "params.lr")
-    )
+    naming = sorted(varying, key=telling)
     for name in reversed(list(naming)):
         fewer = [other for other in naming if other != name]
         values = cells.groupby([*point, *fewer], dropna=False, observed=True)[varying].nunique(dropna=False)
@@ -75,8 +70,8 @@ def _value_order(value: Any) -> tuple[float, str]:
     return (float(value), "") if is_number else (float("inf"), value_label(value))
 
 
-def _labels(cells: pd.DataFrame, naming: Sequence[str], base: str, method: str) -> pd.Series[str]:
-    """Return an ordered category of labels, `base` and the named values or else the method, in the values' order."""
+def _labels(cells: pd.DataFrame, naming: Sequence[str], base: str, otherwise: str) -> pd.Series[str]:
+    """Return an ordered category of labels in the values' order: `base` and the named values, or else `otherwise`."""
     levels = {name: list(cells[name].cat.categories) for name in naming if cells[name].dtype == "category"}
     named = cells[list(naming)].astype(object)
     named = named.where(named.notna(), None)  # one NaN is not the next one
@@ -89,7 +84,7 @@ def _labels(cells: pd.DataFrame, naming: Sequence[str], base: str, method: str) 
         return str(value) if name in levels else field_label(name, value)
 
     names = {
-        own: ", ".join(part for part in (base, *map(text, naming, own)) if part) or look(method).label
+        own: ", ".join(part for part in (base, *map(text, naming, own)) if part) or otherwise
         for own in sorted(set(values), key=lambda own: [*map(rank, naming, own)])
     }
     return pd.Series(pd.Categorical(values.map(names), list(dict.fromkeys(names.values())), ordered=True), cells.index)
@@ -110,12 +105,12 @@ def _families(cells: pd.DataFrame, own: Look, *, alone: bool) -> Iterator[_Famil
     The only method of a run leaves name and look to its saliencies; where it has but one and trains nothing, to its
     settings.
     """
-    used = set(cells[_SALIENCY]) if _SALIENCY in cells else set()
+    used = set(cells[SALIENCY]) if SALIENCY in cells else set()
     if len(used) > 1 and used <= SALIENCIES.keys():
         for saliency, one in SALIENCIES.items():
             if saliency in used:
                 label, drawn = (one.label, one) if alone else (f"{own.label}, {one.label}", own)
-                yield _Family(label, (drawn,), cells[cells[_SALIENCY] == saliency])
+                yield _Family(label, (drawn,), cells[cells[SALIENCY] == saliency])
     elif alone and not cells["trained"].any():
         yield _Family("", tuple(SALIENCIES.values()), cells)
     else:
@@ -140,28 +135,28 @@ def method_series(cells: pd.DataFrame, method: str, method_look: Look, *, alone:
     named: dict[str, list[str]] = {}
     for family in _families(cells, method_look, alone=alone):
         naming = _naming(family.cells)
-        labels = _labels(family.cells, naming, family.label, method)
+        labels = _labels(family.cells, naming, family.label, method_look.label)
         for place, label in enumerate(labels.cat.categories):
             own_look = family.looks[place % len(family.looks)]
             variant = sum(one.look == own_look for one in series)
-            control = bool(family.cells.loc[labels == label, "estimator"].eq("exact").all())
-            series.append(Series(method, label, own_look, variant, has_sparsity, control))
-            named[label] = [*naming, _SALIENCY, *_SWITCHES]
+            estimators = family.cells.loc[labels == label, "estimator"]
+            estimated, control = bool(estimators.notna().any()), bool(estimators.eq("exact").all())
+            series.append(Series(method, label, own_look, variant, has_sparsity, estimated, control))
+            named[label] = [*naming, SALIENCY, *SWITCHES]
         rows.append(labels.astype(str))
     own = pd.concat(rows).reindex(cells.index)
-    return MethodSeries(
-        tuple(series), own, tuple(_tuned(cells, own, method)), tuple(_left_out(cells, own, named, method))
-    )
+    tuned, left_out = _tuned(cells, own, method_look.label), _left_out(cells, own, named, method_look.label)
+    return MethodSeries(tuple(series), own, tuple(tuned), tuple(left_out))
 
 
 def _tuned(cells: pd.DataFrame, own: pd.Series[str], method: str) -> Iterator[str]:
     """Yield a sentence on each setting that takes several values within a series."""
     for name in _varying(cells):
         several = cells.groupby(own)[name].transform("nunique", dropna=False) > 1
-        if name not in _SWITCHES and several.any():
+        if name not in SWITCHES and several.any():
             values = sorted(set(cells.loc[several, name]), key=_value_order)
             yield (
-                f"{look(method).label}: {name.split('.', 1)[-1]} differs between points (dataset, model, alpha, "
+                f"{method}: {name.split('.', 1)[-1]} differs between points (dataset, model, alpha, "
                 f"sparsity) of a series: {', '.join(map(value_label, values))}."
             )
 
@@ -181,7 +176,7 @@ def _left_out(
         alike.setdefault(", ".join(filter(None, fields)), []).append(label)
     said = [f"{' / '.join(labels)} ({fields})" for fields, labels in alike.items() if fields]
     if said:
-        yield f"How series of {look(method).label} are configured, beside what their names say: {'; '.join(said)}."
+        yield f"How series of {method} are configured, beside what their names say: {'; '.join(said)}."
 
 
 def settings(cells: pd.DataFrame, leave_out: Sequence[str] = (), also: Sequence[str] = ()) -> pd.Series[str]:
@@ -189,13 +184,13 @@ def settings(cells: pd.DataFrame, leave_out: Sequence[str] = (), also: Sequence[
 
     `leave_out` are settings not to name, `also` the columns of points (sparsity, alpha) to name where they vary.
     """
-    methods = cells["method"].unique()
+    methods = cells["method_label"].unique()
     beside = [name for name in also if cells[name].nunique() > 1]
     parts = []
     for method in methods:
-        own = cells[cells["method"] == method]
+        own = cells[cells["method_label"] == method]
         naming = [name for name in _naming(own) if name not in leave_out] + beside
-        parts.append(_labels(own, naming, look(method).label if len(methods) > 1 else "", method))
+        parts.append(_labels(own, naming, method if len(methods) > 1 else "", method))
     order = [label for part in parts for label in part.cat.categories]
     labels = pd.concat([part.astype(str) for part in parts]).reindex(cells.index)
     return pd.Series(pd.Categorical(labels, order, ordered=True), cells.index)

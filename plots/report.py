@@ -11,16 +11,17 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fedfore.plots.fields import value_label
 from fedfore.plots.figures import draw_figures
-from fedfore.plots.findings import REFERENCE, against_reference, findings
+from fedfore.plots.findings import against_reference, findings
 from fedfore.plots.footnotes import table_notes
 from fedfore.plots.lines import damaged_files
 from fedfore.plots.points import POINT, records
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import look, themed
+from fedfore.plots.style import themed
 from fedfore.plots.tables import mask_tables, presentable, summary
 from fedfore.plots.view import Drawn
-from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, difference_text, value_label
+from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, difference_text
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import write_atomically
 
@@ -59,9 +60,9 @@ def _results(study: Study) -> Iterator[_Table]:
         shown = presentable(numbers).drop(columns=["Dataset", "Model"])
         differences = [against_reference(study, point) for point in records(numbers[list(POINT)])]
         texts = [difference_text(difference) if difference else UNKNOWN for difference in differences]
-        if set(texts) != {UNKNOWN}:
+        if study.reference and set(texts) != {UNKNOWN}:
             place = list(shown).index(axis_label("test_accuracy")) + 1
-            shown.insert(place, f"Minus {look(REFERENCE).label}, points", texts)
+            shown.insert(place, f"Minus {study.reference.label}, points", texts)
         yield _Table(f"{dataset}, {model}", tuple(shown.columns), tuple(shown.itertuples(index=False, name=None)))
 
 
@@ -132,7 +133,7 @@ def _uncounted(study: Study) -> list[tuple[str, str]]:
     if "uncounted_ops" not in study.ok:
         return []
     known = study.ok[["method", "uncounted_ops"]].dropna().drop_duplicates()
-    return [(look(row["method"]).label, row["uncounted_ops"]) for row in records(known) if row["uncounted_ops"]]
+    return [(study.looks[row["method"]].label, row["uncounted_ops"]) for row in records(known) if row["uncounted_ops"]]
 
 
 def _counts(study: Study) -> str:
@@ -160,7 +161,7 @@ def write_report(run: Path) -> Path:
     html = page.render(
         name=run.resolve().name,
         counts=_counts(study),
-        methods=[look(name).label for name in dict.fromkeys(one.method for one in study.series)],
+        methods=[one.label for one in study.looks.values()],
         datasets=list(dict.fromkeys(study.cells["dataset"])),
         models=list(dict.fromkeys(study.cells["model"])),
         seeds=study.cells["seed"].nunique(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ import pandas as pd
 from fedfore.errors import StoreError
 from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.certification import WITHHELD, certificates
+from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series
 from fedfore.plots.points import POINT
-from fedfore.plots.style import SHIPPED, looks
 from fedfore.plots.wording import alpha_label
 from fedfore.records.store import Run, load_table, open_run
+
+REFERENCE = "fedavg"
+"""The dense method that others are compared with where a run has several."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,17 @@ class Study:
     """A run as figures and tables see it.
 
     `cells` has one row a planned cell: the columns of `fedfore.records.store.load_table`, with `alpha` and `series` as
-    ordered categories of labels, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to training and be
-    evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it trained past its budget,
-    `certificate` (see `fedfore.plots.certification`), and `withheld`: whether that keeps its point out of comparisons
-    of what was trained. `tuned` says which parameters take one value a point, such as a learning rate chosen for each
-    sparsity, and so do not split a series; `left_out` what else differs between series than their labels say.
+    ordered categories of labels, `method_label`, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to
+    training and be evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it trained past
+    its budget, `certificate` (see `fedfore.plots.certification`), and `withheld`: whether that keeps its point out of
+    comparisons of what was trained. `looks` are those of the run's methods, in the order of legends. `tuned` says which
+    parameters take one value a point, such as a learning rate chosen for each sparsity, and so do not split a series;
+    `left_out` what else differs between series than their labels say.
     """
 
     run: Run
     cells: pd.DataFrame
+    looks: Mapping[str, Look]
     series: tuple[Series, ...]
     tuned: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -43,6 +48,16 @@ class Study:
     def ok(self) -> pd.DataFrame:
         """The cells that ended well."""
         return self.cells[self.cells["ok"]]
+
+    @property
+    def reference(self) -> Series | None:
+        """The one series of a dense method without estimates, which others are compared with; of several `REFERENCE`.
+
+        None where there is no such series, or more than one.
+        """
+        dense = [one for one in self.series if not one.has_sparsity and not one.estimated]
+        named = [one for one in dense if one.method == REFERENCE] if len(dense) > 1 else dense
+        return named[0] if len(named) == 1 else None
 
     @property
     def compared(self) -> pd.DataFrame:
@@ -83,10 +98,11 @@ def load_study(run: Path) -> Study:
         budget_used=budget_used(cells),
     )
     cells = cells.assign(overspent=cells["budget_used"] > TOLERANCE)
-    order = [*SHIPPED, *sorted(set(cells["method"]) - SHIPPED.keys())]
-    present = [name for name in order if name in set(cells["method"])]
-    dealt, alone = looks(present), len(present) == 1
-    found = [method_series(cells[cells["method"] == name], name, dealt[name], alone=alone) for name in present]
+    dealt = deal_looks({str(method): _wish(own) for method, own in cells.groupby("method")})
+    cells = cells.assign(method_label=cells["method"].map({name: one.label for name, one in dealt.items()}))
+    found = [
+        method_series(cells[cells["method"] == name], name, one, alone=len(dealt) == 1) for name, one in dealt.items()
+    ]
     series = tuple(itertools.chain.from_iterable(own.series for own in found))
     names = pd.concat([own.labels for own in found]).reindex(cells.index)
     cells = cells.assign(series=pd.Categorical(names, [one.label for one in series], ordered=True))
@@ -94,7 +110,13 @@ def load_study(run: Path) -> Study:
     cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD))
     tuned = tuple(itertools.chain.from_iterable(own.tuned for own in found))
     left_out = tuple(itertools.chain.from_iterable(own.left_out for own in found))
-    return Study(opened, cells, series, tuned, left_out)
+    return Study(opened, cells, dealt, series, tuned, left_out)
+
+
+def _wish(cells: pd.DataFrame) -> Wish:
+    """Return what the records of one method ask for: the first label and look that some record has."""
+    label, look = (next(iter(cells[name].dropna()), None) if name in cells else None for name in ("label", "look"))
+    return Wish.of(label, look)
 
 
 def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from fedfore.errors import StoreError, printable
 from fedfore.plots.budget import data_passes_texts
+from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import table_notes
 from fedfore.plots.mask_figures import LEFT, masked, short_layer
 from fedfore.plots.points import points, records
@@ -26,7 +27,6 @@ from fedfore.plots.wording import (
     human_bytes,
     human_count,
     percent_text,
-    value_label,
 )
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import load_table, open_run

@@ -13,13 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges
+from fedfore.plots.looks import Look
 from fedfore.plots.naming import settings
 from fedfore.plots.study import Study
-from fedfore.plots.style import Look, looks
 from fedfore.plots.view import Drawn
-from fedfore.plots.wording import axis_label, human_bytes, human_count, value_label
+from fedfore.plots.wording import axis_label, human_bytes, human_count
 
 _BYTES, _FLOPS, _BATCH = "peak_device_bytes", "device_step_flops", "train.batch_size"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
@@ -101,7 +102,7 @@ def cost_tradeoff(study: Study, dataset: str, cells: pd.DataFrame, width: float)
     several = bool((cells.groupby("method")["sparsity"].nunique() > 1).any())
     also = ("sparsity",) if several else ()
     cells = cells.assign(option=settings(cells, leave_out=(_BATCH,), also=also))
-    options = list(_options(cells, looks(study.cells["method"])))
+    options = list(_options(cells, study.looks))
     models = list(dict.fromkeys(cells.loc[cells["ok"], "model"]))
     columns = 1 if is_narrow(width) else min(2, len(models))
     rows = -(-len(models) // columns)

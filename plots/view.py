@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.naming import Series
 from fedfore.plots.points import points
 from fedfore.plots.study import Study
-from fedfore.plots.style import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
 
 _FARTHEST_SHADE = 0.55
@@ -89,7 +89,7 @@ def line_style(series: Series) -> dict[str, Any]:
     A dark colour gets paler and a light one darker, so that all can be seen on white.
     """
     own = series.look
-    paler, dashes = divmod(series.variant, len(LINE_STYLES))
+    paler, dashes = divmod(own.line + series.variant, len(LINE_STYLES))
     red, green, blue = to_rgb(own.colour)
     target = 1.0 if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else 0.0
     share = _FARTHEST_SHADE * (1 - 0.5**paler)

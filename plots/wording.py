@@ -1,12 +1,11 @@
-"""Numbers, fields and metrics as words: labels with units and direction, human units, differences, and marks."""
+"""Numbers and metrics as words: labels with units and direction, human units, differences, and marks."""
 
 from __future__ import annotations
 
 import math
 import re
 
-from fedfore.errors import printable
-from fedfore.plots.style import SALIENCIES
+from fedfore.plots.fields import value_label
 from fedfore.records.metrics import METRICS
 from fedfore.records.statistics import Estimate
 
@@ -20,45 +19,6 @@ UNKNOWN = "\N{EN DASH}"
 """Stands in tables for a value that does not exist."""
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_SHORT_NAMES = {"num_perturbations": "K", "scoring_micro_batch": "inputs a pass"}
-_PHRASES: dict[tuple[str, object], str] = {
-    ("inputs", "gaussian"): "Gaussian inputs",
-    ("inputs", "real"): "real inputs",
-    ("memory", "none"): "",
-    ("memory", "checkpoint"): "checkpointing",
-    ("memory", "accumulate"): "accumulation",
-    ("memory", "optimizer_in_backward"): "optimizer in backward",
-    ("restore", "seed"): "restores from the seed",
-    ("restore", "as_released"): "restores as released",
-    ("restore", "copy"): "restores from a copy",
-    ("scoring_micro_batch", None): "",
-    ("shuffle", False): "",
-    ("shuffle", True): "shuffled",
-    ("upload", "scores"): "uploads scores",
-    ("upload", "masks"): "uploads masks",
-    ("where", "devices"): "scored by devices",
-    ("where", "devices_forward"): "scored by devices' forward passes",
-    ("where", "server"): "scored by the server",
-    **{("saliency", name): one.label for name, one in SALIENCIES.items()},
-}
-"""Values that say what they are without their field's name; an empty one need not be said."""
-
-
-def field_label(column: str, value: object) -> str:
-    """Return a field and its value for a legend: `params.num_perturbations`, 100.0 -> "K=100"; maybe nothing."""
-    name = column.split(".", 1)[-1]
-    return _PHRASES.get(
-        (name, value if value == value else None), f"{_SHORT_NAMES.get(name, name)}={value_label(value)}"
-    )
-
-
-def value_label(value: object) -> str:
-    """Return a parameter's value as a reader would write it."""
-    if value is None or value != value:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, int | float) else printable(str(value).replace("_", " "))
 
 
 def axis_label(metric: str, detail: str = "") -> str:

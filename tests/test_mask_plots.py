@@ -14,11 +14,12 @@ from matplotlib.container import ErrorbarContainer
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.plots.figures import draw_figures
 from fedfore.plots.findings import findings
+from fedfore.plots.looks import SALIENCIES
 from fedfore.plots.mask_figures import MOST_SERIES, mask_figures, mask_sentences, short_layer
 from fedfore.plots.naming import settings
 from fedfore.plots.report import write_report
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, SALIENCIES, themed
+from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
 from fedfore.plots.tables import mask_tables, presentable, render, summary
 from fedfore.plots.view import Drawn, View
 from fedfore.records.metrics import METRICS

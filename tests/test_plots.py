@@ -25,13 +25,13 @@ from fedfore.errors import StoreError
 from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.figures import WrittenFigure, draw_figures, write_figures
 from fedfore.plots.findings import findings
-from fedfore.plots.naming import Series
+from fedfore.plots.looks import METHODS as LOOKS
 from fedfore.plots.points import curve, paired_difference, points, records, select
 from fedfore.plots.report import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
-from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, SHIPPED, looks
+from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.tables import FORMATS, presentable, render, summary
-from fedfore.plots.view import Drawn, View, line_style
+from fedfore.plots.view import Drawn, View
 from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 from fedfore.records.statistics import estimate, half_width
@@ -261,33 +261,6 @@ def test_a_logarithmic_curve_drops_zero_and_interpolates_in_log(tmp_path: Path) 
 # Style
 
 
-def test_shipped_methods_look_different_and_so_do_others_of_one_run() -> None:
-    assert (
-        len({one.colour for one in SHIPPED.values()}) == len(SHIPPED) == len({one.marker for one in SHIPPED.values()})
-    )
-    names = ["fedprox", "fedkseed", "fednova", "fedadam", "prunefl", *(f"mine_{number}" for number in range(15))]
-    dealt = looks([*reversed(names), "fedavg"])
-    assert dealt == looks(names), "whatever the order"
-    others = [dealt[name] for name in names]
-    assert len({(one.colour, one.marker) for one in others}) == len(names)
-    assert not {one.colour for one in others} & {one.colour for one in SHIPPED.values()}
-    assert not {one.marker for one in others} & {one.marker for one in SHIPPED.values()}
-
-
-def luminance(colour: str) -> float:
-    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def test_every_colour_can_be_seen_on_white() -> None:
-    for one in looks(["my_method", "another", "third", "fourth", "fifth"]).values():
-        assert 1.05 / (luminance(one.colour) + 0.05) > 2.0, one
-        for variant in range(36):
-            drawn = line_style(Series(one.label, one.label, one, variant, has_sparsity=False))
-            assert 1.05 / (luminance(drawn["color"]) + 0.05) > 1.6, (one, variant)
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0 B"), (1023, "1,023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (5 * 1024**2, "5 MiB"), (123456789, "118 MiB")],
@@ -364,12 +337,12 @@ def test_accuracy_by_sparsity_draws_the_summary(run: Path, drawn: dict[str, Draw
     assert [panel.get_title() for panel in panels] == list(study.cells["alpha"].cat.categories)
     numbers = points(study.cells, ["test_accuracy"])
     expected = numbers[(numbers["alpha"] == "iid") & (numbers["series"] == "Fed-NTK + ZO")]
-    line = next(c for c in panels[0].containers if c.lines[0].get_color() == SHIPPED["fed_ntk_zo"].colour.lower())
+    line = next(c for c in panels[0].containers if c.lines[0].get_color() == LOOKS["fed_ntk_zo"].colour.lower())
     assert list(line.lines[0].get_ydata()) == pytest.approx(list(expected["test_accuracy"]))
     segments = line.lines[2][0].get_segments()
     assert [high[1] - low[1] for low, high in segments] == pytest.approx(list(2 * expected["test_accuracy_half_width"]))
     flat = [one for one in panels[0].lines if len(set(one.get_ydata())) == 1 and list(one.get_xdata()) == [0, 1]]
-    assert {one.get_color() for one in flat} == {SHIPPED["baffle"].colour.lower(), SHIPPED["fedavg"].colour.lower()}
+    assert {one.get_color() for one in flat} == {LOOKS["baffle"].colour.lower(), LOOKS["fedavg"].colour.lower()}
     assert len(panels[0].patches) == 2, "a band for each horizontal line"
 
 
