@@ -21,7 +21,7 @@ from fedfore.contract.registry import discover
 from fedfore.docs.keys import documented
 from fedfore.docs.pages import outdated, pages
 from fedfore.errors import ConfigError
-from fedfore.records.code_hash import BESIDE, PACKAGE, ROOT, SUITE
+from fedfore.records.sources import BESIDE, PACKAGE, ROOT, SUITE
 from tests.test_layers import FILES, ROOMS, VOCABULARY
 
 PROSE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fedfore.masks import prunable_weights
-from fedfore.measure.device import StepMeter
 from fedfore.measure.flops import ForwardMacs, forward_macs
 from fedfore.measure.light_operators import LIGHT_OPERATORS, LIGHT_TAGS, is_light
+from fedfore.measure.step_meter import StepMeter
 from fedfore.tasks.models import MODELS, build
 
 CIFAR = (3, 32, 32)

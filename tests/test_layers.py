@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from fedfore.cli.listings import LISTS
-from fedfore.records.code_hash import BESIDE, ROOT, SUITE, WORDLESS, computing_modules
+from fedfore.records.code_hash import WORDLESS, computing_modules
+from fedfore.records.sources import BESIDE, ROOT, SUITE
 from tests.synthetic import cells, write_run
 
 PACKAGES = {"bench": "fedfore", **{name: f"fedfore.{name}" for name in BESIDE}}

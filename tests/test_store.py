@@ -19,10 +19,11 @@ import pytest
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.errors import StoreError
-from fedfore.records.code_hash import ROOT, code_sha256, shipped_method_file
+from fedfore.records.code_hash import code_sha256
 from fedfore.records.metrics import METRICS
 from fedfore.records.packed import CELLS, MATRIX
 from fedfore.records.provenance import environment, environment_hash, git_commit
+from fedfore.records.sources import ROOT, shipped_method_file
 from fedfore.records.store import (
     DIAGNOSTICS,
     LAYERS,

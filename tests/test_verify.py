@@ -11,9 +11,9 @@ import pytest
 
 from fedfore.errors import HistoryError
 from fedfore.execution.verification import study_records
-from fedfore.records.code_hash import ROOT
 from fedfore.records.history import checkout_of, git_text
 from fedfore.records.origins import code_checked, code_problems, past_code_of
+from fedfore.records.sources import ROOT
 
 FAST = "quick"
 OTHERS = sorted({path.parent.name for path in (ROOT / "results").glob("*/plan.json")} - {FAST})

@@ -9,16 +9,17 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from fedfore.contract.border import unchanged_process
 from fedfore.errors import PluginError, printable
-from fedfore.records.code_hash import SUITE
+from fedfore.records.sources import SUITE, imports, own_files, tree, version
 
 PREFIX = "fedfore_plugin_"
+FOLDER = "bench"
+"""The folder of a checkout that the suite lies in; it is imported by no such name."""
 _folders: list[str] = []
 """The folders of plug-ins on `sys.path`, the one imported from last before the others."""
 
@@ -31,16 +32,6 @@ class MethodFile:
     helps: bool
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What the syntax of a file says: whether it defines a class with a base, and what it imports."""
-
-    derives: bool
-    uses_suite: bool
-    beside: frozenset[Path]
-    """The files beside it that it imports."""
-
-
 def method_files(folder: Path) -> list[MethodFile]:
     """Return the method files of `folder`, sorted; such as cannot be read or parsed are among them.
 
@@ -51,53 +42,47 @@ def method_files(folder: Path) -> list[MethodFile]:
     except OSError as error:
         raise PluginError(f"--plugins {printable(str(folder))} cannot be read: {error.strerror}.") from None
     files = [file for file in beside if file.suffix == ".py" and not file.name.startswith(".")]
-    sources = {file: _source(file) for file in files}
-    imported = {other for source in sources.values() if source for other in source.beside}
-    return [
-        MethodFile(file, file in imported)
-        for file, source in sources.items()
-        if not file.name.startswith("_") and (source is None or (source.derives and _uses_suite(file, sources)))
-    ]
+    imported = {other for file in files for other in own_files(file) if other != file}
+    return [MethodFile(file, file in imported) for file in files if not file.name.startswith("_") and _is_method(file)]
 
 
-def _source(file: Path) -> _Source | None:
-    """Return what a file's syntax says, or None where it cannot be read."""
+def _is_method(file: Path) -> bool:
+    """Return whether a file defines a class with a base and imports the suite, itself or through files beside it."""
     try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    imported = {name.partition(".")[0] for node in ast.walk(tree) for name in _imports(node)}
-    places = {file.parent / f"{name}.py" for name in imported - {SUITE}}
-    return _Source(
-        derives=any(isinstance(node, ast.ClassDef) and node.bases for node in tree.body),
-        uses_suite=SUITE in imported,
-        beside=frozenset(place for place in places - {file} if place.is_file()),
-    )
+        statements = tree(file, version(file)).body
+    except PluginError:
+        return True
+    derives = any(isinstance(node, ast.ClassDef) and node.bases for node in statements)
+    return derives and any({SUITE, FOLDER} & names for names in _foreign_names(file).values())
 
 
-def _imports(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-
-
-def _uses_suite(file: Path, sources: Mapping[Path, _Source | None], seen: frozenset[Path] = frozenset()) -> bool:
-    """Return whether a file imports the suite, itself or through files beside it."""
-    source = sources.get(file)
-    return source is not None and (
-        source.uses_suite or any(_uses_suite(other, sources, seen | {file}) for other in source.beside - seen)
-    )
+def _foreign_names(file: Path) -> dict[Path, set[str]]:
+    """Return for a file and each one beside it that it imports the names that it imports and that lie not beside it."""
+    own = own_files(file)
+    beside = {one.stem for one in own} | {one.parent.name for one in own if one.stem == "__init__"}
+    found: dict[Path, set[str]] = {}
+    for one in own:
+        try:
+            found[one] = {module.partition(".")[0] for module, _ in imports(one)} - beside
+        except PluginError:
+            found[one] = set()
+    return found
 
 
 def import_file(file: Path) -> ModuleType:
     """Import a file under a name of its own; the files beside it are importable by theirs, installed ones first.
 
-    Raises ContractError (`global_state`) as `unchanged_process` does.
+    Raises PluginError where one of them imports the suite's folder by its name, ContractError (`global_state`) as
+    `unchanged_process` does.
     """
     module_name = PREFIX + file.stem
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(file):
         return loaded
+    old = next((one for one, names in _foreign_names(file).items() if FOLDER in names), None)
+    if old is not None:
+        whose = "it" if old == file else f"its helper {old.name}"
+        raise PluginError(f"{whose} imports {FOLDER}; write `from {SUITE}.api import Method`, and so for all names")
     _make_importable(file.parent)
     spec = importlib.util.spec_from_file_location(module_name, file)
     assert spec is not None and spec.loader is not None

@@ -26,7 +26,7 @@ from fedfore.contract.instance import make_config
 from fedfore.contract.method import AXES, Method
 from fedfore.contract.plugin_files import MethodFile, import_file, method_files
 from fedfore.errors import ConfigError, FedForeError, PluginError, printable, suggestion
-from fedfore.records.code_hash import package_folder
+from fedfore.records.sources import package_folder
 
 ENTRY_POINT_GROUP = "fedfore.methods"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

@@ -30,8 +30,8 @@ def hashes(tree: Path) -> dict[str, Any]:
             sys.modules[package] = ModuleType(package)
             sys.modules[package].__path__ = [str(tree / "bench")]
             own = importlib.import_module(place)
-            names = sorted(file.stem for folder in FOLDERS for file in (tree / folder).glob("[!_]*.py"))
-            sha256 = {name: own.code_sha256(own.shipped_method_file(name)) for name in names}
+            files = sorted(file for folder in FOLDERS for file in (tree / folder).glob("[!_]*.py"))
+            sha256 = {file.stem: own.code_sha256(file) for file in files}
             return {"scheme": getattr(own, "HASH_SCHEME", FIRST_SCHEME), "sha256": sha256}
     raise ImportError(f"no file of {tree} hashes the code of a method")
 

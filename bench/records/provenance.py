@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from fedfore.records.code_hash import ROOT
 from fedfore.records.history import DIRTY, git_text
+from fedfore.records.sources import ROOT
 
 PACKAGES = ("fedfore", "torch", "torchvision", "numpy", "scipy", "pandas")
 INSTRUCTION_SETS = ("avx512f", "avx2", "asimd")

@@ -12,11 +12,12 @@ import pandas as pd
 
 from fedfore.cell import Cell
 from fedfore.errors import PluginError, StoreError
-from fedfore.records.code_hash import code_sha256, shipped_method_file
+from fedfore.records.code_hash import code_sha256
 from fedfore.records.metrics import METRICS
 from fedfore.records.migration import migrated_record
 from fedfore.records.run import NOT_RUN, Run
 from fedfore.records.schema import differing_settings, identity
+from fedfore.records.sources import shipped_method_file
 
 OTHER_CODE = "other code"
 OTHER_SETTINGS = "other settings"
