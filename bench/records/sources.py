@@ -103,10 +103,8 @@ def _imports_beside(file: Path, start: Path) -> Iterator[Path]:
         if module_file(module):
             continue
         for wanted in filter(None, (module, f"{module}.{name}" if name else None)):
-            folders = [file.parent]
-            if package is not None and wanted.partition(".")[0] == package.name:
-                folders.append(package.parent)
-            yield from filter(None, (_file_below(folder, wanted) for folder in folders))
+            top = package.parent if package and wanted.partition(".")[0] == package.name else start.parent
+            yield from filter(None, (_file_below(folder, wanted) for folder in (file.parent, top)))
 
 
 def _package_root(file: Path) -> Path | None:
