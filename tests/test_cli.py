@@ -19,7 +19,7 @@ from fedfore.cli.listings import LISTS
 from fedfore.cli.main import main
 from fedfore.cli.verbs.show import FORMATS
 from fedfore.contract.registry import discover
-from fedfore.execution.matrix_file import named_matrices
+from fedfore.matrices import named_matrices
 from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.provenance import ROOT
 from fedfore.tasks.datasets import DATASETS

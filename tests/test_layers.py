@@ -41,7 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "fedfore.tasks*": BELOW_CONTRACT,
     "fedfore.measure*": (*BELOW_CONTRACT, "fedfore.contract.*", "fedfore.tasks.*"),
     "fedfore.federation*": BELOW_FEDERATION,
-    "fedfore.execution*": (*BELOW_FEDERATION, "fedfore.federation.*"),
+    "fedfore.execution*": (*BELOW_FEDERATION, "fedfore.federation.*", "fedfore.matrices"),
     "fedfore.cli*": ("fedfore.*",),
     "fedfore.docs*": ("fedfore.*",),
     "fedfore.methods*": ("fedfore.api", "fedfore.primitives.*"),

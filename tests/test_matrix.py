@@ -19,7 +19,8 @@ from fedfore.cell import Cell
 from fedfore.contract.registry import MethodEntry, discover
 from fedfore.errors import ConfigError
 from fedfore.execution.matrix import merged_entries, resolve
-from fedfore.execution.matrix_file import find_matrix, named_matrices, read_matrix
+from fedfore.execution.matrix_file import find_matrix, read_matrix
+from fedfore.matrices import named_matrices
 
 Document = dict[str, Any]
 

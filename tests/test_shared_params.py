@@ -50,7 +50,7 @@ def resolved(tmp_path: Path) -> Resolved:
     def cells(*overrides: str, axes: str = "", train: str = "", params: str = "") -> list[Cell]:
         path = tmp_path / "matrix.toml"
         path.write_text(BASE.format(axes=axes, train=train, params=params), encoding="utf-8")
-        return [item.cell for item in resolve(read_matrix(path, overrides), methods())]
+        return [item.cell for item in resolve(read_matrix(path, overrides, methods()), methods())]
 
     return cells
 
@@ -123,6 +123,16 @@ def test_set_of_a_shared_key_takes_the_place_of_every_methods_own(resolved: Reso
     ]  # fmt: skip
     assert values(resolved("params.num_perturbations=50"), "num_perturbations") == [("baffle", 50), ("baffle_erk", 50)]
     assert 'Did you mean "sigma"?' in refusal(lambda: resolved("params.sigm=1e-2"))
+
+
+def test_a_new_list_of_methods_drops_the_shared_keys_that_only_the_old_one_has(resolved: Resolved) -> None:
+    shared = {"params": "sigma = 1e-3\nlr = 0.2", "axes": '"params.num_perturbations" = [7, 8]'}
+    (cell,) = resolved("method=fedavg", **shared)
+    assert (cell.method, cell.params["lr"]) == ("fedavg", 0.2)
+    assert values(resolved("method=baffle", **shared), "sigma") == [("baffle", 1e-3)] * 2
+    assert 'no method of the grid has a key "sigm"' in refusal(lambda: resolved("method=fedavg", params="sigm = 1e-3"))
+    late = refusal(lambda: resolved("method=fedavg", "params.sigma=1e-3", **shared))
+    assert 'no method of the grid has a key "sigma"' in late
 
 
 # Unset keys

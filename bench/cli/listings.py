@@ -36,7 +36,7 @@ def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
         from fedfore.tasks.model_registry import MODELS
 
         return [(name, model.description) for name, model in MODELS.items()]
-    from fedfore.execution.matrix_file import named_matrices
+    from fedfore.matrices import named_matrices
 
     return [
         (name, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "))

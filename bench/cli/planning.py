@@ -19,7 +19,7 @@ def planned_matrix(options: argparse.Namespace) -> tuple[Path, list[Any], Mappin
 
     methods = discover(options.plugins)
     path = find_matrix(options.matrix)
-    document = read_matrix(path, options.overrides)
+    document = read_matrix(path, options.overrides, methods)
     planned = resolve(document, methods)
     for sentence in merged_entries(document):
         complain(f"fedfore: {printable(sentence)}")

@@ -48,10 +48,10 @@ def shared_key(key: str) -> str:
     return rest if table == "params" and dot and "." not in rest else ""
 
 
-def methods_of(block: Mapping[str, Any]) -> list[Any]:
-    """Return what a block has as its list of methods, names or not; nothing where that is no list."""
+def names_of(block: Mapping[str, Any]) -> list[str]:
+    """Return the names in a block's list of methods; none where that is no list."""
     names = block.get("method")
-    return names if isinstance(names, list) else []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def grid_blocks(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def check_document(document: Mapping[str, Any]) -> None:
     for key in dict.fromkeys(key for block in blocks for key in block):
         single, last = table_of(document, key)
         owner = axis_owner(key)
-        users = [block for block in blocks if not owner or owner in methods_of(block)]
+        users = [block for block in blocks if not owner or owner in names_of(block)]
         if last in single and users and all(key in block for block in users):
             where = f"params.{owner}" if owner else "params" if shared_key(key) else "train"
             raise ConfigError(f'"{key}" is an axis of [grid], and "{last}" stands in [{where}]; leave one of them out.')

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.overrides import apply_override
-
-
-def named_matrices() -> dict[str, Path]:
-    """Return the matrices that ship with the suite, by name."""
-    folder = Path(str(resources.files("fedfore.matrices")))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+from fedfore.matrices import named_matrices
 
 
 def find_matrix(matrix: str) -> Path:
@@ -34,7 +29,7 @@ def find_matrix(matrix: str) -> Path:
     )
 
 
-def read_matrix(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_matrix(path: Path, overrides: Sequence[str] = (), methods: Mapping[str, MethodEntry] = {}) -> dict[str, Any]:
     """Read a matrix file, which is UTF-8, and apply `key=value` overrides (`--set`), the values in TOML syntax.
 
     An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file.
@@ -48,5 +43,5 @@ def read_matrix(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
     for override in overrides:
-        apply_override(document, override)
+        apply_override(document, override, methods)
     return document

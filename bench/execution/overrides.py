@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.document import (
     AXES,
@@ -15,21 +16,23 @@ from fedfore.execution.document import (
     UNTRAINED,
     axis_owner,
     grid_blocks,
-    methods_of,
+    names_of,
     shared_key,
     table_of,
 )
+from fedfore.execution.shared_params import keys_of
 
 Blocks = Sequence[dict[str, Any]]
 
 
-def apply_override(document: dict[str, Any], override: str) -> None:
+def apply_override(document: dict[str, Any], override: str, methods: Mapping[str, MethodEntry] = {}) -> None:
     """Change a matrix document by one `key=value`, the value in TOML syntax, or raise ConfigError for its key.
 
     An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file. An
     axis that is set takes the place of the same key in [train] or [params.<method>]; a method's own axis goes into the
-    blocks of that method, and leaves those that a new list of methods takes it out of. A budget takes the place of the
-    other one, and `setup_only` or `meter_only` that of any. `params.<key>` takes the place of that key of every method.
+    blocks of that method, and leaves those that a new list of methods takes it out of, as does a shared key that only
+    `methods` of the old list have. A budget takes the place of the other one, and `setup_only` or `meter_only` that of
+    any. `params.<key>` takes the place of that key of every method.
 
     `key=`, without a value, unsets a key, an axis or a whole table wherever the matrix has it.
     """
@@ -50,7 +53,10 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     for holder, name in list(_own_places(document, blocks, shared_key(key))):
         del holder[name]
     if key in AXES or any(key in block for block in blocks) or (isinstance(value, list) and "." in key):
+        keys_before = _keys(blocks, methods)
         _set_axis(document, blocks, key, value if isinstance(value, list) else [value])
+        for lost in keys_before - _keys(blocks, methods):
+            _remove(document, blocks, {f"params.{lost}"})
         return
     *tables, last = key.split(".")
     if not tables:
@@ -115,7 +121,7 @@ def _keys_set(document: Mapping[str, Any], blocks: Blocks) -> Iterator[str]:
 
 def _set_axis(document: dict[str, Any], blocks: Blocks, key: str, values: list[Any]) -> None:
     owner = axis_owner(key)
-    having = [block for block in blocks if owner in methods_of(block)] if owner else []
+    having = [block for block in blocks if owner in names_of(block)] if owner else []
     for block in having or blocks:
         block[key] = values
     _remove_single(document, key)
@@ -123,6 +129,12 @@ def _set_axis(document: dict[str, Any], blocks: Blocks, key: str, values: list[A
         for block in blocks:
             for axis in [axis for axis in block if axis_owner(axis) and axis_owner(axis) not in values]:
                 del block[axis]
+
+
+def _keys(blocks: Blocks, methods: Mapping[str, MethodEntry]) -> set[str]:
+    """Return every key that a method of the grid has, as far as `methods` holds it."""
+    entries = [methods[name] for block in blocks for name in names_of(block) if name in methods]
+    return {key for entry in entries for key in keys_of(entry.method)}
 
 
 def _remove(document: Mapping[str, Any], blocks: Blocks, keys: Collection[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, suggestion
-from fedfore.execution.document import grid_blocks, methods_of, shared_key
+from fedfore.execution.document import grid_blocks, names_of, shared_key
 
 
 def spelt_out(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def spelt_out(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -
     shared = {key: value for key, value in params.items() if not isinstance(value, dict)}
     own = {name: table for name, table in params.items() if isinstance(table, dict)}
     axes = [axis for block in blocks for axis in block if shared_key(axis)]
-    known = _keys_of_methods(blocks, methods) if shared or axes else {}
+    sharing = blocks if shared or axes else []
+    known = {name: keys_of(lookup(methods, name)) for block in sharing for name in names_of(block)}
     for key in (*shared, *map(shared_key, axes)):
         _require_known(key, known, methods)
     defaults = {name: {key: shared[key] for key in shared if key in keys} for name, keys in known.items()}
@@ -34,15 +36,9 @@ def spelt_out(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -
     }
 
 
-def _keys_of_methods(
-    blocks: Sequence[Mapping[str, Any]], methods: Mapping[str, MethodEntry]
-) -> dict[str, Collection[str]]:
-    names = dict.fromkeys(name for block in blocks for name in _names(block))
-    return {name: [item.name for item in fields(lookup(methods, name).Config)] for name in names}
-
-
-def _names(block: Mapping[str, Any]) -> list[str]:
-    return [name for name in methods_of(block) if isinstance(name, str)]
+def keys_of(method: type[Method] | None) -> Collection[str]:
+    """Return the keys of a method's Config; none of a method that cannot be used."""
+    return [item.name for item in fields(method.Config)] if method else ()
 
 
 def _require_known(key: str, known: Mapping[str, Collection[str]], methods: Mapping[str, MethodEntry]) -> None:
@@ -63,7 +59,7 @@ def _axes(
         if not key:
             yield axis, values
             continue
-        having = {name: f"params.{name}.{key}" for name in _names(block) if key in known[name]}
+        having = {name: f"params.{name}.{key}" for name in names_of(block) if key in known[name]}
         free = [own_axis for name, own_axis in having.items() if own_axis not in block and key not in own.get(name, {})]
         if having and not free:
             raise ConfigError(f'"{axis}" is an axis of [grid], and every method that has it sets it; leave one out.')

@@ -2,3 +2,12 @@
 
 May import nothing: it is data.
 """
+
+from importlib import resources
+from pathlib import Path
+
+
+def named_matrices() -> dict[str, Path]:
+    """Return the matrices that ship with the suite, by name."""
+    folder = Path(str(resources.files(__name__)))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
