@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fedfore.errors import ConfigError, suggestion
 from fedfore.records.store import Run, load_table, open_run
@@ -27,7 +28,7 @@ class Archive:
         self.results = results
         self._runs: dict[str, Run] = {}
         self._tables: dict[str, pd.DataFrame] = {}
-        self._lines: dict[tuple[str, str, str], pd.DataFrame] = {}
+        self._lines: dict[tuple[str, str], pd.DataFrame] = {}
 
     def table(self, study: str) -> pd.DataFrame:
         """Return one row a planned cell of a study, or one an exchange. Raises ConfigError where there is no such."""
@@ -45,22 +46,27 @@ class Archive:
         return load_table(self._run(study))
 
     def _run(self, study: str) -> Run:
-        return self._runs.setdefault(study, open_run(self.results / study))
+        if study not in self._runs:
+            self._runs[study] = open_run(self.results / study)
+        return self._runs[study]
 
-    def lines(self, study: str, cells: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Return the lines `name` of these cells of a study, one row a line, each with its cell's fields as well."""
-        own = {cell_id: self._lines_of(study, cell_id, name) for cell_id in cells["cell_id"]}
+    def lines(self, study: str, name: str) -> pd.DataFrame:
+        """Return the lines `name` of a study's cells that ended well, one row a line, with its cell's fields."""
+        if (study, name) not in self._lines:
+            self._lines[study, name] = self._read_lines(study, f"{name}.jsonl")
+        return self._lines[study, name]
+
+    def _read_lines(self, study: str, file: str) -> pd.DataFrame:
+        cells = self.table(study)
+        cells = cells[cells["status"] == "ok"]
+        run = self._run(study)
+        own = {cell_id: run.table_of_lines(cell_id, file) for cell_id in cells["cell_id"]}
         known = {cell_id: lines for cell_id, lines in own.items() if len(lines)}
         if not known:
             return cells.iloc[:0]
         lines = pd.concat(known, names=["cell_id", "line"]).reset_index()
-        return lines.merge(cells.drop(columns=[name for name in lines if name in cells and name != "cell_id"]))
-
-    def _lines_of(self, study: str, cell_id: str, name: str) -> pd.DataFrame:
-        key = (study, cell_id, name)
-        if key not in self._lines:
-            self._lines[key] = self._run(study).table_of_lines(cell_id, f"{name}.jsonl")
-        return self._lines[key]
+        both = [name for name in lines if name in cells and name != "cell_id"]
+        return lines.merge(cells.drop(columns=both), on="cell_id")
 
 
 def column(table: pd.DataFrame, name: str) -> str:
@@ -84,27 +90,32 @@ def _candidates(name: str) -> tuple[str, ...]:
     return (_ALSO.get(name, name), *(group + name for group in _GROUPS))
 
 
-def chosen(table: pd.DataFrame, filters: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows that all filters fit, a list any of whose values fits. Raises ConfigError for an unknown name."""
+def fitting(table: pd.DataFrame, filters: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Return which rows all filters fit, a list any of whose values fits. Raises ConfigError for an unknown name."""
     fits = np.ones(len(table), dtype=bool)
     for name, wanted in filters.items():
         values = table[column(table, name)]
         options = wanted if isinstance(wanted, list) else [wanted]
         fits &= np.logical_or.reduce([_equal(values, option) for option in options])
-    return table[fits]
+    return fits
 
 
-def _equal(values: pd.Series[Any], wanted: object) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _equal(values: pd.Series[Any], wanted: object) -> NDArray[np.bool_]:
     same = values == wanted
     if isinstance(wanted, bool):  # 1 is not True
         same &= values.map(lambda value: isinstance(value, bool | np.bool_))
     return np.asarray(same | values.isna() if wanted == "none" else same, dtype=bool)
 
 
-def several(rows: pd.DataFrame, keys: Sequence[str]) -> str | None:
-    """Return what rows that agree in `keys` differ in, as the end of a sentence; None where no two agree."""
+def several(table: pd.DataFrame, keys: pd.DataFrame) -> str | None:
+    """Return what rows of a table with the same keys differ in, as the end of a sentence; None where there are none.
+
+    `keys` has the table's index, or a part of it.
+    """
+    alike = keys[keys.duplicated(keep=False)]
+    if alike.empty:
+        return None
+    rows = table.loc[alike.index[(alike == alike.iloc[0]).all(axis=1)]]
     settings = [name for name in map(str, rows) if name in _AXES or name.startswith(_GROUPS)]
-    for _, group in rows[rows.duplicated(list(keys), keep=False)].groupby(list(keys), dropna=False):
-        differing = [name for name in settings if group[name].nunique(dropna=False) > 1]
-        return ", ".join(differing[:_MOST_SHOWN]) or "nothing that is recorded"
-    return None
+    differing = [name for name in settings if rows[name].nunique(dropna=False) > 1]
+    return ", ".join(differing[:_MOST_SHOWN]) or "nothing that is recorded"

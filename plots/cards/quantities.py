@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from fedfore.errors import ConfigError
-from fedfore.plots.cards.archive import Archive, chosen, column, has_column, several
+from fedfore.plots.cards.archive import Archive, column, fitting, has_column, several
 from fedfore.plots.cards.specification import Quantity, Reduction
 from fedfore.records.statistics import estimate
 
@@ -27,6 +27,7 @@ _REDUCED: Mapping[Reduction, Callable[[Any], Any]] = {
     "first": lambda group: group.first(),
     "last": lambda group: group.last(),
 }
+_BYTES: Mapping[object, float] = {"KiB": 2.0**-10, "MiB": 2.0**-20}
 _JOINED = {"interval": " ± ", "range": " to ", "zero_inside": " of "}
 
 
@@ -75,47 +76,40 @@ def _side(archive: Archive, study: str, quantity: Quantity, filters: Mapping[str
     own = {name: value for name, value in filters.items() if name != "study"}
     study = filters.get("study", study)
     said = f"{study} with {', '.join(f'{name} = {value}' for name, value in own.items()) or 'any settings'}"
-    planned, rows = _rows(archive, study, quantity, own)
+    cells = archive.table(study)
+    of_cells = {name: value for name, value in own.items() if not quantity.lines or has_column(cells, name)}
+    planned = cells["status"][fitting(cells, of_cells)]
     if planned.empty and not quantity.optional:
         raise ConfigError(f"there is no cell of {said}")
-    unfinished = Counter(planned.loc[planned["status"] != "ok", "status"])
-    if rows.empty:
+    unfinished = Counter(planned[planned != "ok"])
+    table = archive.lines(study, quantity.lines) if quantity.lines else cells
+    rows = fitting(table, own) & (table["status"] == "ok").to_numpy()
+    if not rows.any():
         if planned.empty or unfinished or quantity.optional:
             return Sample(pd.Series(dtype=float), unfinished)
         raise ConfigError(f"there is no line of {said}")
-    values = _metric(archive, study, quantity, rows)
+    values = _metric(archive, study, quantity, table)[rows]
     if values.isna().all() and not quantity.optional:
         raise ConfigError(f"no record of {said} knows {quantity.metric}")
-    keys = rows[[column(rows, name) for name in quantity.by]].set_axis(list(quantity.by), axis=1)
+    keys = table[[column(table, name) for name in quantity.by]].set_axis(list(quantity.by), axis=1)[rows]
     indexed = values.set_axis(pd.MultiIndex.from_frame(keys)).dropna()
     if quantity.within:
         groups = indexed.groupby(level=list(quantity.by), dropna=False)
         return Sample(_REDUCED[quantity.within](groups), unfinished)
-    differing = several(rows, [column(rows, name) for name in quantity.by])
+    differing = several(table, keys)
     if differing:
         raise ConfigError(f"several rows of {said} have one {' and '.join(quantity.by)}; they differ in {differing}")
     return Sample(indexed, unfinished)
-
-
-def _rows(
-    archive: Archive, study: str, quantity: Quantity, filters: Mapping[str, Any]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the planned cells that the filters choose, and the rows of those that ended well: cells or lines."""
-    cells = archive.table(study)
-    of_cells = {name: value for name, value in filters.items() if not quantity.lines or has_column(cells, name)}
-    planned = chosen(cells, of_cells)
-    rows = planned[planned["status"] == "ok"]
-    if quantity.lines and len(rows):
-        of_lines = {name: value for name, value in filters.items() if name not in of_cells}
-        rows = chosen(archive.lines(study, rows, quantity.lines), of_lines)
-    return planned, rows
 
 
 def _metric(archive: Archive, study: str, quantity: Quantity, rows: pd.DataFrame) -> pd.Series[Any]:
     """Return the metric of each row: a field, or an expression of fields and of the quantity's `values`."""
     if _NAME.fullmatch(quantity.metric) and quantity.metric not in quantity.values:
         return rows[column(rows, quantity.metric)]
-    known = {name: _constant(archive, study, name, value) for name, value in quantity.values.items()}
+    known = {
+        name: _constant(archive, study, name, value.model_copy(update={"where": {**quantity.where, **value.where}}))
+        for name, value in quantity.values.items()
+    }
     fields = {name: rows[column(rows, name)] for name in _NAME.findall(quantity.metric) if name not in known}
     table = pd.DataFrame({**fields, **known}, index=rows.index)
     table.columns = table.columns.str.replace(".", "_")
@@ -187,7 +181,7 @@ def _texts(numbers: tuple[Any, ...], quantity: Quantity) -> list[str]:
 def _number(value: Any, quantity: Quantity, *, sign: bool) -> str:
     if isinstance(value, str):
         return value
-    number = float(value) * quantity.scale
+    number = float(value) * _BYTES.get(quantity.scale, quantity.scale)
     if quantity.significant is not None and number:
         decimals: int | None = max(0, quantity.significant - 1 - math.floor(math.log10(abs(number))))
     else:

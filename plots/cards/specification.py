@@ -28,7 +28,7 @@ class _Strict(BaseModel):
 class Quantity(_Strict):
     """A number that follows from records.
 
-    `where` holds for both sides, `of` for the one, `against` for the other. Filters name an axis (method, dataset,
+    `where` holds for both sides and for `values`, `of` for the one side, `against` for the other. Filters name an axis (method, dataset,
     model, sparsity, alpha, seed, estimator), a parameter of the method, a key of `train`, a field of the record or of
     the line, or `study`; a list means any of its values, "none" also null. `of` and `against` may be the name of a
     series of the card. `metric` is a field or an expression of fields and of `values`, which are quantities themselves.
@@ -52,7 +52,7 @@ class Quantity(_Strict):
         "interval", "mean", "geometric_mean", "min", "max", "sum", "range", "count", "list", "value", "zero_inside"
     ] = "interval"
     values: Mapping[str, Quantity] = {}
-    scale: float = 1.0
+    scale: float | Literal["MiB", "KiB"] = 1.0
     decimals: int | None = None
     significant: int | None = None
     sign: bool = False
@@ -167,6 +167,8 @@ def united(parts: Iterable[Quantity], series: Mapping[str, Filters]) -> Quantity
 
     def unite(known: dict[str, Any], part: Quantity) -> dict[str, Any]:
         own = {name: getattr(part, name) for name in part.model_fields_set & Quantity.model_fields.keys()}
+        if "values" in own:
+            own["values"] = {name: united((value,), series) for name, value in own["values"].items()}
         for name in _UNITED:
             if name in own:
                 own[name] = {**known.get(name, {}), **_filters(own[name], series)}
