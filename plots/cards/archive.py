@@ -16,7 +16,7 @@ from fedfore.records.store import Run, load_table, open_run
 MESSAGES = "exchanges.jsonl"
 """Of a study of messages, which runs no cells: one line an exchange, as `fedfore messages --json` prints it."""
 _GROUPS = ("params.", "train.")
-_ALSO = {"sparsity": "sparsity_asked"}
+_ALSO = {"sparsity": ("sparsity_asked",)}
 _AXES = ("method", "dataset", "model", "sparsity_asked", "alpha", "estimator", "seed", "moment", "layer", "round")
 _MOST_SHOWN = 3
 
@@ -87,7 +87,7 @@ def has_column(table: pd.DataFrame, name: str) -> bool:
 
 
 def _candidates(name: str) -> tuple[str, ...]:
-    return (_ALSO.get(name, name), *(group + name for group in _GROUPS))
+    return (name, *_ALSO.get(name, ()), *(group + name for group in _GROUPS))
 
 
 def fitting(table: pd.DataFrame, filters: Mapping[str, Any]) -> NDArray[np.bool_]:

@@ -38,7 +38,7 @@ _COMMIT_DIGITS = 8
 def facts(archive: Archive, study: str) -> str:
     """Return the table of what a study ran, and how to run it again."""
     cells = archive.table(study)
-    rows = [["cells", cells_text(cells)]]
+    rows = [["cells" if "cell_id" in cells else "exchanges", cells_text(cells)]]
     if "cell_id" in cells:
         rows += [[words, text] for name, words in _SETTINGS.items() if name in cells and (text := _values(cells[name]))]
         rows.append(["commits", commits_text(cells)])
