@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.image
@@ -12,7 +15,9 @@ from scipy import stats
 
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
-from fedfore.plots.cards.archive import Archive
+from fedfore.execution.messages import client_exchanges
+from fedfore.plots.cards.archive import MESSAGES, Archive
+from fedfore.plots.cards.facts import studies
 from fedfore.plots.cards.figures import figure_differences, pixel_difference, refresh_figures
 from fedfore.plots.cards.markers import differences, marked, regenerated
 from fedfore.plots.cards.pages import page_differences, pages, refresh
@@ -289,3 +294,36 @@ def published() -> Archive:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
 def test_a_published_page_is_what_the_records_give(published: Archive, page: Path) -> None:
     assert [str(difference) for difference in page_differences(published, page)] == []
+
+
+@pytest.mark.parametrize("study", studies(ROOT / "results"))
+def test_the_published_figures_are_what_the_records_give(study: str) -> None:
+    assert list(figure_differences(ROOT / "results" / study)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_what_a_published_page_links_to_is_there(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_study_has_a_card_whose_tables_are_all_shown() -> None:
+    folders = {path.parent.name for name in ("cells.jsonl", MESSAGES) for path in (ROOT / "results").glob(f"*/{name}")}
+    assert sorted(folders) == studies(ROOT / "results")
+    for study in folders:
+        page = (ROOT / "results" / study / "README.md").read_text(encoding="utf-8")
+        names = [table.name for table in read_card(ROOT / "results" / study / "card.toml").table]
+        assert [name for name in ("facts", *names) if page.count(f"<!-- table: {name} -->") != 1] == []
+
+
+def test_the_exchanges_of_the_random_seed_trick_are_what_the_suite_encodes() -> None:
+    lines = (ROOT / "results" / "random-seed-trick" / MESSAGES).read_text(encoding="utf-8").splitlines()
+    stored = [line for line in map(json.loads, lines) if line["model"] == "lenet5" and line["num_perturbations"] == 50]
+    for sparsity in (0.0, 0.8):
+        trick, _ = client_exchanges("lenet5", "cifar10", 10, 32, 50, sparsity, "float32")
+        whole = asdict(trick)
+        exchanges = whole.pop("exchanges")
+        own = [line for line in stored if line["sparsity"] == sparsity]
+        assert len(own) == len(exchanges)
+        for line, exchange in zip(own, exchanges, strict=True):
+            assert line.items() >= {**whole, **exchange}.items()

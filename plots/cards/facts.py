@@ -38,7 +38,7 @@ _COMMIT_DIGITS = 8
 def facts(archive: Archive, study: str) -> str:
     """Return the table of what a study ran, and how to run it again."""
     cells = archive.table(study)
-    rows = [["cells" if "cell_id" in cells else "exchanges", cells_text(cells)]]
+    rows = [["cells", cells_text(cells)]]
     if "cell_id" in cells:
         rows += [[words, text] for name, words in _SETTINGS.items() if name in cells and (text := _values(cells[name]))]
         rows.append(["commits", commits_text(cells)])
@@ -68,6 +68,8 @@ def command(folder: Path) -> str:
 
 def cells_text(cells: pd.DataFrame) -> str:
     """Return how many of the planned cells ended, and how the others stand; an unfinished study says so."""
+    if "cell_id" not in cells:
+        return f"{len(cells)} exchanges"
     counts = Counter(cells["status"])
     ok, missing = counts.pop("ok", 0), counts.pop("missing", 0)
     others = "".join(f", {count} {status.replace('_', ' ')}" for status, count in counts.items())
