@@ -20,7 +20,7 @@ def claims_table(archive: Archive) -> str:
     rows = []
     for claim in read_claims(archive.results / CLAIMS).claim:
         links = ", ".join(f"[{study}](results/{study}/README.md)" for study in claim.studies)
-        rows.append([claim.claim, _found(archive, claim), links])
+        rows.append([f"{claim.claim} ({claim.source})", _found(archive, claim), links])
     return markdown(pd.DataFrame(rows, columns=["published claim", "here", "evidence"]))
 
 

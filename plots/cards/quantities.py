@@ -27,7 +27,7 @@ _REDUCED: Mapping[Reduction, Callable[[Any], Any]] = {
     "first": lambda group: group.first(),
     "last": lambda group: group.last(),
 }
-_BYTES: Mapping[object, float] = {"KiB": 2.0**-10, "MiB": 2.0**-20}
+_BYTES: Mapping[str, float] = {"KiB": 2.0**-10, "MiB": 2.0**-20}
 _JOINED = {"interval": " ± ", "range": " to ", "zero_inside": " of "}
 
 
@@ -181,7 +181,7 @@ def _texts(numbers: tuple[Any, ...], quantity: Quantity) -> list[str]:
 def _number(value: Any, quantity: Quantity, *, sign: bool) -> str:
     if isinstance(value, str):
         return value
-    number = float(value) * _BYTES.get(quantity.scale, quantity.scale)
+    number = float(value) * (_BYTES[quantity.scale] if isinstance(quantity.scale, str) else quantity.scale)
     if quantity.significant is not None and number:
         decimals: int | None = max(0, quantity.significant - 1 - math.floor(math.log10(abs(number))))
     else:

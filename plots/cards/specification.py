@@ -28,10 +28,11 @@ class _Strict(BaseModel):
 class Quantity(_Strict):
     """A number that follows from records.
 
-    `where` holds for both sides and for `values`, `of` for the one side, `against` for the other. Filters name an axis (method, dataset,
-    model, sparsity, alpha, seed, estimator), a parameter of the method, a key of `train`, a field of the record or of
-    the line, or `study`; a list means any of its values, "none" also null. `of` and `against` may be the name of a
-    series of the card. `metric` is a field or an expression of fields and of `values`, which are quantities themselves.
+    `where` holds for both sides and for `values`, `of` for the one side, `against` for the other. Filters name an axis
+    (method, dataset, model, sparsity, alpha, seed, estimator), a parameter of the method, a key of `train`, a field of
+    the record or of the line, or `study`; a list means any of its values, "none" also null. `of` and `against` may be
+    the name of a series of the card. `metric` is a field or an expression of fields and of `values`, which are
+    quantities themselves.
 
     Rows are cells, or lines of the cells' file `lines`. Rows that agree in `by` are reduced by `within`, and without it
     may not be several. The sides are compared where they agree in `by`. Then what agrees in `per` is reduced by `each`,
