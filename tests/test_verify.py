@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 import subprocess
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import pytest
 
+from fedfore.cell import Cell
+from fedfore.cli.main import main
+from fedfore.contract.registry import discover
 from fedfore.errors import HistoryError
-from fedfore.execution.verification import study_records
+from fedfore.execution.matrix import resolve
+from fedfore.execution.subject import Asked, Subject
+from fedfore.execution.verification import verify_records
+from fedfore.plots.cards.markers import marked
+from fedfore.plots.cards.pages import refresh
 from fedfore.records.history import checkout_of, git_text
 from fedfore.records.origins import code_checked, code_problems, past_code_of
 from fedfore.records.sources import ROOT
+from fedfore.records.store import LiveRun, open_run, pack
+from tests.synthetic import rounds, write_run
 
 FAST = "quick"
-OTHERS = sorted({path.parent.name for path in (ROOT / "results").glob("*/plan.json")} - {FAST})
+OTHERS = sorted({path.parent.name for path in (ROOT / "results").glob("*/cells.jsonl")} - {FAST})
 
 LAYOUTS = {
     "bench/provenance.py": (1, "from pathlib import Path\n", ""),
@@ -108,7 +122,7 @@ def test_each_commit_hashes_its_code_by_its_own_rules_wherever_they_stand(histor
 def test_a_record_of_other_code_than_its_commits_is_named(history: Path, field: str, value: Any, said: str) -> None:
     wrong = record(history, 2, **{field: value})
     found = list(code_problems([record(history, 1), wrong, record(history, 3)], history))
-    assert len(found) == 1 and found[0].startswith(said)
+    assert len(found) == 1 and found[0].startswith(f"cells.jsonl: {said}")
     assert f" at commit {wrong['git_commit'][:12]}; " in found[0]
 
 
@@ -136,8 +150,228 @@ def test_a_commit_that_hashes_no_code_does_not_tell(history: Path, tmp_path: Pat
     (tmp_path / "README").touch()
     git(tmp_path, "add", "README")
     git(tmp_path, "commit", "--quiet", "--message", "nothing")
-    with pytest.raises(HistoryError, match=r"does not hash its code: ImportError: no file of .* hashes"):
+    with pytest.raises(HistoryError, match=r"does not answer: ImportError: no file of .* hashes"):
         past_code_of(tmp_path, git(tmp_path, "rev-parse", "HEAD"))
+
+
+MATRIX = """
+[grid]
+method = ["fedavg", "fedavg_erk"]
+dataset = ["digits"]
+model = ["lenet5"]
+sparsity = [0.8]
+alpha = ["iid", 0.1]
+seed = [0, 1, 2]
+[train]
+data_passes = 30.0
+[params.fedavg]
+lr = 0.05
+"""
+CARD = """
+question = "Is the sparse model as good?"
+[[table]]
+name = "accuracy"
+metric = "test_accuracy"
+decimals = 4
+heads = [{ title = "method", entries = [{ text = "dense", of = { method = "fedavg", alpha = "iid" } }] }]
+columns = [{ title = "test accuracy" }]
+"""
+CLAIMS = """
+[[claim]]
+claim = "It is."
+source = "somebody"
+studies = ["tiny"]
+here = "{skewed} where labels are skewed"
+values.skewed = { of = { method = "fedavg", alpha = 0.1 }, metric = "test_accuracy", decimals = 4 }
+"""
+FIGURE = "accuracy-sparsity-digits-lenet5"
+PAGE = f"# tiny\n\n{marked('facts', '')}\n\n{marked('accuracy', '')}\n\n![accuracy](figures/{FIGURE}.png)\n"
+
+
+def measured(cell: Cell) -> dict[str, Any]:
+    """Return what a made-up record has to say for its lines to say the same."""
+    lines = [line["test_accuracy"] for line in rounds(cell)]
+    return {
+        "test_accuracy": sum(lines[-5:]) / 5,
+        "final_test_accuracy": lines[-1],
+        "best_test_accuracy": max(lines),
+        "git_commit": None,
+    }
+
+
+def publish(live: Path, study: Path, commit: str, outcome: Callable[[Cell], str] = lambda cell: "ok") -> None:
+    """Make up a run of the tiny matrix at a commit, and pack it as a published study."""
+    sha256 = {name: hashlib.sha256(f"3{METHOD}".encode()).hexdigest() for name in ("fedavg", "fedavg_erk")}
+    planned = [item.cell for item in resolve(tomllib.loads(MATRIX), discover())]
+    origin = {"git_commit": commit, "hash_scheme": 3}
+    write_run(
+        live, planned, outcome, change=lambda cell: measured(cell) | origin | {"code_sha256": sha256[cell.method]}
+    )
+    pack(LiveRun(live), study, MATRIX)
+    (study / "commands.json").write_text('["fedfore run tiny --workers 2"]')
+    (study / "card.toml").write_text(CARD)
+    (study / "README.md").write_text(PAGE)
+
+
+@pytest.fixture(scope="module")
+def original(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small checkout with one published study, an index and a README with a published claim."""
+    checkout = tmp_path_factory.mktemp("published") / "checkout"
+    git(checkout.parent, "clone", "--quiet", history.as_uri(), "checkout")
+    for name in ("fedavg", "fedavg_erk"):
+        (checkout / "methods" / f"{name}.py").write_text(METHOD)
+    (checkout / "bench" / "matrices").mkdir()
+    (checkout / "bench" / "matrices" / "tiny.toml").write_text(MATRIX)
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message", "a matrix")
+    publish(checkout.parent / "live", checkout / "results" / "tiny", git(checkout, "rev-parse", "HEAD"))
+    (checkout / "results" / "claims.toml").write_text(CLAIMS)
+    (checkout / "results" / "README.md").write_text(f"# Results\n\n{marked('studies', '')}\n")
+    (checkout / "README.md").write_text(f"# A suite\n\n{marked('claims', '')}\n")
+    refresh(checkout / "results")
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message", "a study")
+    return checkout
+
+
+@pytest.fixture
+def checkout(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the small checkout, which is the working folder."""
+    copy = Path(shutil.copytree(original, tmp_path / "checkout"))
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def verify(capsys: pytest.CaptureFixture[str], *names: object) -> tuple[int, list[str]]:
+    """Return the exit status of `fedfore verify` and the lines that it prints."""
+    status = main(["verify", *map(str, names)])
+    out, err = capsys.readouterr()
+    assert err == ""
+    return status, out.splitlines()
+
+
+def test_a_published_study_passes_every_check(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = verify(capsys)
+    assert [line.split(maxsplit=2)[2] for line in lines] == [
+        "ids of 12 cells",
+        "12 cells, those of the matrix",
+        "code of 12 cells at 1 commit",
+        "matrix tiny, that of the commit",
+        "lines of 12 cells, which say the same as their records",
+        "names of environments",
+        "tables of README.md",
+        "figures",
+        "tables of results/README.md",
+        "tables of README.md",
+    ]
+    assert status == 0 and {line.split()[0] for line in lines} == {"ok"}
+
+
+def digit(text: str, before: str) -> str:
+    """Return a text with the first digit after `before` changed."""
+    place = re.compile(rf"({re.escape(before)}\D*)(\d)")
+    changed = place.sub(lambda found: found[1] + str((int(found[2]) + 1) % 10), text, count=1)
+    assert changed != text
+    return changed
+
+
+PAGE_LINE = r"README.md:\d+: .* stands there, the records give"
+OTHER_ID = r"cells.jsonl: fedavg-\w{12} has the settings of fedavg-\w{12}"
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "found"),
+    [
+        ("cells.jsonl", '"final_test_accuracy"', r"cells.jsonl: fedavg-\w{12}: final_test_accuracy is"),
+        ("cells.jsonl", '"seed"', OTHER_ID),
+        ("cells.jsonl", '"lr"', OTHER_ID),
+        ("cells.jsonl", '"code_sha256"', r"cells.jsonl: fedavg-\w{12}: code_sha256 is"),
+        ("rounds.jsonl", '"round": 600, "data_passes"', r"data_passes is 30.0, but rounds.jsonl gives"),
+        ("environments.json", "cpus", r"environments.json: \w{12} is not the hash of what it says"),
+        ("matrix.toml", "lr = 0.0", r"matrix.toml: params.fedavg.lr is not as in commit"),
+        ("matrix.toml", "seed = [0, 1, ", r"plan.json: the plan lacks fedavg-\w{12}, which is a cell of"),
+        ("matrix.toml", "seed = [", r"12 cells, those of the matrix: grid.seed holds 1 twice"),
+    ],
+)
+def test_a_changed_digit_in_a_file_of_records_is_found(checkout: Path, file: str, before: str, found: str) -> None:
+    path = checkout / "results" / "tiny" / file
+    path.write_text(digit(path.read_text(), before))
+    subject = Subject(open_run(path.parent), Asked("tiny"), discover(), checkout)
+    wrong = [finding for finding in verify_records(subject) if finding.outcome != "ok"]
+    assert any(re.search(found, finding.sentence) for finding in wrong), wrong
+    assert {finding.outcome for finding in wrong} == {"differs"}
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "found"),
+    [
+        ("results/tiny/cells.jsonl", '"test_accuracy"', PAGE_LINE),
+        ("results/tiny/cells.jsonl", '"schema_version"', r"cells.jsonl is damaged in line 1; .* restore it"),
+        ("results/tiny/plan.json", "fedavg-", r"plan.json is damaged"),
+        ("results/tiny/README.md", "| dense | ", f"results/tiny/{PAGE_LINE}"),
+        ("results/README.md", "(tiny)", f"results/{PAGE_LINE}"),
+        ("README.md", "| It is. | ", PAGE_LINE),
+    ],
+)
+def test_a_changed_digit_is_found_by_the_command(
+    checkout: Path, capsys: pytest.CaptureFixture[str], file: str, before: str, found: str
+) -> None:
+    path = checkout / file
+    path.write_text(digit(path.read_text(), before))
+    status, lines = verify(capsys)
+    wrong = [line for line in lines if not line.startswith("ok")]
+    assert status == 1 and any(re.search(found, line) for line in wrong), wrong
+    assert all(line.startswith("differs") for line in wrong)
+
+
+def test_a_changed_digit_in_a_figure_is_found(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("results/tiny/figures") / f"{FIGURE}.png"
+    pixels = matplotlib.image.imread(path)[..., :3].copy()
+    pixels[100:104, 100:102] = 1 - pixels[100:104, 100:102]
+    matplotlib.image.imsave(path, pixels)
+    status, lines = verify(capsys, "tiny")
+    (wrong,) = [line for line in lines if not line.startswith("ok")]
+    assert status == 1 and wrong.startswith(f"differs tiny  {path} differs from what the records give: at pixel (10")
+
+
+def test_a_lost_line_is_found_and_the_other_studies_are_checked(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree("results/tiny", "results/zoo")
+    cells = Path("results/tiny/cells.jsonl")
+    cells.write_text("".join(cells.read_text().splitlines(keepends=True)[1:]))
+    status, lines = verify(capsys)
+    assert status == 1 and any(line.startswith("differs tiny") and "plan.json" in line for line in lines)
+    assert any(line.startswith("ok      zoo  code of 12 cells") for line in lines)
+
+
+def test_an_unfinished_study_verifies_as_far_as_it_goes(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = git(checkout, "rev-parse", "HEAD~")
+    publish(tmp_path / "half", tmp_path / "tiny", commit, lambda cell: "ok" if cell.seed else "missing")
+    refresh(tmp_path, ["tiny"])
+    status, lines = verify(capsys, tmp_path / "tiny")
+    assert status == 0 and "ok      tiny  8 of 12 cells: unfinished, those of the matrix" in lines
+
+
+def test_verify_in_a_shallow_clone_says_that_the_history_is_too_shallow_to_tell(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "clone", "--quiet", "--depth=1", checkout.as_uri(), "shallow")
+    monkeypatch.chdir(tmp_path / "shallow")
+    status, lines = verify(capsys)
+    unknown = [line for line in lines if line.startswith("unknown")]
+    assert status == 1 and len(unknown) == 2 and all("too shallow to tell" in line for line in unknown)
+    assert all(line.startswith(("ok", "unknown")) for line in lines)
+
+
+def test_what_is_no_study_is_one_sentence(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "tinny"]) == 2
+    assert capsys.readouterr().err == 'fedfore: There is no published study "tinny". Did you mean "tiny"?\n'
+    shutil.rmtree("results")
+    assert main(["verify"]) == 2
+    assert "There are no published studies here; run from a checkout" in capsys.readouterr().err
 
 
 def full_history() -> Path:
@@ -148,5 +382,6 @@ def full_history() -> Path:
 
 @pytest.mark.parametrize("study", [FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_every_published_record_is_of_the_code_at_its_commit(study: str) -> None:
-    records = study_records(ROOT / "results" / study)
-    assert list(code_problems(records, full_history())) == []
+    run = open_run(ROOT / "results" / study)
+    records = [run.stored(name) or {} for name in run.recorded()]
+    assert records and list(code_problems(records, full_history())) == []

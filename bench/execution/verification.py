@@ -1,30 +1,74 @@
-"""The checks of a published study, one after another; what draws and prints is checked by who composes them."""
+"""The checks of a published study's records, one after another.
+
+What is drawn and printed of them is checked in `fedfore.plots`; `fedfore verify` does both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import tomllib
+from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
-from fedfore.errors import StoreError
+from fedfore.errors import HistoryError
+from fedfore.execution.rules import problems
+from fedfore.execution.subject import Subject
+from fedfore.records.agreement import environment_problems, line_problems
 from fedfore.records.findings import Finding, findings
+from fedfore.records.history import file_at
 from fedfore.records.origins import code_checked, code_problems
-from fedfore.records.store import open_run
+from fedfore.records.packed import MATRIX
+
+SHIPPED_MATRIX = "bench/matrices/{}.toml"
+"""Where a named matrix stands in the tree of a commit."""
 
 
-def verify_records(study: Path, checkout: Path) -> Iterator[Finding]:
-    """Yield what checking the records of a study finds, against the git history of a checkout.
+def verify_records(subject: Subject) -> Iterator[Finding]:
+    """Yield what each check of a study's records finds. Raises StoreError for a study that cannot be read."""
+    run, records, planned = subject.run, subject.records, len(subject.run.plan())
+    by_rules = cache(partial(problems, subject))
 
-    Raises StoreError for a study that cannot be read.
+    def ids() -> Iterator[str]:
+        yield from by_rules().ids
+
+    def completeness() -> Iterator[str]:
+        yield from by_rules().completeness
+
+    cells = f"{len(records)} of {planned} cells: unfinished" if len(records) < planned else f"{planned} cells"
+    checks: tuple[tuple[str, Iterator[str]], ...] = (
+        (f"ids of {len(records)} cells", ids()),
+        (f"{cells}, those of the matrix", completeness()),
+        (code_checked(records), code_problems(records, subject.checkout)),
+        (f"matrix {subject.asked.matrix}, that of the commit", matrix_problems(subject)),
+        (f"lines of {len(records)} cells, which say the same as their records", line_problems(run)),
+        ("names of environments", environment_problems(run)),
+    )
+    for checked, found in checks:
+        yield from findings(run.path.name, checked, found)
+
+
+def matrix_problems(subject: Subject) -> Iterator[str]:
+    """Yield a sentence where the matrix is not the one at the latest commit that the records name.
+
+    Whole documents are compared, after what the stored command changed. Raises HistoryError where the history does not
+    tell.
     """
-    records = study_records(study)
-    yield from findings(study.name, code_checked(records), lambda: code_problems(records, checkout))
+    places = (SHIPPED_MATRIX.format(subject.asked.matrix), subject.asked.matrix)
+    committed = next(filter(None, (file_at(subject.checkout, subject.commit, place) for place in places)), None)
+    if committed is None:
+        raise HistoryError(f"Commit {subject.commit[:12]} has no matrix {subject.asked.matrix}.")
+    right = subject.asked.overridden(tomllib.loads(committed.decode()))
+    for place in _differing(subject.document, right):
+        yield f"{MATRIX}: {place} is not as in commit {subject.commit[:12]}, by which the cells ran; restore it."
 
 
-def study_records(study: Path) -> Sequence[Mapping[str, Any]]:
-    """Return the records of a study, by id. Raises StoreError where one cannot be read, or there is none."""
-    run = open_run(study)
-    records = [record for name in run.recorded() if (record := run.stored(name)) is not None]
-    if not records:
-        raise StoreError(f"{study} holds no records; name a published study.")
-    return records
+def _differing(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Yield the keys at which two documents differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from _differing(one.get(key), other.get(key), f"{where}.{key}" if where else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, parts in enumerate(zip(one, other, strict=True)):
+            yield from _differing(*parts, f"{where}[{number}]")
+    elif one != other:
+        yield where

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from fedfore.errors import HistoryError, StoreError
+from fedfore.errors import FedForeError, HistoryError
 
 MOST = 10
 """How many problems of one check are listed one by one."""
@@ -25,18 +25,18 @@ class Finding:
         return f"{self.outcome:<7} {self.study}  {self.sentence}"
 
 
-def findings(study: str, checked: str, problems: Callable[[], Iterable[str]]) -> Iterator[Finding]:
+def findings(study: str, checked: str, problems: Iterable[str]) -> Iterator[Finding]:
     """Yield what a check finds: `checked` where there is no problem, else the problems, the first `MOST` of them.
 
-    A history that does not tell, and a file that cannot be read, are findings too.
+    `problems` are looked for only here: a history that does not tell, and what cannot be read, are findings too.
     """
     try:
-        found = list(problems())
+        found = list(problems)
     except HistoryError as error:
         yield Finding("unknown", study, f"{checked}: {error}")
         return
-    except StoreError as error:
-        yield Finding("differs", study, str(error))
+    except FedForeError as error:
+        yield Finding("differs", study, f"{checked}: {error}")
         return
     for sentence in found[:MOST]:
         yield Finding("differs", study, sentence)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from fedfore.errors import HistoryError
 
@@ -17,6 +20,7 @@ DIRTY = "-dirty"
 
 UNCHANGED = ("-c", "core.autocrlf=false")
 """Files come out with the bytes that they had."""
+PATIENCE_SECONDS = 300
 
 
 def git(folder: Path, *arguments: str) -> bytes | None:
@@ -82,3 +86,23 @@ def extracted(checkout: Path, commit: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="fedfore-") as folder, tarfile.TarFile(fileobj=io.BytesIO(archive)) as files:
         files.extractall(folder, filter="data")
         yield Path(folder)
+
+
+def answer_of(checkout: Path, commit: str, program: Path, *arguments: object, bare: bool) -> Any:
+    """Return what a program of ours says of the files of a commit: the JSON value that it writes.
+
+    It is given the folder with the files, the file to write and the arguments, and runs apart from the present package;
+    `bare`, also without any installed one. Raises HistoryError where the commit is not there or the program fails.
+    """
+    with extracted(checkout, commit) as tree:
+        answer = tree / "answer.json"
+        flags = ["-I", "-B", "-X", "utf8", *(["-S"] if bare else [])]
+        command = [sys.executable, *flags, str(program), str(tree), str(answer), *map(str, arguments)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise HistoryError(f"Commit {commit[:12]} does not answer within {PATIENCE_SECONDS} s.") from None
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise HistoryError(f"Commit {commit[:12]} does not answer: {reason}.")
+        return json.loads(answer.read_text(encoding="utf-8"))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,10 +10,10 @@ from typing import Any
 
 from fedfore.errors import HistoryError
 from fedfore.records import past_code
-from fedfore.records.history import DIRTY, extracted
+from fedfore.records.history import DIRTY, answer_of
+from fedfore.records.packed import CELLS
 
 Record = Mapping[str, Any]
-PATIENCE_SECONDS = 120
 
 
 def commit_of(record: Record) -> str | None:
@@ -49,7 +46,7 @@ def code_problems(records: Sequence[Record], checkout: Path) -> Iterator[str]:
             raise HistoryError(f"{record['cell_id']} names no commit, so nothing tells what computed it.")
         problem = past_code_of(checkout, commit).problem(record)
         if problem:
-            yield f"{record['cell_id']}: {problem} at commit {commit[:12]}; restore the record or run the cell again."
+            yield f"{CELLS}: {record['cell_id']}: {problem} at commit {commit[:12]}; restore it or run the cell again."
 
 
 @dataclass(frozen=True)
@@ -78,14 +75,4 @@ def past_code_of(checkout: Path, commit: str) -> PastCode:
 
     Raises HistoryError where the commit is not there, or does not hash code.
     """
-    with extracted(checkout, commit) as tree:
-        answer = tree / "answer.json"
-        program = [sys.executable, "-I", "-S", "-B", "-X", "utf8", past_code.__file__, str(tree), str(answer)]
-        try:
-            done = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise HistoryError(f"Commit {commit[:12]} needs over {PATIENCE_SECONDS} s to hash its code.") from None
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise HistoryError(f"Commit {commit[:12]} does not hash its code: {reason}.")
-        return PastCode(**json.loads(answer.read_text(encoding="utf-8")))
+    return PastCode(**answer_of(checkout, commit, Path(past_code.__file__), bare=True))

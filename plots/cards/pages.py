@@ -31,9 +31,13 @@ def pages(results: Path, names: Sequence[str] = ()) -> list[Path]:
     for name in names:
         if name not in known:
             raise ConfigError(f'There is no study "{name}" with a card in {results}.{suggestion(name, known)}')
-    own = [results / name / PAGE for name in names or known]
+    return [results / name / PAGE for name in names or known] + shared_pages(results)
+
+
+def shared_pages(results: Path) -> list[Path]:
+    """Return the pages that show several studies: the index, and README above where there are published claims."""
     shared = [results / PAGE, *([results.parent / PAGE] if (results / CLAIMS).exists() else [])]
-    return own + [page for page in shared if page.exists()]
+    return [page for page in shared if page.exists()]
 
 
 def page_differences(archive: Archive, page: Path) -> Iterator[Difference]:

@@ -10,7 +10,22 @@ import argparse
 from collections.abc import Mapping
 from typing import Protocol
 
-from fedfore.cli.verbs import check, cost, data, env, ls, messages, plan, plot, refresh, report, run, show, verify
+from fedfore.cli.verbs import (
+    check,
+    cost,
+    data,
+    env,
+    ls,
+    messages,
+    plan,
+    plot,
+    refresh,
+    report,
+    reproduce,
+    run,
+    show,
+    verify,
+)
 
 
 class Verb(Protocol):
@@ -33,8 +48,9 @@ VERBS: Mapping[str, Verb] = {
     "show": show,
     "plot": plot,
     "report": report,
-    "verify": verify,
     "refresh": refresh,
+    "verify": verify,
+    "reproduce": reproduce,
     "messages": messages,
     "cost": cost,
     "data": data,

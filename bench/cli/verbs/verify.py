@@ -3,36 +3,90 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedfore.errors import ConfigError, printable, suggestion
+from fedfore.cli.arguments import add_plugins
+from fedfore.cli.studies import published_studies, published_study
+from fedfore.cli.verbs import run
+from fedfore.errors import ConfigError, FedForeError, printable
 
-HELP = "check published studies: ids, cells, code of the commit, matrix, tables and figures"
-RESULTS = Path("results")
+if TYPE_CHECKING:
+    from fedfore.execution.subject import Asked
+    from fedfore.plots.cards.archive import Archive
+    from fedfore.records.findings import Finding
+
+HELP = "check published studies: ids, cells, code of the commit, matrix, lines, tables and figures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("studies", nargs="*", metavar="NAME", help="of results/, or folders [all of results/]")
+    add_plugins(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
-    from fedfore.execution.verification import verify_records
-    from fedfore.records.history import checkout_of
-
+    folders = [published_study(name) for name in options.studies] or list(published_studies().values())
+    if not folders:
+        raise ConfigError("There are no published studies here; run from a checkout, or name folders.")
     failed = False
-    for study in studies(options.studies):
-        for finding in verify_records(study, checkout_of(Path.cwd())):
-            print(printable(str(finding)), flush=True)
-            failed |= finding.outcome != "ok"
+    for finding in verified(folders, options.plugins):
+        print(printable(str(finding)), flush=True)
+        failed |= finding.outcome != "ok"
     return 1 if failed else 0
 
 
-def studies(names: list[str]) -> list[Path]:
-    """Return the folders of published studies. Raises ConfigError for a name that is of none."""
-    published = {path.parent.name: path.parent for path in sorted(RESULTS.glob("*/plan.json"))}
-    if not names and not published:
-        raise ConfigError("There are no published studies here; run from a checkout, or name folders.")
-    for name in names:
-        if name not in published and not Path(name).is_dir():
-            raise ConfigError(f'There is no published study "{name}".{suggestion(name, published)}')
-    return [published.get(name) or Path(name) for name in names or published]
+def verified(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> Iterator[Finding]:
+    """Yield what checking these studies finds, their cards, and the pages that show several studies."""
+    from fedfore.contract.registry import discover
+    from fedfore.execution.subject import Subject
+    from fedfore.execution.verification import verify_records
+    from fedfore.plots.cards.archive import Archive
+    from fedfore.plots.cards.figures import figure_differences
+    from fedfore.plots.cards.pages import PAGE, shared_pages
+    from fedfore.records.findings import Finding, findings
+    from fedfore.records.history import checkout_of
+    from fedfore.records.packed import is_packed
+    from fedfore.records.store import open_run
+
+    methods, checkout = discover(plugins), checkout_of(Path.cwd())
+    archives = {folder.parent: Archive(folder.parent) for folder in folders}
+    for folder in folders:
+        study = open_run(folder)
+        try:
+            if is_packed(folder):
+                yield from verify_records(Subject(study, asked(study.commands()), methods, checkout))
+        except FedForeError as error:
+            yield Finding("differs", folder.name, str(error))
+        yield from findings(folder.name, f"tables of {PAGE}", page_problems(archives[folder.parent], folder / PAGE))
+        yield from findings(folder.name, "figures", figure_differences(folder))
+    for results, archive in archives.items():
+        for page in shared_pages(results):
+            yield from findings(results.name, f"tables of {page}", page_problems(archive, page))
+
+
+def page_problems(archive: Archive, page: Path) -> Iterator[str]:
+    """Yield a sentence on each line of a page that is not what the records give. Raises ConfigError as they do."""
+    from fedfore.plots.cards.pages import page_differences
+
+    if page.is_file():
+        yield from map(str, page_differences(archive, page))
+    else:
+        yield f"{page} is not there; a published study has one, as `fedfore publish` writes it."
+
+
+def asked(commands: Sequence[str]) -> Asked:
+    """Return what the last command of a study asked for. Raises ConfigError where that is no `fedfore run`."""
+    from fedfore.execution.subject import Asked
+
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    run.add_arguments(parser)
+    try:
+        program, verb, *arguments = shlex.split(commands[-1])
+        options, unknown = parser.parse_known_args(arguments)
+    except (argparse.ArgumentError, IndexError, ValueError):
+        program, verb, unknown = "", "", []
+    if (program, verb) != ("fedfore", "run") or unknown:
+        raise ConfigError(f"commands.json: what made the study is no `fedfore run`: {' '.join(commands[-1:])}.")
+    return Asked(options.matrix, tuple(options.overrides), options.extend)

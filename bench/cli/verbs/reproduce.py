@@ -1,0 +1,79 @@
+"""`fedfore reproduce`."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedfore.cli.arguments import add_data_dir, add_plugins, positive
+from fedfore.cli.output import complain
+from fedfore.cli.studies import published_study
+from fedfore.errors import ConfigError, printable
+
+if TYPE_CHECKING:
+    from fedfore.execution.reproduction import Comparison
+
+HELP = "compute some cells of a published study again and compare"
+FRESH_SEED_BITS = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="NAME", help="of results/, or a folder")
+    parser.add_argument("--cells", type=positive, required=True, metavar="K", help="how many, drawn at random")
+    parser.add_argument("--seed", type=int, metavar="S", help="of the draw [a fresh one, which is printed]")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run directory [results/runs/reproduce-<NAME>-<seed>]")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes [the CPUs this process may use]")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
+    add_data_dir(parser)
+    add_plugins(parser)
+
+
+def execute(options: argparse.Namespace) -> int:
+    from fedfore.cli.outcomes import what_went_wrong
+    from fedfore.contract.registry import discover
+    from fedfore.execution.matrix import PlannedCell
+    from fedfore.execution.reproduction import compared, drawn, present_cell, published
+    from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
+    from fedfore.records.store import open_run
+
+    here, study = Path.cwd(), open_run(published_study(options.study))
+    seed = secrets.randbits(FRESH_SEED_BITS) if options.seed is None else options.seed
+    run = options.out or Path("results") / "runs" / f"reproduce-{study.path.resolve().name}-{seed}"
+    if run.exists():
+        raise ConfigError(f"{run} is there already; choose another --out, or another --seed.")
+    settings = RunOptions(
+        run=here / run,
+        command=options.command,
+        workers=options.workers or available_cpus(),
+        device=options.device,
+        data_dir=here / options.data_dir if options.data_dir else None,
+        plugins=tuple((here / folder).resolve() for folder in options.plugins),
+    )
+    methods = discover(settings.plugins)
+    records = drawn(study, options.cells, seed)
+    planned = [PlannedCell(present_cell(record, methods)) for record in records]
+    complain(f"{len(planned)} cells of {study.path.name}, drawn with --seed {seed}")
+    outcome = run_plan(planned, methods, settings, Progress(done=lambda ended: complain(f"{ended['cell_id']} ended")))
+    again = {record["cell_id"]: record for record in outcome.records if record["status"] == "ok"}
+    peers = published(study)
+    for record in records:
+        if record["cell_id"] in again:
+            print("\n".join(map(printable, lines(list(compared(record, again[record["cell_id"]], peers))))))
+    print("".join(what_went_wrong(settings.run, outcome)), end="")
+    print(f"Drawn with --seed {seed}; the records lie in {run}/cells/.")
+    return 0 if len(again) == len(records) else 1
+
+
+def lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield a line on the numbers of a cell that are equal, and one on each other number."""
+    equal = [one.metric for one in comparisons if one.verdict == "equal"]
+    if equal:
+        yield f"equal     {comparisons[0].cell_id}  {len(equal)} numbers: {', '.join(equal)}"
+    for one in comparisons:
+        if one.verdict != "equal":
+            seeds = "its setting has one seed" if one.low is None else f"over seeds {one.low:.6g} to {one.high:.6g}"
+            numbers = f"{one.published!r} published, {one.again!r} now ({seeds})"
+            yield f"{one.verdict:<9} {one.cell_id}  {one.metric}: {numbers}"

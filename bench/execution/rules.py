@@ -1,0 +1,107 @@
+"""By which rules a study's settings have the ids that they have: the present ones, or those of its own commit.
+
+An id leaves out what a method's parameters have by default. Where a default has moved since, the same settings have
+another id, and the commit that the records name is asked for its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fedfore.cell import cell_id
+from fedfore.contract.registry import lookup
+from fedfore.errors import ConfigError, HistoryError, PluginError
+from fedfore.execution import past_plan
+from fedfore.execution.matrix import resolve
+from fedfore.execution.subject import Subject
+from fedfore.records.history import answer_of
+from fedfore.records.migration import migrated_cells
+from fedfore.records.packed import CELLS, MATRIX, PLAN
+from fedfore.records.schema import cell_of
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The `ids` of the cells of a study's matrix, and the `defaults` of its methods' parameters, at some time."""
+
+    ids: Sequence[str]
+    defaults: Mapping[str, Mapping[str, Any]]
+
+
+def present_rules(subject: Subject) -> Rules:
+    """Return the rules of the present code. Raises ConfigError or PluginError where it has no such matrix or method."""
+    names = sorted({record["method"] for record in subject.records})
+    defaults = {name: asdict(lookup(subject.methods, name).Config()) for name in names}
+    return Rules([item.cell.id for item in resolve(subject.document, subject.methods)], defaults)
+
+
+def past_rules(subject: Subject) -> Rules:
+    """Return the rules of the commit of the records. Raises HistoryError where the history does not tell."""
+    with TemporaryDirectory(prefix="fedfore-") as folder:
+        matrix = Path(folder) / "matrix.json"
+        matrix.write_text(json.dumps(subject.document), encoding="utf-8")
+        return Rules(**answer_of(subject.checkout, subject.commit, Path(past_plan.__file__), matrix, bare=False))
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What is wrong with the ids of a study's records, and with which cells it has."""
+
+    ids: Sequence[str]
+    completeness: Sequence[str]
+
+
+NOTHING = Problems((), ())
+
+
+def problems(subject: Subject) -> Problems:
+    """Return what is wrong by the present rules, and nothing where all is right by those of the study's own commit.
+
+    Raises ConfigError or PluginError where neither the present code nor the commit's has such a matrix.
+    """
+    try:
+        present = _problems(subject, present_rules(subject))
+    except (ConfigError, PluginError) as error:
+        try:
+            return _problems(subject, past_rules(subject))
+        except HistoryError:
+            raise error from None
+    if present == NOTHING:
+        return present
+    with suppress(HistoryError):
+        if _problems(subject, past_rules(subject)) == NOTHING:
+            return NOTHING
+    return present
+
+
+def _problems(subject: Subject, rules: Rules) -> Problems:
+    return Problems(tuple(id_problems(subject, rules)), tuple(completeness_problems(subject, rules)))
+
+
+def id_problems(subject: Subject, rules: Rules) -> Iterator[str]:
+    """Yield a sentence for each record whose id does not follow from the settings that it stores."""
+    for record in subject.records:
+        (cell,) = migrated_cells([cell_of(record)])
+        right = cell_id(cell, rules.defaults.get(cell.method, {}))
+        if right != cell.id:
+            yield f"{CELLS}: {cell.id} has the settings of {right}; restore the line."
+
+
+def completeness_problems(subject: Subject, rules: Rules) -> Iterator[str]:
+    """Yield a sentence for each cell that the matrix, the plan and the records do not have in common.
+
+    An extended study may have cells of earlier matrices; a planned cell without a record makes a study unfinished.
+    """
+    plan, matrix = {cell.id for cell in subject.run.plan()}, set(rules.ids)
+    for name in subject.run.orphans():
+        yield f"{CELLS}: {name} is no cell of the plan; remove the line."
+    for name in sorted(matrix - plan):
+        yield f"{PLAN}: the plan lacks {name}, which is a cell of {MATRIX}; restore one of the two."
+    for name in sorted(plan - matrix) if not subject.asked.extends else ():
+        yield f"{PLAN}: {name} is no cell of {MATRIX}; restore one of the two."

@@ -1,0 +1,106 @@
+"""What a study says twice, and whether both agree: numbers that follow from a cell's lines, names that are hashes.
+
+No torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedfore.records.packed import CELLS, ENVIRONMENTS
+from fedfore.records.provenance import environment_hash
+from fedfore.records.run import DIAGNOSTICS, LAYERS, ROUNDS, Run
+
+Lines = Sequence[Mapping[str, Any]]
+HEADLINE_EVALUATIONS = 5
+TOLERANCE = 1e-9
+"""The largest relative difference of a number that was summed in another order."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A field of a record, and how it follows from the lines of one file of its cell."""
+
+    field: str
+    file: str
+    value: Callable[[Lines], float | None]
+
+
+def _last(name: str) -> Callable[[Lines], float | None]:
+    return lambda lines: lines[-1].get(name)
+
+
+def _mean(name: str) -> Callable[[Lines], float | None]:
+    def mean(lines: Lines) -> float | None:
+        values = [line[name] for line in lines if line.get(name) is not None]
+        return math.fsum(values) / len(values) if values else None
+
+    return mean
+
+
+def _headline(lines: Lines) -> float | None:
+    trained = [line for line in lines if line["round"] > 0] or lines
+    return _mean("test_accuracy")(trained[-HEADLINE_EVALUATIONS:])
+
+
+def _total(name: str) -> Callable[[Lines], float | None]:
+    return lambda lines: sum(line[name] for line in lines)
+
+
+RULES = (
+    Rule("test_accuracy", ROUNDS, _headline),
+    Rule("final_test_accuracy", ROUNDS, _last("test_accuracy")),
+    Rule("best_test_accuracy", ROUNDS, lambda lines: max(line["test_accuracy"] for line in lines)),
+    Rule("test_loss", ROUNDS, _last("test_loss")),
+    Rule("data_passes", ROUNDS, _last("data_passes")),
+    Rule("uplink_bytes", ROUNDS, _last("uplink_bytes")),
+    Rule("downlink_bytes", ROUNDS, _last("downlink_bytes")),
+    Rule("grad_cosine", DIAGNOSTICS, _mean("grad_cosine")),
+    Rule("grad_rel_error", DIAGNOSTICS, _mean("grad_rel_error")),
+    Rule("num_prunable", LAYERS, _total("size")),
+    Rule("forward_macs_dense", LAYERS, _total("forward_macs_dense")),
+    Rule("layer_density_min", LAYERS, lambda lines: min(line["kept"] / line["size"] for line in lines)),
+    Rule(
+        "sparsity_measured",
+        LAYERS,
+        lambda lines: 1 - sum(line["kept"] for line in lines) / sum(line["size"] for line in lines),
+    ),
+)
+
+
+def line_problems(run: Run) -> Iterator[str]:
+    """Yield a sentence on each number of a record that ended ok which its cell's lines do not give.
+
+    Raises StoreError for what cannot be read.
+    """
+    for cell_id in run.recorded():
+        record = run.stored(cell_id) or {}
+        for rule in RULES if record.get("status") == "ok" else ():
+            lines, stored = run.lines(cell_id, rule.file), record.get(rule.field)
+            given = rule.value(lines) if lines else None
+            if stored is not None and given is not None and not _close(stored, given):
+                yield (
+                    f"{CELLS}: {cell_id}: {rule.field} is {stored!r}, but {rule.file} gives {given!r}; restore both."
+                )
+
+
+def environment_problems(run: Run) -> Iterator[str]:
+    """Yield a sentence on each environment whose name is not its hash, and on each record that names none of them.
+
+    Raises StoreError for what cannot be read.
+    """
+    environments = run.environments()
+    for name, values in environments.items():
+        if environment_hash(values) != name:
+            yield f"{ENVIRONMENTS}: {name} is not the hash of what it says; restore the file."
+    for cell_id in run.recorded():
+        named = (run.stored(cell_id) or {}).get("environment")
+        if named is not None and named not in environments:
+            yield f"{CELLS}: {cell_id}: {ENVIRONMENTS} has no environment {named}; restore both."
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
