@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -16,9 +17,11 @@ import pytest
 
 from fedfore.cell import Cell
 from fedfore.cli.main import main
+from fedfore.cli.verbs.verify import asked
 from fedfore.contract.registry import discover
 from fedfore.errors import HistoryError
 from fedfore.execution.matrix import resolve
+from fedfore.execution.rules import NOTHING, completeness_problems, id_problems, present_rules, problems, rules_at
 from fedfore.execution.subject import Asked, Subject
 from fedfore.execution.verification import verify_records
 from fedfore.plots.cards.markers import marked
@@ -366,6 +369,46 @@ def test_verify_in_a_shallow_clone_says_that_the_history_is_too_shallow_to_tell(
     assert all(line.startswith(("ok", "unknown")) for line in lines)
 
 
+PAST = """
+import dataclasses
+from types import SimpleNamespace as Thing
+
+def discover():
+    return {{
+        name: Thing(method=Thing(Config=dataclasses.make_dataclass("Config", [
+            (key, object, dataclasses.field(default=value)) for key, value in defaults.items()
+        ])))
+        for name, defaults in {defaults!r}.items()
+    }}
+
+def resolve(document, methods):
+    return [Thing(cell=Thing(id=name)) for name in {ids!r}]
+"""
+
+
+def test_where_a_default_has_moved_since_ids_follow_from_the_rules_of_the_own_commit(
+    checkout: Path, tmp_path: Path
+) -> None:
+    study = checkout / "results" / "tiny"
+    lines = [json.loads(line) for line in (study / "cells.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["params"]["momentum"] = 0.5
+    (study / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    subject = Subject(open_run(study), Asked("tiny"), discover(), checkout)
+    assert len(problems(subject).ids) == 12
+
+    defaults = present_rules(subject).defaults
+    past = {name: {**values, "momentum": 0.5} for name, values in defaults.items()}
+    for module in ("matrix", "registry"):
+        (checkout / "bench" / f"{module}.py").write_text(PAST.format(defaults=past, ids=sorted(subject.run.recorded())))
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message", "other defaults")
+    (study / "cells.jsonl").write_text(
+        "".join(json.dumps({**line, "git_commit": git(checkout, "rev-parse", "HEAD")}) + "\n" for line in lines)
+    )
+    assert problems(Subject(open_run(study), Asked("tiny"), discover(), checkout)) == NOTHING
+
+
 def test_what_is_no_study_is_one_sentence(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "tinny"]) == 2
     assert capsys.readouterr().err == 'fedfore: There is no published study "tinny". Did you mean "tiny"?\n'
@@ -385,3 +428,24 @@ def test_every_published_record_is_of_the_code_at_its_commit(study: str) -> None
     run = open_run(ROOT / "results" / study)
     records = [run.stored(name) or {} for name in run.recorded()]
     assert records and list(code_problems(records, full_history())) == []
+
+
+def published(study: str) -> Subject:
+    run = open_run(ROOT / "results" / study)
+    return Subject(run, asked(run.commands()), discover(), full_history())
+
+
+def test_the_present_commit_tells_what_its_code_is_and_what_a_matrix_means_to_it() -> None:
+    subject = published(FAST)
+    commit = git(subject.checkout, "rev-parse", "HEAD")
+    assert {"fedavg", "fed_ntk_zo"} < past_code_of(subject.checkout, commit).sha256.keys()
+    rules = rules_at(subject, commit)
+    assert set(rules.ids) == {cell.id for cell in subject.run.plan()} and "lr" in rules.defaults["fedavg"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", [FAST, *OTHERS])
+def test_every_published_id_follows_from_the_rules_of_its_own_commit_too(study: str) -> None:
+    subject = published(study)
+    rules = rules_at(subject, subject.commit)
+    assert list(id_problems(subject, rules)) == list(completeness_problems(subject, rules)) == []

@@ -41,12 +41,12 @@ def present_rules(subject: Subject) -> Rules:
     return Rules([item.cell.id for item in resolve(subject.document, subject.methods)], defaults)
 
 
-def past_rules(subject: Subject) -> Rules:
-    """Return the rules of the commit of the records. Raises HistoryError where the history does not tell."""
+def rules_at(subject: Subject, commit: str) -> Rules:
+    """Return the rules of a commit. Raises HistoryError where the history does not tell."""
     with TemporaryDirectory(prefix="fedfore-") as folder:
         matrix = Path(folder) / "matrix.json"
         matrix.write_text(json.dumps(subject.document), encoding="utf-8")
-        return Rules(**answer_of(subject.checkout, subject.commit, Path(past_plan.__file__), matrix, bare=False))
+        return Rules(**answer_of(subject.checkout, commit, Path(past_plan.__file__), matrix, bare=False))
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ def problems(subject: Subject) -> Problems:
         present = _problems(subject, present_rules(subject))
     except (ConfigError, PluginError) as error:
         try:
-            return _problems(subject, past_rules(subject))
+            return _problems(subject, rules_at(subject, subject.commit))
         except HistoryError:
             raise error from None
     if present == NOTHING:
         return present
     with suppress(HistoryError):
-        if _problems(subject, past_rules(subject)) == NOTHING:
+        if _problems(subject, rules_at(subject, subject.commit)) == NOTHING:
             return NOTHING
     return present
 
