@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from fedfore.errors import ConfigError
@@ -25,11 +23,11 @@ def claims_table(archive: Archive) -> str:
 
 
 def _found(archive: Archive, claim: Claim) -> str:
-    values: Mapping[str, str] = {}
     try:
         values = {name: text(archive, claim.studies[0], value) for name, value in claim.values.items()}
+    except ConfigError as error:
+        raise ConfigError(f'{CLAIMS}, "{claim.claim}": {str(error).rstrip(".")}.') from None
+    try:
         return claim.here.format_map(values)
     except KeyError as error:
-        raise ConfigError(f'{CLAIMS}, "{claim.claim}": its sentence names no value {error}.') from None
-    except ConfigError as error:
-        raise ConfigError(f'{CLAIMS}, "{claim.claim}": {error}.') from None
+        raise ConfigError(f'{CLAIMS}, "{claim.claim}": there is no value "{error.args[0]}".') from None

@@ -42,6 +42,7 @@ def facts(archive: Archive, study: str) -> str:
     if "cell_id" in cells:
         rows += [[words, text] for name, words in _SETTINGS.items() if name in cells and (text := _values(cells[name]))]
         rows.append(["commits", commits_text(cells)])
+        rows.append(["minutes of all cells, one after another", f"{cells['wall_seconds'].sum() / 60:,.0f}"])
     rows.append(["run it again", f"`{command(archive.results / study)}`"])
     return markdown(pd.DataFrame(rows, columns=["", ""]))
 
