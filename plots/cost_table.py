@@ -7,6 +7,7 @@ from typing import Any
 
 from fedfore.plots.fields import value_label
 from fedfore.plots.wording import human_bytes, human_count
+from fedfore.records.markup import plain
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -29,12 +30,8 @@ def cost_table(record: Mapping[str, Any]) -> str:
     for section, names in SECTIONS.items():
         known = [name for name in names if record[name] is not None]
         rows += [("", "", ""), (section, "", ""), *(_row(name, record[name]) for name in known)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        f"{label:<{widths[0]}}  {human:>{widths[1]}}  {exact:>{widths[2]}}".rstrip() for label, human, exact in rows
-    ]
     uncounted = [f"\nNot in the FLOPs: {record['uncounted_ops']}."] if record["uncounted_ops"] else []
-    return "\n".join([_title(record), *lines, *uncounted])
+    return "\n".join([_title(record), plain(rows, ("left", "right", "right")), *uncounted])
 
 
 def _title(record: Mapping[str, Any]) -> str:

@@ -18,7 +18,6 @@ from fedfore.plots.mask_figures import LEFT, masked, short_layer
 from fedfore.plots.points import points, records
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.wording import (
-    ALPHA,
     DAGGER,
     DOUBLE_DAGGER,
     OVERSPENT,
@@ -28,6 +27,7 @@ from fedfore.plots.wording import (
     human_count,
     percent_text,
 )
+from fedfore.records.markup import escaped, latex, literal, markdown
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import load_table, open_run
 
@@ -42,12 +42,6 @@ _HEADERS = {
     "series": "Method",
     "sparsity": "Sparsity",
 }
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", UNKNOWN: "--",
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", OVERSPENT: r"\S{}",
-    ALPHA: r"$\alpha$",
-}  # fmt: skip
 
 
 def summary(cells: pd.DataFrame) -> pd.DataFrame:
@@ -113,33 +107,12 @@ def _percents(numbers: pd.DataFrame, metric: str) -> list[str]:
     return [percent_text(row[metric], row[f"{metric}_half_width"]) for row in records(numbers)]
 
 
-def markdown(shown: pd.DataFrame) -> str:
-    """Return a table of texts in Markdown."""
-
-    def line(values: list[str]) -> str:
-        return "| " + " | ".join(printable(value).replace("|", "\\|") for value in values) + " |\n"
-
-    rows = [line(list(row)) for row in shown.itertuples(index=False, name=None)]
-    return line(list(shown.columns)) + "|" + " --- |" * len(shown.columns) + "\n" + "".join(rows)
-
-
-def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in printable(text))
+def _markdown(shown: pd.DataFrame) -> str:
+    return markdown(shown.map(literal))
 
 
 def _latex(shown: pd.DataFrame) -> str:
-    def line(values: list[str]) -> str:
-        return " & ".join(map(_escaped, values)) + r" \\" + "\n"
-
-    words = len(_HEADERS)
-    rows = [line(list(row)) for row in shown.itertuples(index=False, name=None)]
-    return (
-        f"\\begin{{tabular}}{{{'l' * words}{'r' * (len(shown.columns) - words)}}}\n\\toprule\n"
-        + line(list(shown.columns))
-        + "\\midrule\n"
-        + "".join(rows)
-        + "\\bottomrule\n\\end{tabular}\n"
-    )
+    return latex(shown, words=len(_HEADERS))
 
 
 def _plain(value: Any) -> Any:
@@ -200,8 +173,8 @@ def _parquet(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-_OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": markdown, "latex": _latex}
-_NOTE: Mapping[str, Callable[[str], str]] = {"markdown": "{}\n".format, "latex": lambda note: f"{_escaped(note)}\n"}
+_OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
+_NOTE: Mapping[str, Callable[[str], str]] = {"markdown": "{}\n".format, "latex": lambda note: f"{escaped(note)}\n"}
 _REASON: Mapping[str, Callable[[str], str]] = {"markdown": "- {}".format, "latex": "% {}".format}
 _OF_TABLE: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {
     "csv": lambda table: _harmless(_flat(table)).to_csv(index=False),

@@ -17,7 +17,7 @@ from fedfore.contract.registry import MethodEntry, discover
 from fedfore.docs.keys import KeyDoc, documented, shown
 from fedfore.execution.document import AXES, REQUIRED_AXES
 from fedfore.execution.matrix import DEFAULT_ESTIMATOR
-from fedfore.plots.tables import markdown
+from fedfore.records.markup import markdown
 from fedfore.records.metrics import FIELDS, METRICS
 
 _SIDES = {"Cell": "planning", "ServerContext": "server", "ClientContext": "device", "Context": "device"}

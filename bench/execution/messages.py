@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import astuple, fields
 
+import pandas as pd
+
 from fedfore.cell import WirePrecision
 from fedfore.errors import ConfigError
 from fedfore.execution.seed_trick import Exchange, SeedTrick, compare_exchanges
+from fedfore.records.markup import markdown
 from fedfore.tasks.datasets import spec
 from fedfore.tasks.models import build, outline
 
@@ -39,13 +42,12 @@ def client_exchanges(
 
 
 def _table(found: SeedTrick) -> str:
-    names = [item.name for item in fields(Exchange)]
+    titles = [item.name.replace("_", " ") for item in fields(Exchange)]
     rows = [
         [f"{value:,}" if isinstance(value, int) else value for value in astuple(exchange)]
         for exchange in found.exchanges
     ]
-    head = f"| {' | '.join(name.replace('_', ' ') for name in names)} |\n|---|---|{'--:|' * (len(names) - 2)}"
-    return "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows)])
+    return markdown(pd.DataFrame(rows, columns=titles), words=2).rstrip()
 
 
 def _mask_sentence(found: SeedTrick) -> list[str]:

@@ -8,7 +8,7 @@ from fedfore.errors import ConfigError
 from fedfore.plots.cards.archive import Archive
 from fedfore.plots.cards.quantities import text
 from fedfore.plots.cards.specification import Claim, read_claims
-from fedfore.plots.tables import markdown
+from fedfore.records.markup import markdown
 
 CLAIMS = "claims.toml"
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fedfore.plots.cards.archive import Archive
 from fedfore.plots.cards.specification import read_card
-from fedfore.plots.tables import markdown
+from fedfore.records.markup import markdown
 
 CARD = "card.toml"
 _SETTINGS: Mapping[str, str] = {

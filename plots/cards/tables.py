@@ -12,7 +12,7 @@ from fedfore.errors import ConfigError
 from fedfore.plots.cards.archive import Archive
 from fedfore.plots.cards.quantities import text
 from fedfore.plots.cards.specification import Card, Entry, Filters, Table, united
-from fedfore.plots.tables import markdown
+from fedfore.records.markup import markdown
 
 _LEADING_NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*")
 
