@@ -49,8 +49,7 @@ class ContractError(FedForeError):
 class Diverged(FedForeError):
     """Training produced a non-finite number; the cell ends with status `diverged`.
 
-    `measured` are the fields of its record that are known nevertheless (see
-    `fedfore.execution.record_fields.spent_fields`).
+    `measured` are the fields of its record that are known nevertheless: what was spent until then.
     """
 
     def __init__(self, message: str, measured: Mapping[str, Any] = {}) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from fedfore.api import Method
+from fedfore.api import Method, Update
 from fedfore.cell import Cell, Protocol
+from fedfore.federation.assembly import federation_of
 from fedfore.federation.loop import Federation
+from fedfore.federation.observers.observer import Observer, View, Work
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import load
 
@@ -49,6 +51,16 @@ def run_in_this_process(patch: pytest.MonkeyPatch, pool: type[InThisProcess] = I
     patch.setattr("fedfore.execution.runner.as_completed", list)
 
 
+class Received(Observer):
+    """Keeps every update that the server received."""
+
+    def __init__(self) -> None:
+        self.updates: list[Update] = []
+
+    def after_work(self, view: View, work: Work) -> None:
+        self.updates += work.updates
+
+
 TINY = Protocol(clients=4, batch_size=16, rounds=2)
 
 
@@ -80,6 +92,6 @@ def make_cell(
 def federation(tiny_digits: Dataset) -> Callable[..., Federation]:
     def make(method: type[Method], *args: Any, options: dict[str, Any] | None = None, **fields: Any) -> Federation:
         cell = make_cell(method, *args, **fields)
-        return Federation(cell, method, tiny_digits, torch.device("cpu"), **(options or {}))
+        return federation_of(cell, method, tiny_digits, torch.device("cpu"), **(options or {}))
 
     return make

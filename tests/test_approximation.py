@@ -1,6 +1,6 @@
 """What a cell's record says of its kernels and masks: fields, reasons for their absence, and centralised references."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,9 +9,11 @@ import torch
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.cell import Protocol
-from fedfore.federation.approximation import kernel_fields, mask_fields
+from fedfore.federation.assembly import centralised_mask
 from fedfore.federation.loop import Federation
-from fedfore.masks import Mask, prunable_shapes, random_mask, uniform_densities
+from fedfore.federation.observers.ideal_masks import Ideals, MaskComparison, mask_fields
+from fedfore.federation.observers.kernels import KernelProbe, kernels
+from fedfore.masks import prunable_shapes, random_mask, uniform_densities
 from fedfore.methods.fed_ntk_fedavg import FedNTKFedAvg
 from fedfore.records.metrics import METRICS
 from tests.conftest import TINY
@@ -25,7 +27,7 @@ MASKS = [name for name in METRICS if name.startswith(("layer_density_l1", "mask_
 
 def test_every_kernel_field_of_the_record_is_measured(federation: Make) -> None:
     made = federation(FedAvg, SETUP, ntk=True)
-    fields = made.run().approximation
+    fields = made.run().seen_by(KernelProbe).fields(made)
     assert fields["ntk_reason"] is None
     assert {name for name in METRICS if name.startswith("ntk_")} == set(fields) - {"ntk_reason"} | {"ntk_seconds"}
     assert made.clock.seconds["ntk"] > 0
@@ -34,7 +36,7 @@ def test_every_kernel_field_of_the_record_is_measured(federation: Make) -> None:
 def test_label_skew_shows_in_real_kernels_and_not_in_gaussian_ones(federation: Make) -> None:
     train = replace(SETUP, min_client_examples=30)
     iid, skewed = (
-        federation(FedAvg, train, model=SMALL, alpha=alpha, ntk=True).run().approximation for alpha in ("iid", 0.1)
+        federation(FedAvg, train, model=SMALL, alpha=alpha, ntk=True).run().fields() for alpha in ("iid", 0.1)
     )
     excess = [
         float(one[f"ntk_mmd2{kind}"] or 0) - float(one[f"ntk_mmd2{kind}_iid"] or 0)
@@ -59,29 +61,31 @@ def test_label_skew_shows_in_real_kernels_and_not_in_gaussian_ones(federation: M
     ids=("switched off", "a seed beyond", "small clients"),
 )
 def test_a_kernel_that_is_not_measured_has_a_reason(federation: Make, train: Protocol, ntk: bool, reason: str) -> None:
-    assert federation(FedAvg, train, ntk=ntk, seed=3).run().approximation == {"ntk_reason": reason}
+    made = federation(FedAvg, train, ntk=ntk, seed=3).run()
+    assert made.seen_by(KernelProbe).fields(made) == {"ntk_reason": reason}
 
 
 def test_a_model_too_big_has_a_reason(federation: Make) -> None:
     made = federation(FedAvg, SETUP)
-    (field,) = kernel_fields(made.model, None, made.fleet, 10, forward_macs=10**12).items()
+    (field,) = kernels(made, forward_macs=10**12).fields.items()
     assert field[0] == "ntk_reason" and "FLOPs" in str(field[1])
 
 
 def test_masks_are_compared_with_centralised_ones_where_the_protocol_asks(federation: Make) -> None:
     compared = replace(SETUP, compare_masks=True)
-    fields = federation(FedNTKFedAvg, compared, model=SMALL, given=QUICKLY, sparsity=0.8).run().approximation
-    assert set(MASKS) == set(fields) - {"ntk_reason"}
+    made = federation(FedNTKFedAvg, compared, model=SMALL, given=QUICKLY, sparsity=0.8).run()
+    assert set(MASKS) == set(made.seen_by(MaskComparison).fields(made))
     for cell in ((FedNTKFedAvg, SETUP, 0.8), (FedNTKFedAvg, compared, 0.0), (FedAvgERK, compared, 0.8)):
         method, train, sparsity = cell
         given = QUICKLY if method is FedNTKFedAvg else {}
-        found = federation(method, train, model=SMALL, given=given, sparsity=sparsity).run().approximation
-        assert set(found) == {"ntk_reason"}
+        made = federation(method, train, model=SMALL, given=given, sparsity=sparsity).run()
+        assert made.seen_by(MaskComparison).fields(made) == {}
 
 
 def test_a_reference_pools_all_data_and_all_draws_and_is_independent_by_number(federation: Make) -> None:
     made = federation(FedNTKFedAvg, replace(TINY, participation=0.5), given=QUICKLY, sparsity=0.8)
-    one, again, other = (made._reference_mask(number, {}) for number in (0, 0, 1))
+    config = made.server.method.centralised(2)
+    one, again, other = (centralised_mask(made, config, number) for number in (0, 0, 1))
     assert one.same_as(again) and not one.same_as(other)
     assert one.kept == other.kept == made.setup().kept  # type: ignore[union-attr]
 
@@ -91,10 +95,8 @@ def test_a_mask_that_is_its_own_reference_has_no_error(federation: Make) -> None
     shapes = prunable_shapes(made.model)
     masks = [random_mask(shapes, uniform_densities(shapes, d), torch.Generator().manual_seed(0)) for d in (0.3, 0.6)]
 
-    def reference(number: int, params: Mapping[str, str]) -> Mask:
-        return masks[number]
-
-    fields = mask_fields(masks[0], reference, made.model, made.fleet)
+    made.start()
+    fields = mask_fields(made, masks[0], Ideals(*masks, *masks))
     assert fields["layer_density_l1"] == fields["target_layer_density_l1"] == fields["target_spectrum_error"] == 0.0
     assert fields["mask_iou"] == 1.0
     assert fields["mask_iou_shuffled"] == pytest.approx(0.3 / 1.7, rel=0.01)

@@ -16,7 +16,9 @@ from fedfore.cell import Protocol
 from fedfore.contract.registry import discover
 from fedfore.execution.matrix import resolve
 from fedfore.execution.matrix_file import find_matrix, read_matrix
+from fedfore.federation.assembly import federation_of
 from fedfore.federation.loop import Federation
+from fedfore.federation.observers.evaluator import Evaluator
 from fedfore.primitives.flat import flat_parameters
 from fedfore.tasks.examples import Dataset
 from tests.conftest import TINY, make_cell
@@ -82,8 +84,8 @@ def test_the_moving_average_is_evaluated_and_recorded_and_does_not_change_traini
     plain = federation(Baffle, train, given={**FEW, "lr": 1e-2}, estimator="directional").run()
     averaged = federation(Baffle, train, given={**FEW, "lr": 1e-2, "ema_decay": 0.5}, estimator="directional").run()
     assert torch.equal(flat_parameters(plain.model), flat_parameters(averaged.model))
-    assert averaged.evaluates_other_weights and not plain.evaluates_other_weights
-    losses = [[point.test.loss for point in result.points] for result in (plain, averaged)]
+    assert [made.fields()["evaluates_other_weights"] for made in (plain, averaged)] == [False, True]
+    losses = [[point.test.loss for point in result.seen_by(Evaluator).points] for result in (plain, averaged)]
     assert losses[0][0] == losses[1][0]
     assert all(one != other for one, other in zip(losses[0][1:], losses[1][1:], strict=True))
 
@@ -160,13 +162,13 @@ def test_the_released_matrix_runs_with_the_releases_choices(tiny_digits: Dataset
         ("baffle_lenet:norm=none", "unit"),
     ]
     for cell in cells:
-        made = Federation(cell, Baffle, tiny_digits, torch.device("cpu"))
+        made = federation_of(cell, Baffle, tiny_digits, torch.device("cpu"))
         bound = 25**-0.5
         assert 0.9 * bound < made.model.get_parameter("conv1.weight").abs().max() <= bound
         assert 0.5 * bound < made.model.get_parameter("conv1.bias").abs().max() <= bound
         result = made.run()
-        assert result.evaluates_other_weights and result.totals["train"].rounds == 1
-        assert len(made.validation) in (13, 16)
+        assert result.fields()["evaluates_other_weights"] and result.totals["train"].rounds == 1
+        assert len(made.world.validation_set) in (13, 16)
 
 
 def test_the_released_matrix_plans_k_100_and_unscaled_pixels_for_mnist() -> None:

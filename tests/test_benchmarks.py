@@ -18,8 +18,10 @@ from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.feddst import FedDST
 from fedfore.baselines.fedmef import FedMef
 from fedfore.baselines.fedtiny import FedTiny
-from fedfore.cell import Estimator, Protocol
+from fedfore.cell import Cell, Estimator, Protocol
 from fedfore.federation.loop import Federation
+from fedfore.federation.observers.cost_meter import CostMeter
+from fedfore.federation.world import World
 from fedfore.measure.flops import forward_macs
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.gradients import Batch
@@ -46,6 +48,15 @@ def random_images(count: int) -> Examples:
     )
 
 
+def unobserved(cell: Cell, method: type[Method], dataset: Dataset) -> Federation:
+    """Return the federation of a cell of which nothing is looked at but what devices pay."""
+    return Federation(World.of(cell, dataset, torch.device("cpu")), method, [CostMeter()])
+
+
+def next_round(federation: Federation) -> None:
+    federation.round("train", federation.totals["train"].rounds)
+
+
 def paired_ratio(
     ours: Callable[[], object],
     reference: Callable[[], object],
@@ -70,11 +81,11 @@ def test_a_fedavg_round_costs_no_more_than_the_plain_loop(benchmark: BenchmarkFi
     dataset = Dataset(spec("cifar10"), random_images(CLIENTS * SHARE), random_images(100))
     train = Protocol(clients=CLIENTS, participation=COHORT / CLIENTS, batch_size=BATCH, rounds=1000)
     cell = make_cell(FedAvg, train, given={"lr": LR}, dataset="cifar10", model="baffle_lenet")
-    federation = Federation(cell, FedAvg, dataset, torch.device("cpu"))
+    federation = unobserved(cell, FedAvg, dataset)
     model = copy.deepcopy(federation.model)
 
     def harness() -> None:
-        federation._round("train", federation.totals["train"].rounds)
+        next_round(federation)
 
     def plain() -> None:
         start = flat_parameters(model).clone()
@@ -109,15 +120,11 @@ def resnet14_round(method: type[Method], **given: object) -> Federation:
     train = Protocol(clients=COHORT, batch_size=ROUND_BATCH, rounds=1000)
     sparsity = 0.9 if "sparsity" in method.uses else 0.0
     cell = make_cell(method, train, given=given, dataset="cifar10", model="resnet14:norm=batch", sparsity=sparsity)
-    federation = Federation(cell, method, dataset, torch.device("cpu"))
+    federation = unobserved(cell, method, dataset)
     federation.setup()
     for _ in range(5):
         next_round(federation)
     return federation
-
-
-def next_round(federation: Federation) -> None:
-    federation._round("train", federation.totals["train"].rounds)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +144,9 @@ def test_a_round_against_its_bare_arithmetic(
     """CPU seconds of a round of 10 clients x 3 steps against 30 forward and backward passes on the same images."""
     federation = resnet14_round(method, **given)
     model = build("resnet14:norm=batch", spec("cifar10").input_shape, 10)
-    data = [federation.dataset.train.batch(part) for part in torch.arange(COHORT * ROUND_STEPS * ROUND_BATCH).split(64)]
+    data = [
+        federation.world.train_set.batch(part) for part in torch.arange(COHORT * ROUND_STEPS * ROUND_BATCH).split(64)
+    ]
 
     def arithmetic() -> None:
         for x, y in data:

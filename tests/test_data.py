@@ -18,7 +18,7 @@ from fedfore.api import Method
 from fedfore.cell import Protocol
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError, DataError
-from fedfore.federation.loop import Federation
+from fedfore.federation.assembly import federation_of
 from fedfore.tasks.augmentation import augment
 from fedfore.tasks.datasets import DATASETS, DatasetSpec, spec
 from fedfore.tasks.download import download
@@ -256,9 +256,9 @@ def test_an_own_data_set_is_one_entry_with_a_reader(monkeypatch, tmp_path):
     monkeypatch.setitem(DATASETS, "mine", mine(lambda root: torch.load(root / "mine.pt")))
     loaded = load("mine", tmp_path)
     cell = make_cell(Method, dataset="mine", train=Protocol(clients=2, rounds=1), given={"local_epochs": 2})
-    federation = Federation(cell, Method, loaded, torch.device("cpu"))
-    assert torch.equal(federation.train.images, random_part(60)[0])
-    assert federation.run().points[-1].data_passes == 2
+    federation = federation_of(cell, Method, loaded, torch.device("cpu"))
+    assert torch.equal(federation.world.train_set.images, random_part(60)[0])
+    assert federation.run().fields()["data_passes"] == 2
     download("mine", tmp_path)
     with pytest.raises(DataError, match=r'"mine" cannot be read from .*mine.pt'):
         load("mine", tmp_path / "elsewhere")

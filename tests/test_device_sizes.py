@@ -15,7 +15,6 @@ from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.fedmef import FedMef
 from fedfore.cell import Protocol
-from fedfore.execution.record_fields import measured_fields
 from fedfore.federation.loop import Federation
 from fedfore.methods.fed_ntk_zo import FedNTKZO
 from fedfore.primitives.flat import flat_parameters, model_tensors
@@ -36,7 +35,7 @@ Costs = Callable[..., dict[str, Any]]
 def costs(federation: Callable[..., Federation]) -> Costs:
     def measure(method: type[Method], train: Protocol, **fields: Any) -> dict[str, Any]:
         made = federation(method, train, model=MODEL, **fields)
-        found = measured_fields(made.cell, made.run())
+        found = made.run().fields()
         kept = {name: value for name, value in found.items() if "device" in name or "flops" in name}
         return kept | {name: found[name] for name in ("metered_batch", "min_client_examples")}
 

@@ -11,22 +11,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedfore.api import Client, ClientContext, Context, Message, Method, ServerContext, Update
+from fedfore.api import Client, ClientContext, Context, Estimate, Message, Method, ServerContext, Update
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.baffle_erk import BaffleERK
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.cell import Protocol
 from fedfore.errors import ConfigError, Diverged
-from fedfore.execution.record_fields import diagnosis_line, measured_fields
 from fedfore.federation.loop import Federation
+from fedfore.federation.observers.diagnoser import GradientDiagnoser
+from fedfore.federation.observers.evaluator import Evaluator
 from fedfore.masks import Mask, dead_channels, prunable_shapes, prunable_weights, random_mask, uniform_densities
 from fedfore.measure import diagnostics
-from fedfore.measure.diagnostics import estimate_quality, gradient_energy, scalar_error, summary, variance_ratio
+from fedfore.measure.diagnostics import estimate_quality, gradient_energy, scalar_error, variance_ratio
 from fedfore.methods.fed_ntk_zo import FedNTKZO
 from fedfore.primitives.gradients import Batch, flat_gradient
 from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig, check_estimator
 from fedfore.records.probes import MILESTONES
+from fedfore.records.run import DIAGNOSTICS
 from fedfore.streams import torch_generator
 from fedfore.tasks.models import build, initialise
 from tests.conftest import TINY
@@ -51,7 +53,7 @@ def batch_of(label: int, size: int = 16) -> Batch:
 @pytest.mark.parametrize("augment", [False, True])
 def test_the_exact_control_has_no_error(federation: Make, augment: bool) -> None:
     result = federation(Baffle, replace(TINY, augment=augment), estimator="exact").run()
-    for one in result.diagnoses:
+    for one in result.seen_by(GradientDiagnoser).diagnoses:
         assert one.grad_rel_error == pytest.approx(0.0, abs=1e-6)
         assert one.grad_cosine == pytest.approx(1.0, abs=1e-5)
         assert one.fd_scalar_error is None
@@ -72,28 +74,35 @@ def test_the_recorded_error_follows_the_law(federation: Make, estimator: str, ro
     result = made.run()
     assert result.mask is not None
     active = result.mask.kept + 61_706 - result.mask.size
-    found = summary(result.diagnoses, result.energy_at_start)
+    found = result.fields()
     assert found["grad_rel_error"] == pytest.approx(np.sqrt((active + 1) / 50), rel=0.15)
     assert found["grad_cosine"] == pytest.approx(np.sqrt(50 / (50 + active)), rel=0.5)
     assert 0 < found["fd_scalar_error"] < 0.2
 
 
 def test_every_moment_of_the_budget_is_diagnosed_once(federation: Make) -> None:
-    seen = federation(Baffle, TRAIN, given={"num_perturbations": 4}, estimator="moment").run().diagnoses
+    seen = (
+        federation(Baffle, TRAIN, given={"num_perturbations": 4}, estimator="moment")
+        .run()
+        .seen_by(GradientDiagnoser)
+        .diagnoses
+    )
     assert [one.moment for one in seen] == list(MILESTONES)
     assert [one.round for one in seen] == [0, 1, 2, 10, 20]
 
 
 def test_methods_that_send_no_estimate_have_no_estimate_quality(federation: Make) -> None:
     result = federation(FedAvg).run()
-    assert set(summary(result.diagnoses, result.energy_at_start).values()) == {None}
+    assert set(result.seen_by(GradientDiagnoser).fields(result).values()) == {None}
 
 
 def test_diagnostics_change_nothing(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = federation(Baffle, given={"num_perturbations": 4}, estimator="directional").run()
-    monkeypatch.setattr(Federation, "_diagnose", lambda self: None)
+    monkeypatch.setattr(GradientDiagnoser, "_diagnose", lambda *_: None)
     plain = federation(Baffle, given={"num_perturbations": 4}, estimator="directional").run()
-    assert [p.test.loss for p in measured.points] == [p.test.loss for p in plain.points]
+    assert [p.test.loss for p in measured.seen_by(Evaluator).points] == [
+        p.test.loss for p in plain.seen_by(Evaluator).points
+    ]
     assert measured.totals == plain.totals
 
 
@@ -142,7 +151,12 @@ def test_hooks_are_called_in_documented_phases_and_a_rehearsal_before_the_end(fe
             progress.append(ctx.progress)
             return super().broadcast(model, ctx)
 
-    diagnoses = federation(Rehearsed, given={"num_perturbations": 4}, estimator="directional").run().diagnoses
+    diagnoses = (
+        federation(Rehearsed, given={"num_perturbations": 4}, estimator="directional")
+        .run()
+        .seen_by(GradientDiagnoser)
+        .diagnoses
+    )
     assert all(one.grad_rel_error is not None for one in diagnoses)
     assert len(progress) == 2 + len(diagnoses) and all(0 <= spent < 1 for spent in progress)
 
@@ -168,17 +182,17 @@ def test_training_that_is_no_longer_finite_has_diverged_also_between_evaluations
 def test_scalars_that_overflow_are_unknown_and_no_failure(federation: Make, keys: dict[str, Any]) -> None:
     made = federation(Baffle, given={"num_perturbations": 5, **keys}, estimator="directional")
     result = made.run()
-    fields = measured_fields(made.cell, result)
+    fields = result.fields()
     assert fields["fd_scalar_error"] is None and fields["grad_rel_error"] > 0
-    json.dumps([fields, *map(diagnosis_line, result.diagnoses)], allow_nan=False)
+    json.dumps([fields, *result.log()[DIAGNOSTICS]], allow_nan=False)
 
 
 def test_what_is_not_defined_is_unknown(model: nn.Module) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    silent = Update(4, tensors={"gradient": torch.zeros(1, 61_706)})
-    found = estimate_quality(model, batch_of(0), silent, Step("exact", ZerothOrderConfig(), 1, 0), 0, None)
+    silent = Estimate(torch.zeros(61_706), Step("exact", ZerothOrderConfig(), 1, 0))
+    found = estimate_quality(model, batch_of(0), silent, None)
     assert found == {"grad_rel_error": 1.0, "grad_cosine": None, "fd_scalar_error": None}
 
 
@@ -245,20 +259,20 @@ def test_dead_channels_are_counted_in_the_record(federation: Make) -> None:
     result = made.run()
     assert result.mask is not None
     dead = sum(int((~layer.flatten(1).any(1)).sum()) for layer in result.mask.values())
-    assert measured_fields(made.cell, result)["dead_channels"] == dead > 0
+    assert result.fields()["dead_channels"] == dead > 0
 
 
 def test_energy_at_the_start_is_that_of_the_weights_that_the_method_starts_from(federation: Make) -> None:
     kept = []
     for scale in (1.0, 4.0):
         made = federation(BaffleERK, SETUP, given={"init_scale": scale}, estimator="directional", sparsity=0.8)
-        kept.append(made.run().energy_at_start)
-    scaled = made._initial_model()
+        kept.append(made.run().seen_by(GradientDiagnoser).energy_at_start)
+    scaled = made.world.initial_model(made.server.method)
     with torch.no_grad():
         for weight in prunable_weights(scaled).values():
             weight.mul_(4.0)
     assert made.mask is not None
-    assert kept[1] == gradient_energy(scaled, made.fleet.batch(made.probe), made.mask) != kept[0]
+    assert kept[1] == gradient_energy(scaled, made.world.batch(made.world.probe), made.mask) != kept[0]
 
 
 def test_energy_at_the_start_is_of_each_weight_once_where_what_is_pruned_keeps_its_value(federation: Make) -> None:
@@ -270,7 +284,7 @@ def test_energy_at_the_start_is_of_each_weight_once_where_what_is_pruned_keeps_i
         for only in (False, True)
     )
     assert zeroed.mask is not None and zeroed.mask.same_as(valued.mask)
-    assert zeroed.energy_at_start == valued.energy_at_start
+    assert zeroed.seen_by(GradientDiagnoser).energy_at_start == valued.seen_by(GradientDiagnoser).energy_at_start
 
 
 def test_a_channel_whose_pruned_weights_keep_their_values_is_not_dead(federation: Make) -> None:
@@ -280,7 +294,7 @@ def test_a_channel_whose_pruned_weights_keep_their_values_is_not_dead(federation
         control = {**given, "mask_perturbations_only": only}
         made = federation(FedNTKZO, SETUP, given=control, estimator="moment", sparsity=0.95)
         result = made.run()
-        found[only] = measured_fields(made.cell, result)
+        found[only] = result.fields()
     assert found[False]["dead_channels"] > 0 == found[True]["dead_channels"]
     assert found[True]["grad_energy_masked_point"] == pytest.approx(found[True]["grad_energy_kept"], rel=1e-4)
 
@@ -288,7 +302,7 @@ def test_a_channel_whose_pruned_weights_keep_their_values_is_not_dead(federation
 def test_energy_is_measured_at_the_dense_start_and_at_the_masked_end(federation: Make) -> None:
     made = federation(FedAvgERK, TRAIN, sparsity=0.8)
     result = made.run()
-    found = summary(result.diagnoses, result.energy_at_start)
+    found = result.fields()
     assert 0.1 < found["grad_energy_kept"] < 0.6
     assert 0.0 < found["grad_energy_masked_point"] < 1.0
     assert found["grad_energy_kept"] != found["grad_energy_masked_point"]

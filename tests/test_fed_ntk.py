@@ -18,8 +18,9 @@ from fedfore.baselines.fedavg import FedAvg
 from fedfore.cell import Protocol
 from fedfore.contract.instance import instantiate, make_config
 from fedfore.errors import ConfigError
+from fedfore.federation.clients import Clients, ClientsOneByOne
 from fedfore.federation.loop import Federation
-from fedfore.federation.result import Result
+from fedfore.federation.observers.cost_meter import CostMeter
 from fedfore.masks import exact_counts, prunable_weights, uniform_densities
 from fedfore.measure.flops import forward_macs
 from fedfore.methods.fed_ntk_fedavg import FedNTKFedAvg
@@ -31,7 +32,7 @@ from fedfore.primitives.saliency import SaliencyConfig, score
 from fedfore.streams import stream_seed, torch_generator
 from fedfore.tasks.datasets import spec
 from fedfore.tasks.models import build, initialise
-from tests.conftest import TINY, make_cell
+from tests.conftest import TINY, Received, make_cell
 
 Make = Callable[..., Federation]
 SMALL = "lenet5:width=0.25"
@@ -60,7 +61,7 @@ def mask_of(made: Federation) -> Mask:
     return mask
 
 
-def weights(result: Result) -> Tensor:
+def weights(result: Federation) -> Tensor:
     return flat_parameters(result.model)
 
 
@@ -153,7 +154,7 @@ def test_every_option_gives_a_mask_of_exactly_the_density_on_the_initial_weights
     assert all(kept >= given.get("min_layer_weights", 1) for kept in mask.layer_kept.values())
     for name, weight in prunable_weights(made.model).items():
         assert torch.equal(weight, before[name] * mask[name])
-    assert "initial" not in made.state
+    assert "initial" not in made.server.state
     on_devices = given.get("where") != "server" and given.get("saliency", "ntk") in ("ntk", "snip", "grasp", "synflow")
     assert made.totals["setup"].rounds == (given.get("iterations", 2) if on_devices else 0)
 
@@ -169,7 +170,8 @@ def test_a_whole_cell_runs_and_repeats_bit_for_bit(federation: Make, method: typ
 
 def test_training_under_the_mask_is_vectorised_as_in_the_dense_method(federation: Make) -> None:
     one, loop = (
-        make(federation, FedNTKZO, given=FEW, options={"vectorised": vectorised}).run() for vectorised in (True, False)
+        make(federation, FedNTKZO, given=FEW, options={"clients": clients}).run()
+        for clients in (Clients, ClientsOneByOne)
     )
     torch.testing.assert_close(weights(one), weights(loop))
 
@@ -180,10 +182,10 @@ def test_scores_travel_as_kept_floats_masks_as_kept_bits_and_the_model_only_wher
     sizes = {"all": 4090, "kept": round(0.2**0.5 * 4090)}
     tensor = 8 + 1 + 1 + 1 + 1 + 4
     for upload, name in (("scores", "scores"), ("masks", "mask")):
-        sent: list[Update] = []
-        made = make(federation, given={"upload": upload}, options={"on_update": sent.append})
+        received = Received()
+        made = make(federation, given={"upload": upload}, options={"also": [received]})
         mask_of(made)
-        tensors = [update.tensors[name] for update in sent]
+        tensors = [update.tensors[name] for update in received.updates]
         assert [values.numel() for values in tensors] == 4 * [sizes["all"]] + 4 * [sizes["kept"]]
         bits = sum(-(-values.numel() // 8) for values in tensors)
         floats = sum(int(values.count_nonzero()) for values in tensors) if name == "scores" else 0
@@ -200,7 +202,7 @@ def test_a_setup_round_costs_seven_forwards_an_input(federation: Make) -> None:
     made = make(federation, given={"draws": 2, "iterations": 1})
     result = made.run()
     macs = forward_macs(result.model, (1, 32, 32))
-    (cost,) = result.costs["setup"]
+    (cost,) = result.seen_by(CostMeter).costs("setup")
     assert cost.flops(1, 0) == 2 * 2 * 8 * (7 * macs.dense - 2 * next(iter(macs.layers.values())))
     assert result.totals["setup"].flops == 4 * cost.flops(1, 0)
 
@@ -274,7 +276,7 @@ def test_masking_perturbations_only_keeps_the_dense_function_and_moves_kept_weig
     given = {**FEW, "where": where, "mask_perturbations_only": True}
     made = make(federation, FedNTKZO, given=given)
     initial = {name: weight.detach().clone() for name, weight in prunable_weights(made.model).items()}
-    x = made.fleet.batch(made.probe[:8]).x
+    x = made.world.batch(made.world.probe[:8]).x
     dense = made.model(x)
     mask = mask_of(made)
     torch.testing.assert_close(made.model(x), dense)
@@ -294,7 +296,8 @@ def test_pruned_weights_at_their_initial_values_save_no_flops(federation: Make) 
     flops = [
         make(federation, FedNTKZO, given={**train, "mask_perturbations_only": only})
         .run()
-        .costs["train"][0]
+        .seen_by(CostMeter)
+        .costs("train")[0]
         .flops_per_batch
         for only in (True, False)
     ]

@@ -147,7 +147,7 @@ def test_an_adjustment_round_draws_its_steps_and_the_gradients_batch(federation:
     for method in (FedDST, FedAvgERK):
         made = federation(method, sparsity=0.8, given=ALWAYS if method is FedDST else {})
         made.run()
-        drawn[method] = [device.clients["train"].batches_drawn for device in made.devices]
+        drawn[method] = [device.clients["train"].batches_drawn for device in made.clients.devices]
     assert drawn == {FedDST: [7] * 4, FedAvgERK: [6] * 4}
 
 
@@ -163,8 +163,8 @@ def test_both_halves_of_the_steps_go_at_the_rounds_rate(federation: Make, monkey
     given = {**ALWAYS, "local_steps": 5, "lr": 0.1, "lr_schedule": "exponential", "lr_decay": 0.5}
     made = federation(FedDST, replace(TINY, clients=1), sparsity=0.8, given=given)
     made.setup()
-    made._round("train", 0)
-    made._round("train", 1)
+    made.round("train", 0)
+    made.round("train", 1)
     assert steps[-2:] == [(2, 0.05), (3, 0.05)]
 
 

@@ -18,21 +18,24 @@ from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.cell import Protocol
 from fedfore.errors import Diverged
-from fedfore.execution.record_fields import measured_fields, round_line, spent_fields
 from fedfore.federation.loop import Federation
-from fedfore.federation.result import Result
+from fedfore.federation.observers.evaluator import Evaluator, Point, round_line
 from fedfore.masks import erk_densities, exact_counts, prunable_shapes
 from fedfore.measure.evaluation import recalibrated
 from fedfore.primitives.flat import flat_parameters, model_tensors
 from fedfore.tasks.examples import Examples
-from tests.conftest import TINY
+from tests.conftest import TINY, Received
 from tests.plugins.fedprox import FedProx
 
 Make = Callable[..., Federation]
 ONE_STEP = {"local_steps": 1}
 
 
-def weights(result: Result | Federation) -> torch.Tensor:
+def points(made: Federation) -> list[Point]:
+    return made.seen_by(Evaluator).points
+
+
+def weights(result: Federation) -> torch.Tensor:
     return flat_parameters(result.model)
 
 
@@ -40,7 +43,7 @@ def test_one_client_with_the_full_batch_is_centralised_sgd(federation: Make) -> 
     train = Protocol(clients=1, batch_size=160, rounds=3)
     made = federation(FedAvg, train, given={"lr": 0.1, "momentum": 0.9})
     reference = federation(FedAvg, train).model
-    x, y = made.train.batch(torch.arange(160))
+    x, y = made.world.train_set.batch(torch.arange(160))
     for _ in range(3):
         gradients = torch.autograd.grad(cross_entropy(reference(x), y), list(reference.parameters()))
         with torch.no_grad():
@@ -54,8 +57,8 @@ def test_fedsgd_steps_along_the_share_weighted_mean_gradient(federation: Make) -
     made = federation(FedAvg, train, given={"lr": 0.1, **ONE_STEP}, alpha=1.0)
     before = flat_parameters(made.model).clone()
     expected = torch.zeros_like(before)
-    for part in made.parts:
-        x, y = made.train.batch(torch.from_numpy(part))
+    for part in made.world.parts:
+        x, y = made.world.train_set.batch(torch.from_numpy(part))
         gradients = torch.autograd.grad(cross_entropy(made.model(x), y), list(made.model.parameters()))
         expected += len(part) / 160 * torch.cat([g.reshape(-1) for g in gradients])
     torch.testing.assert_close(weights(made.run()), before - 0.1 * expected, rtol=1e-4, atol=1e-6)
@@ -71,7 +74,7 @@ def test_at_half_precision_both_sides_compute_with_what_arrived(
     made = federation(FedAvg, replace(HALF, wire_precision=precision))
     initial = flat_parameters(made.model).clone()
     result = made.run()
-    received = made.devices[0].model
+    received = made.clients.devices[0].model
     assert received is not None
     dtype = getattr(torch, precision)
     flat = torch.cat([received[name].reshape(-1) for name, _ in made.model.named_parameters()])
@@ -81,11 +84,11 @@ def test_at_half_precision_both_sides_compute_with_what_arrived(
 
 
 def test_at_half_precision_scalars_arrive_rounded_and_the_server_keeps_its_own_weights(federation: Make) -> None:
-    sent: list[Update] = []
+    sent = Received()
     few = {"num_perturbations": 7}
-    made = federation(Baffle, HALF, given=few, estimator="directional", options={"on_update": sent.append})
+    made = federation(Baffle, HALF, given=few, estimator="directional", options={"also": [sent]})
     result = made.run()
-    (scalars,) = (update.scalars for update in sent)
+    (scalars,) = (update.scalars for update in sent.updates)
     assert scalars is not None and scalars.dtype == torch.float32
     assert torch.equal(scalars, scalars.half().float())
     assert not torch.equal(weights(result), weights(result).half().float())
@@ -103,7 +106,7 @@ def test_fedprox_with_mu_zero_is_fedavg(federation: Make) -> None:
 def test_a_method_that_corrects_gradients_keeps_the_memory_options(federation: Make, keys: dict[str, object]) -> None:
     fields = {"model": "resnet14:norm=group,width=0.25", "train": replace(TINY, rounds=1)}
     plain, saving = (federation(FedProx, given={"mu": 0.1, **given}, **fields) for given in ({}, keys))
-    peaks = [measured_fields(made.cell, made.run())["peak_device_bytes"] for made in (plain, saving)]
+    peaks = [made.run().fields()["peak_device_bytes"] for made in (plain, saving)]
     assert peaks[1] < 0.7 * peaks[0]
     torch.testing.assert_close(weights(saving), weights(plain), rtol=1e-3, atol=1e-5)
 
@@ -124,17 +127,17 @@ def test_a_static_mask_keeps_exactly_the_erk_counts_to_the_end(federation: Make)
 
 def test_methods_meet_the_same_split_weights_and_first_batch(federation: Make) -> None:
     made = [federation(method, alpha=0.5, seed=3) for method in (FedAvg, Baffle)]
-    for one, other in zip(made[0].parts, made[1].parts, strict=True):
+    for one, other in zip(made[0].world.parts, made[1].world.parts, strict=True):
         np.testing.assert_array_equal(one, other)
     assert torch.equal(flat_parameters(made[0].model), flat_parameters(made[1].model))
-    batches = [next(m.devices[0].clients["train"].batches(steps=1))[0] for m in made]
+    batches = [next(m.clients.devices[0].clients["train"].batches(steps=1))[0] for m in made]
     assert torch.equal(batches[0], batches[1])
 
 
 def test_a_repeated_cell_is_bit_identical_and_a_seed_changes_it(federation: Make) -> None:
     first, second, other = (federation(FedAvg, seed=seed).run() for seed in (1, 1, 2))
     assert torch.equal(weights(first), weights(second))
-    assert [p.test.loss for p in first.points] == [p.test.loss for p in second.points]
+    assert [p.test.loss for p in points(first)] == [p.test.loss for p in points(second)]
     assert not torch.equal(weights(first), weights(other))
 
 
@@ -183,7 +186,7 @@ def test_a_cohort_some_of_which_hold_the_mask_already_is_one_cohort(federation: 
     assert min(cosines) > 0.99
     holders = [set().union(*cohorts[:round]) for round in range(3)]
     assert any(0 < len(cohort & held) < 4 for cohort, held in zip(cohorts[:3], holders, strict=True))
-    assert len({id(made.devices[client].model) for client in cohorts[2]}) == 1
+    assert len({id(made.clients.devices[client].model) for client in cohorts[2]}) == 1
     assert result.mask is not None
     message = 4 * (result.mask.kept + 61_706 - result.mask.size) + 9 + 1 + len("seed") + 2 + 8
     news = len(set().union(*cohorts)) * -(-result.mask.size // 8)
@@ -239,7 +242,7 @@ def test_every_method_starts_from_the_protocols_initialiser_and_sees_its_scaling
             assert 0.6 < parameter.abs().max() * weight[0].numel() ** 0.5 <= 1
     made.run()
     assert len(drawn) > 1
-    seen += [made.dataset.test.batch(torch.arange(50))[0], made.fleet.batch(made.probe).x]
+    seen += [made.world.test_set.batch(torch.arange(50))[0], made.world.batch(made.world.probe).x]
     assert all(x.min() >= 0 and 0.9 < x.max() <= 1 for x in seen)
 
 
@@ -247,11 +250,11 @@ def test_every_method_starts_from_the_protocols_initialiser_and_sees_its_scaling
 def test_the_budget_is_kept_and_evaluated_at_its_end(federation: Make, budget: dict[str, float]) -> None:
     train = Protocol(clients=4, batch_size=16, **budget)  # type: ignore[arg-type]
     result = federation(FedAvg, train, given=ONE_STEP).run()
-    last = result.points[-1]
-    assert result.points[0].round == 0
+    last = points(result)[-1]
+    assert points(result)[0].round == 0
     assert last.round == result.totals["train"].rounds == (5 if "rounds" in budget else 6)
     if "data_passes" in budget:
-        assert last.data_passes >= 2.0 > result.points[-2].data_passes
+        assert last.data_passes >= 2.0 > points(result)[-2].data_passes
 
 
 @pytest.mark.parametrize(
@@ -262,7 +265,7 @@ def test_the_share_of_the_budget_that_was_really_used_is_a_field(
     federation: Make, budget: dict[str, Any], epochs: int, used: float
 ) -> None:
     made = federation(FedAvg, replace(TINY, **{"rounds": None, **budget}), given={"local_epochs": epochs})
-    assert measured_fields(made.cell, made.run())["budget_used"] == pytest.approx(used)
+    assert made.run().fields()["budget_used"] == pytest.approx(used)
 
 
 @pytest.mark.parametrize(
@@ -272,12 +275,14 @@ def test_the_share_of_the_budget_that_was_really_used_is_a_field(
 def test_an_evaluation_follows_the_round_that_reaches_a_multiple_of_the_interval(
     federation: Make, every: float, rounds: list[int]
 ) -> None:
-    points = federation(FedAvg, replace(TINY, rounds=5, eval_every=every), given=ONE_STEP).run().points
+    points = (
+        federation(FedAvg, replace(TINY, rounds=5, eval_every=every), given=ONE_STEP).run().seen_by(Evaluator).points
+    )
     assert [point.round for point in points] == rounds
 
 
 def test_no_example_is_dropped_in_an_epoch(federation: Make) -> None:
-    client = federation(FedAvg, replace(TINY, clients=3, batch_size=16)).devices[0].clients["train"]
+    client = federation(FedAvg, replace(TINY, clients=3, batch_size=16)).clients.devices[0].clients["train"]
     drawn = [x for x, _ in client.batches(epochs=1)]
     assert sum(len(x) for x in drawn) == client.num_examples == client.examples_drawn
     assert len({bytes(image.numpy().tobytes()) for x in drawn for image in x}) > client.num_examples - 3
@@ -291,7 +296,7 @@ def test_a_non_finite_weight_ends_the_cell_with_its_round(federation: Make) -> N
 
 
 def test_what_stopped_before_training_says_nothing_of_a_step(federation: Make) -> None:
-    spent = spent_fields(federation(FedAvg).result())
+    spent = federation(FedAvg).spent_fields()
     assert set(spent.values()) == {0} and "uplink_bytes" in spent and "device_step_flops" not in spent
 
 
@@ -302,7 +307,7 @@ def test_the_headline_accuracy_is_of_the_evaluation_weights(federation: Make) ->
         def evaluation_weights(self, model: nn.Module, ctx: ServerContext) -> dict[str, torch.Tensor]:
             return {name: torch.zeros_like(value) for name, value in model_tensors(model).items()}
 
-    losses = [point.test.loss for point in federation(Frozen).run().points]
+    losses = [point.test.loss for point in federation(Frozen).run().seen_by(Evaluator).points]
     np.testing.assert_allclose(losses, np.log(10), rtol=1e-6)
 
 
@@ -355,19 +360,24 @@ def test_in_setup_a_device_that_received_no_model_holds_nan(federation: Make) ->
 
 
 def test_pooled_data_make_one_client_of_that_id_and_of_all_examples(federation: Make) -> None:
-    made = federation(AsksBeforeSending, alpha=0.5, options={"pooled": 6}, train=replace(TINY, min_client_examples=5))
+    world = federation(AsksBeforeSending, alpha=0.5, train=replace(TINY, min_client_examples=5)).world
+    made = Federation(world.pooled(world.cell, client=6), AsksBeforeSending)
     assert made.setup() is None
     assert made.notes["clients"] == [6]
-    assert made.devices[6].clients["setup"].num_examples == len(made.train)
+    assert made.clients.devices[6].clients["setup"].num_examples == len(made.world.train_set)
 
 
 def test_a_setup_only_cell_ends_before_training_unevaluated(federation: Make) -> None:
     made = federation(AsksBeforeSending, Protocol(clients=4, batch_size=16, setup_only=True))
     start = weights(made)
     result = made.run()
-    assert (result.points, result.totals["setup"].rounds, result.totals["train"].rounds) == ([], 2, 0)
+    assert (points(result), result.totals["setup"].rounds, result.totals["train"].rounds) == (
+        [],
+        2,
+        0,
+    )
     assert torch.equal(weights(result), start)
-    fields = measured_fields(made.cell, result)
+    fields = result.fields()
     assert fields["setup_rounds"] == 2 and fields["budget_used"] is None
     assert "test_accuracy" not in fields
 
@@ -404,22 +414,25 @@ def test_recalibration_is_a_second_evaluation_and_changes_nothing_else(federatio
     plain, asked = (federation(FedAvg, replace(TINY, recalibrate=on), model=model) for on in (False, True))
     result, twice = plain.run(), asked.run()
     assert torch.equal(weights(result), weights(twice))
-    assert [point.test.loss for point in result.points] == [point.test.loss for point in twice.points]
-    assert all(point.recalibrated is None for point in result.points)
-    anew = [point.recalibrated for point in twice.points]
+    assert [point.test.loss for point in points(result)] == [point.test.loss for point in points(twice)]
+    assert all(point.recalibrated is None for point in points(result))
+    anew = [point.recalibrated for point in points(twice)]
     assert [evaluation is not None for evaluation in anew] == [has] * len(anew)
-    fields = measured_fields(asked.cell, twice)
-    lines = [round_line(point)["test_accuracy_recalibrated"] for point in twice.points]
-    assert measured_fields(plain.cell, result)["test_accuracy_recalibrated"] is None
+    fields = twice.fields()
+    lines = [round_line(point)["test_accuracy_recalibrated"] for point in points(twice)]
+    assert result.fields()["test_accuracy_recalibrated"] is None
     if has:
         assert fields["test_accuracy_recalibrated"] == pytest.approx(np.mean(lines[1:]))
-        assert all(own.loss != point.test.loss for own, point in zip(anew, twice.points, strict=True) if own)
+        assert all(own.loss != point.test.loss for own, point in zip(anew, points(twice), strict=True) if own)
     else:
         assert fields["test_accuracy_recalibrated"] is None and lines == [None] * len(lines)
 
 
 def test_a_seeds_recalibration_examples_are_the_same_for_every_method(federation: Make) -> None:
     train = replace(TINY, recalibrate=True)
-    start = [federation(m, train, model="lenet5:norm=batch").run().points[0].recalibrated for m in (FedAvg, FedProx)]
+    start = [
+        federation(m, train, model="lenet5:norm=batch").run().seen_by(Evaluator).points[0].recalibrated
+        for m in (FedAvg, FedProx)
+    ]
     assert start[0] is not None and start[1] is not None
     assert start[0].loss == start[1].loss

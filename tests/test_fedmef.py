@@ -21,8 +21,8 @@ from fedfore.baselines import fedmef
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.baselines.fedmef import FedMef, FedMefConfig
-from fedfore.execution.record_fields import measured_fields
 from fedfore.federation.loop import Federation
+from fedfore.federation.observers.cost_meter import CostMeter
 from fedfore.primitives.extrusion import ExtrusionConfig, extrude, floor_rate
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd
@@ -216,7 +216,7 @@ def test_every_client_extrudes_what_the_server_prunes_and_shrinks_it_to_the_targ
 
     monkeypatch.setattr(fedmef, "extrude", watched)
     made = federation(FedMef, given={**MOVING, "local_steps": 5, "penalty": penalty}, sparsity=0.8)
-    before = Mask(dict(made.server_side.start(made.model, made._server_context("setup", 0, ())) or {}))
+    before = Mask(dict(made.setup() or {}))
     after = made.run().mask
     assert after is not None
     assert all(low < factor < high for factor in shrunk)
@@ -269,7 +269,7 @@ def test_a_device_needs_less_memory_and_no_more_flops_with_pruned_activations(fe
     costs = []
     for rate in (0.0, 0.9):
         made = federation(FedMef, given={**MOVING, "sap_rate": rate}, sparsity=0.8)
-        costs.append(measured_fields(made.cell, made.run()))
+        costs.append(made.run().fields())
     dense, pruned = costs
     assert pruned["peak_device_bytes_activations"] < 0.85 * dense["peak_device_bytes_activations"]
     assert pruned["device_step_flops"] == dense["device_step_flops"]
@@ -278,7 +278,7 @@ def test_a_device_needs_less_memory_and_no_more_flops_with_pruned_activations(fe
 
 def test_adjustments_are_metered_apart(federation: Make) -> None:
     made = federation(FedMef, given=MOVING, sparsity=0.8)
-    costs = made.run().costs["train"]
+    costs = made.run().seen_by(CostMeter).costs("train")
     assert len(costs) == 2
     assert costs[1].flops(1, 1.0) > costs[0].flops(1, 1.0)
 
@@ -286,7 +286,7 @@ def test_adjustments_are_metered_apart(federation: Make) -> None:
 def test_the_model_is_normalised_on_both_sides_unless_switched_off(federation: Make) -> None:
     for switches, expected in (({}, 2), ({"nsconv": False}, 0)):
         made = federation(FedMef, given=switches, sparsity=0.8)
-        for model in (made.model, made.client_model):
+        for model in (made.model, made.clients.model):
             assert sum(isinstance(module, NormalisedConv2d) for module in model.modules()) == expected
 
 
@@ -299,9 +299,7 @@ def test_without_norm_layers_it_is_a_standardised_network_that_starts_near_chanc
     x = draw(16, 1, 32, 32, seed=1)
     for norm in ("none", "standardised"):
         made = federation(FedMef, model=f"{model}{',' if ':' in model else ':'}norm={norm}", sparsity=0.9)
-        mask = made.server_side.start(made.model, made._server_context("setup", 0, ()))
-        assert mask is not None
-        mask.apply_(dict(made.model.named_parameters()))
+        assert made.setup() is not None
         with torch.no_grad():
             start.append(made.model.eval()(x))
     assert torch.equal(*start)

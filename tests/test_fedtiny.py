@@ -18,15 +18,15 @@ from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.baselines.fedtiny import BatchNorm, FedTiny, block, spread_densities
 from fedfore.cell import Cell, Protocol
 from fedfore.federation.loop import Federation
+from fedfore.federation.observers.cost_meter import CostMeter
 from fedfore.masks import erk_densities, prunable_shapes, uniform_densities
-from fedfore.measure.device import DeviceCost
 from fedfore.measure.flops import forward_macs
 from fedfore.primitives.flat import flat_parameters, model_tensors
 from fedfore.primitives.local_sgd import LocalSGDConfig
 from fedfore.primitives.prune_grow import announced, unpack_mask, weight_gradients
 from fedfore.streams import torch_generator
 from fedfore.tasks.models import initialise
-from tests.conftest import TINY
+from tests.conftest import TINY, Received
 
 Make = Callable[..., Federation]
 NEVER = {"adjust_every": 1.0}
@@ -70,9 +70,9 @@ def test_changed_densities_are_densities_of_the_same_total(
 
 def test_candidates_have_the_asked_density_and_differ_in_where_it_goes(federation: Make) -> None:
     made = federation(FedTiny, sparsity=0.8)
-    made.server_side.start(made.model, made._server_context("setup", 0, ()))
+    made.start()
     shapes = prunable_shapes(made.model)
-    masks = [unpack_mask(bits, shapes) for bits in made.state["candidates"]]
+    masks = [unpack_mask(bits, shapes) for bits in made.server.state["candidates"]]
     assert len(masks) == 5
     assert all(mask.kept == round(0.2 * mask.size) for mask in masks)
     densities = [tuple(mask.layer_densities().values()) for mask in masks]
@@ -96,7 +96,7 @@ def test_sparsity_zero_is_fedavg_bit_for_bit(federation: Make) -> None:
     result = made.run()
     assert torch.equal(flat_parameters(result.model), flat_parameters(federation(FedAvg).run().model))
     assert result.totals["setup"].rounds == 0
-    assert made.state == {}
+    assert made.server.state == {}
 
 
 # Batch-norm selection
@@ -234,7 +234,7 @@ def test_the_clients_that_measure_statistics_are_those_that_measure_losses(feder
     made = federation(Listed, train, model="resnet14:width=0.25", sparsity=0.8, given={**NEVER, "candidates": 2})
     made.setup()
     assert len(Listed.heard) == 2 and Listed.heard[0] == Listed.heard[1] and len(Listed.heard[0]) == 10
-    dense = 4 * sum(shape.numel() for shape in made.layout.shapes.values())
+    dense = 4 * sum(shape.numel() for shape in made.server.layout.shapes.values())
     assert 10 * dense < made.totals["setup"].downlink_bytes < 15 * dense, "the dense model goes down once"
 
 
@@ -260,12 +260,12 @@ def test_without_batch_norm_the_first_setup_round_is_empty_and_the_loss_chooses(
     assert result.notes["variant"] == "loss selection"
     chosen = result.notes["selection"]["chosen"]
     assert chosen == min(range(5), key=result.notes["selection"]["losses"].__getitem__)
-    whole = 4 * sum(shape.numel() for shape in made.layout.shapes.values())
-    masks = 5 * sum(shape.numel() for shape in made.layout.prunable.values()) // 8
+    whole = 4 * sum(shape.numel() for shape in made.server.layout.shapes.values())
+    masks = 5 * sum(shape.numel() for shape in made.server.layout.prunable.values()) // 8
     totals = result.totals["setup"]
     assert 4 * (whole + masks) < totals.downlink_bytes < 4 * (whole + masks + 60)
     assert 4 * 5 * 4 < totals.uplink_bytes < 4 * (5 * 4 + 40)
-    assert "candidates" not in made.state
+    assert "candidates" not in made.server.state
 
 
 # Progressive pruning
@@ -362,33 +362,32 @@ def test_an_adjustment_costs_one_forward_pass_and_the_dense_gradient_of_its_bloc
     """Block fc3 of LeNet-5, 84 x 10: its gradient needs no pass further down; the indices cost 8 bytes a weight."""
     made = federation(FedTiny, replace(TINY, rounds=2), sparsity=0.95, given=ALWAYS)
     result = made.run()
-    costs: dict[str, DeviceCost] = {key[1]: cost for key, cost in made.costs.items() if key[0] == "train"}
-    assert set(costs) == {"train", "adjust fc3.weight"}
-    macs = forward_macs(made.model, made.dataset.spec.input_shape).masked(result.mask) + 840
-    extra = costs["adjust fc3.weight"].flops(1, 2) - costs["train"].flops(1, 1)
+    training, adjusting = made.seen_by(CostMeter).costs("train")
+    macs = forward_macs(made.model, made.world.spec.input_shape).masked(result.mask) + 840
+    extra = adjusting.flops(1, 2) - training.flops(1, 1)
     assert extra == pytest.approx(2 * 16 * macs, rel=1e-6)
 
 
 def test_resnet20_with_batch_norm_runs_with_the_chosen_statistics(federation: Make) -> None:
-    sent: list[Update] = []
+    received = Received()
     made = federation(
         FedTiny,
         replace(TINY, clients=2, batch_size=40),
         model="resnet20:width=0.25",
         sparsity=0.8,
         given={**ALWAYS, "candidates": 3},
-        options={"on_update": sent.append},
+        options={"also": [received]},
     )
     first = made.setup()
     note = made.notes["selection"]
-    means = [update.tensors["mean"][note["chosen"]] for update in sent[:2]]
+    means = [update.tensors["mean"][note["chosen"]] for update in received.updates[:2]]
     norms = [module for module in made.model.modules() if isinstance(module, BatchNorm)]
     running = torch.cat([norm.get_buffer("running_mean") for norm in norms])
     torch.testing.assert_close(running, (means[0] + means[1]) / 2)
-    dense = 4 * sum(shape.numel() for shape in made.layout.shapes.values())
+    dense = 4 * sum(shape.numel() for shape in made.server.layout.shapes.values())
     assert 2 * dense < made.totals["setup"].downlink_bytes < 4 * dense, "the dense model goes down once"
     for round in range(3):
-        made._round("train", round)
+        made.round("train", round)
     assert first is not None
     assert made.mask is not None
     assert made.mask.layer_kept == first.layer_kept

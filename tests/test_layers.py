@@ -183,7 +183,7 @@ BORDERS = {
     ("fedfore.contract.border", "unchanged_process"): "what was changed is undone first, and what was raised goes on",
     ("fedfore.contract.border", "words"): "an exception of others may be unable to say what it is",
     ("fedfore.contract.config", "validated"): "the Config of a plug-in may raise anything of a value",
-    ("fedfore.federation.loop", "_approximation"): "the kernel observes the cell, and must not end it",
+    ("fedfore.federation.observers.kernels", "_observed"): "the kernel observes the cell, and must not end it",
 }
 """The functions that catch every exception, and why they may; nobody else does."""
 
@@ -239,9 +239,8 @@ def test_listing_and_showing_never_import_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["fedavg", "baffle"])
 def test_the_code_hash_covers_every_module_a_cell_computes_with(name: str) -> None:
     starts = {
-        "fedfore.federation.loop",
+        "fedfore.federation.assembly",
         "fedfore.execution.metering",
-        "fedfore.execution.record_fields",
         f"fedfore.baselines.{name}",
         *(module for module in FILES if fnmatchcase(module, "fedfore.tasks.architectures.*")),
     }

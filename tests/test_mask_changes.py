@@ -17,7 +17,6 @@ from fedfore.baselines.feddst import FedDST
 from fedfore.baselines.fedtiny import FedTiny
 from fedfore.contract.registry import discover
 from fedfore.execution.matrix import resolve
-from fedfore.execution.record_fields import measured_fields
 from fedfore.execution.runner import RunOptions, run_plan
 from fedfore.federation.loop import Federation
 from fedfore.measure.mask_changes import MaskChange, MaskChanges
@@ -70,7 +69,7 @@ def test_a_mask_that_only_shrinks_has_no_churn() -> None:
 
 
 def fields_of(made: Federation) -> tuple[float | None, float | None]:
-    fields = measured_fields(made.cell, made.run())
+    fields = made.run().fields()
     return fields["churn"], fields["mask_moved"]
 
 

@@ -25,10 +25,9 @@ from fedfore.errors import ConfigError, DataError, StoreError
 from fedfore.execution.cost import layer_densities
 from fedfore.execution.matrix import PlannedCell, resolve
 from fedfore.execution.metering import metered_fields
-from fedfore.execution.record_fields import measured_fields
 from fedfore.execution.runner import RunOptions, run_plan
 from fedfore.execution.worker import METERED_ONLY
-from fedfore.federation.loop import Federation
+from fedfore.federation.assembly import federation_of
 from fedfore.masks import Mask, prunable_shapes
 from fedfore.methods.fed_ntk_zo import FedNTKZO
 from fedfore.primitives.flat import flat_parameters
@@ -82,7 +81,7 @@ def test_every_cost_is_that_of_a_run(few: Dataset, method: type[Method], setting
     settings = {"train": replace(TRAIN, min_client_examples=1), **settings}
     metered = metered_fields(make_cell(method, **settings), method, CPU)
     cell = make_cell(method, **settings)
-    ran = measured_fields(cell, Federation(cell, method, few, CPU).run())
+    ran = federation_of(cell, method, few, CPU).run().fields()
     mask_bytes = -(-ran["num_prunable"] // 8) if "sparsity" in method.uses else 0
     ran["downlink_bytes_per_client_round"] -= mask_bytes  # a real run's first round sends the mask as well
     assert metered.keys() <= ran.keys()
@@ -95,7 +94,7 @@ def test_a_foresight_setup_is_metered_at_its_first_round(few: Dataset, iteration
     """Later rounds hold the mask besides, a byte a weight."""
     settings: dict[str, Any] = {"given": {**NTK, "iterations": iterations}, "sparsity": 0.8}
     cell = make_cell(FedNTKZO, replace(TRAIN, min_client_examples=1), estimator="directional", **settings)
-    ran = measured_fields(cell, Federation(cell, FedNTKZO, few, CPU).run())
+    ran = federation_of(cell, FedNTKZO, few, CPU).run().fields()
     metered = fields(FedNTKZO, **settings)
     assert ran["num_prunable"] == 61_470
     assert ran["peak_device_bytes_setup"] - metered["peak_device_bytes_setup"] == mask_bytes
@@ -162,8 +161,8 @@ class ControlVariates(Method):
 def test_messages_and_states_that_begin_empty_are_metered_when_they_are_not(few: Dataset) -> None:
     def ran(rounds: int) -> dict[str, Any]:
         train = replace(TRAIN, rounds=rounds, min_client_examples=1)
-        made = Federation(make_cell(ControlVariates, train, given=given), ControlVariates, few, CPU)
-        return measured_fields(made.cell, made.run())
+        cell = make_cell(ControlVariates, train, given=given)
+        return federation_of(cell, ControlVariates, few, CPU).run().fields()
 
     given = {"lr": 1e-3}  # no client's network dies, whose change would be zeros again
     metered, three, four = fields(ControlVariates, given=given), ran(3), ran(4)

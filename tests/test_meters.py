@@ -19,7 +19,6 @@ from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.baselines.fedtiny import FedTiny
 from fedfore.cell import Protocol
-from fedfore.execution.record_fields import measured_fields
 from fedfore.federation.loop import Federation
 from fedfore.masks import Mask, prunable_shapes, prunable_weights, random_mask, uniform_densities
 from fedfore.measure.clock import Clock
@@ -45,7 +44,7 @@ Make = Callable[..., Federation]
 
 
 def run_fields(made: Federation) -> dict[str, Any]:
-    return measured_fields(made.cell, made.run())
+    return made.run().fields()
 
 
 def metered(model: nn.Module, mask: Mask | None, work: Callable[[], object], **resident: list[Tensor]) -> StepCost:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from fedfore.cli.main import main
 from fedfore.contract.registry import discover
 from fedfore.errors import ConfigError
-from fedfore.execution.record_fields import measured_fields
 from fedfore.federation.loop import Federation
 from fedfore.measure.ntk import empirical_ntk
 from fedfore.primitives.flat import active_coordinates, flat_parameters
@@ -111,8 +110,8 @@ EVERYWHERE = [name for name, entry in METHODS.items() if entry.role != "plugin"]
 def test_every_method_trains_a_model_with_a_layer_that_is_frozen_or_not_used(
     federation: Callable[..., Federation], name: str, model: str
 ) -> None:
-    made, result = run(federation, name, model, ntk=name == "fedavg")
-    fields = measured_fields(made.cell, result)
+    _, result = run(federation, name, model, ntk=name == "fedavg")
+    fields = result.fields()
     assert fields["test_accuracy"] is not None and fields["device_step_flops"] > 0
     if name == "fedavg":
         assert fields["ntk_reason"] is None
@@ -142,7 +141,7 @@ def test_finite_differences_leave_a_frozen_layer_alone(federation: Callable[...,
         method, model="frozen", estimator="finite_difference", given={"num_perturbations": 3, "restore": restore}
     )
     kept = made.model[0].weight.detach().clone()
-    made.client_model[0].register_forward_pre_hook(watch)
+    made.clients.model[0].register_forward_pre_hook(watch)
     made.run()
     assert changed and not any(changed)
 
@@ -172,8 +171,8 @@ def test_gradients_and_kernels_of_what_is_frozen_or_not_used_are_zero() -> None:
 
 
 def test_dense_training_needs_no_layer_that_can_be_pruned(federation: Callable[..., Federation]) -> None:
-    made, result = run(federation, "fedavg", "without_layers", ntk=True)
-    fields = measured_fields(made.cell, result)
+    _, result = run(federation, "fedavg", "without_layers", ntk=True)
+    fields = result.fields()
     assert (fields["num_prunable"], fields["sparsity_measured"]) == (0, 0.0)
     assert "no prunable weight" in fields["ntk_reason"]
     assert fields["forward_macs_dense"] == 1024 * 10
@@ -185,9 +184,9 @@ def test_a_kernel_that_cannot_be_computed_does_not_end_its_cell(
     def fails(*_: object) -> None:
         raise RuntimeError("no batching rule\nfor this")
 
-    monkeypatch.setattr("fedfore.federation.approximation.measure", fails)
-    made, result = run(federation, "fedavg", "unused", ntk=True)
-    reason = measured_fields(made.cell, result)["ntk_reason"]
+    monkeypatch.setattr("fedfore.federation.observers.kernels.measure", fails)
+    _, result = run(federation, "fedavg", "unused", ntk=True)
+    reason = result.fields()["ntk_reason"]
     assert reason == "The kernel of this model cannot be computed: RuntimeError: no batching rule for this."
 
 

@@ -212,11 +212,11 @@ def drawn(federation: Callable[..., Federation], seed: int, split_seed: int | No
     train = Protocol(clients=4, participation=0.5, rounds=2, validation_fraction=0.2, split_seed=split_seed)
     made = federation(Method, train, seed=seed, alpha=0.5)
     return (
-        made.train.labels.tolist(),
-        made.validation.images.float().mean((1, 2, 3)).tolist(),
-        [part.tolist() for part in made.parts],
+        made.world.train_set.labels.tolist(),
+        made.world.validation_set.images.float().mean((1, 2, 3)).tolist(),
+        [part.tolist() for part in made.world.parts],
         next(made.model.parameters()).flatten()[0].item(),
-        [made._cohort("train", round) for round in range(8)],
+        [made.cohort("train", round) for round in range(8)],
     )
 
 

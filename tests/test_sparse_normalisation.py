@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedfore.api import Mask, Method
+from fedfore.api import Method
 from fedfore.baselines.baffle_erk import BaffleERK
 from fedfore.baselines.fedavg_erk import FedAvgERK
-from fedfore.execution.record_fields import cost_fields
+from fedfore.execution.metering import metered_fields
 from fedfore.federation.loop import Federation
 from fedfore.masks import erk_mask, prunable_shapes
 from fedfore.measure.flops import forward_macs
@@ -38,7 +38,7 @@ from fedfore.primitives.sparse_normalisation import (
 from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig
 from fedfore.streams import torch_generator
 from fedfore.tasks.models import build, initialise
-from tests.conftest import TINY
+from tests.conftest import TINY, make_cell
 
 Make = Callable[..., Federation]
 
@@ -249,20 +249,14 @@ def test_zeroth_order_scalars_are_the_same_by_finite_differences_and_for_all_cli
 METERED = replace(TINY, rounds=1, meter_only=True)
 
 
-def no_setup(model: nn.Module) -> Mask:
-    raise AssertionError("these methods make their masks in start")
-
-
 @pytest.mark.parametrize(("method", "given"), [(BaffleERK, {"num_perturbations": 2}), (FedAvgERK, {})])
-def test_the_meters_see_the_layers_of_a_plain_network(
-    federation: Make, method: type[Method], given: dict[str, int]
-) -> None:
+def test_the_meters_see_the_layers_of_a_plain_network(method: type[Method], given: dict[str, int]) -> None:
     counted = ("device_step_flops", "forward_macs_masked", "num_parameters", "num_prunable", "uncounted_ops")
     fields = []
     for norm in ("standardised", "none"):
         model = f"resnet14:norm={norm},width=0.25"
-        made = federation(method, METERED, given=given, estimator="finite_difference", sparsity=0.8, model=model)
-        fields.append(cost_fields(made.meter(no_setup, [1])))
+        cell = make_cell(method, METERED, given=given, estimator="finite_difference", sparsity=0.8, model=model)
+        fields.append(metered_fields(cell, method, torch.device("cpu")))
     assert [fields[0][name] for name in counted] == [fields[1][name] for name in counted]
     assert fields[0]["peak_device_bytes"] < 1.2 * fields[1]["peak_device_bytes"], "no weight is kept twice"
 

@@ -13,7 +13,9 @@ from fedfore.api import Mask
 from fedfore.baselines.baffle import Baffle
 from fedfore.cell import Protocol
 from fedfore.errors import Skip
+from fedfore.federation.clients import Clients, ClientsOneByOne
 from fedfore.federation.loop import Federation
+from fedfore.federation.observers.evaluator import Evaluator
 from fedfore.masks import prunable_shapes, random_mask, uniform_densities
 from fedfore.primitives.finite_difference import finite_differences
 from fedfore.primitives.flat import active_coordinates, flat_parameters, select
@@ -298,18 +300,18 @@ def test_moment_runs_client_by_client_only_where_directions_are_independent(
 ) -> None:
     """Client by client are local steps, and a method without the form for all clients at once."""
 
-    def run(vectorised: bool) -> torch.Tensor:
+    def run(clients: type[Clients]) -> torch.Tensor:
         train = Protocol(clients=2, batch_size=40, rounds=1)
-        options = {"vectorised": vectorised}
+        options = {"clients": clients}
         made = federation(Baffle, train, given=given, estimator="moment", options=options)
         return flat_parameters(made.run().model)
 
     given = {"num_perturbations": 3, "perturbations": perturbations, "communication": communication}
     if perturbations == "independent":
-        torch.testing.assert_close(run(vectorised=True), run(vectorised=False), rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(run(Clients), run(ClientsOneByOne), rtol=1e-5, atol=1e-7)
     else:
         with pytest.raises(Skip, match="in one draw"):
-            run(vectorised=communication == "epoch")
+            run(Clients if communication == "epoch" else ClientsOneByOne)
 
 
 @pytest.mark.parametrize(("rounds", "every"), [(4, 1), pytest.param(15, 3, marks=pytest.mark.slow)])
@@ -326,6 +328,6 @@ def test_a_finite_difference_cell_agrees_with_its_directional_twin(
     start = federation(Baffle, train, given=given, estimator="directional").model
     moved = flat_parameters(limit.model) - flat_parameters(start)
     assert difference.norm() < 0.1 * moved.norm()
-    for one, other in zip(real.points, limit.points, strict=True):
+    for one, other in zip(real.seen_by(Evaluator).points, limit.seen_by(Evaluator).points, strict=True):
         assert one.test.loss == pytest.approx(other.test.loss, rel=0.03)
         assert abs(one.test.accuracy - other.test.accuracy) <= 0.03

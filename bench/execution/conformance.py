@@ -25,8 +25,10 @@ from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ContractError, FedForeError, Skip
 from fedfore.execution.dead_keys import dead_keys, writes_its_own_loop
 from fedfore.execution.hidden_state import hidden_state
+from fedfore.federation.assembly import federation_of
+from fedfore.federation.clients import Clients, ClientsOneByOne
 from fedfore.federation.loop import Federation
-from fedfore.federation.result import Point, Result
+from fedfore.federation.observers.observer import Observer, View, Work
 from fedfore.primitives.flat import model_tensors
 from fedfore.records.metrics import METRICS
 from fedfore.tasks.examples import Dataset
@@ -49,9 +51,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Trial:
-    """A tiny cell that was run: its result, the server's model before training, and what changed that must not."""
+    """A tiny cell that was run: its federation, the server's model before training, what changed that must not."""
 
-    result: Result
+    federation: Federation
     before: Mapping[str, Tensor]
     remembered: Sequence[str]
 
@@ -138,23 +140,33 @@ def _tiny_digits() -> Dataset:
     return replace(whole, train=whole.train.subset(torch.arange(160)), test=whole.test.subset(torch.arange(100)))
 
 
-def _federation(method: type[Method], cell: Cell, **options: Any) -> Federation:
+class Watcher(Observer):
+    """Keeps the parameters with which training begins, and every update that the server receives."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, Tensor] = {}
+        self.updates: list[Update] = []
+
+    def after_setup(self, view: View) -> None:
+        self.before = {name: p.detach().clone() for name, p in view.server.model.named_parameters()}
+
+    def after_work(self, view: View, work: Work) -> None:
+        self.updates += work.updates
+
+
+def _watched(method: type[Method], cell: Cell, clients: type[Clients] = Clients) -> tuple[Federation, Watcher]:
+    """Run a cell; return its federation and who watched it."""
     method(method.Config(**cell.params)).check(cell)
-    return Federation(cell, method, _tiny_digits(), torch.device("cpu"), **options)
+    watcher = Watcher()
+    federation = federation_of(cell, method, _tiny_digits(), torch.device("cpu"), also=[watcher], clients=clients)
+    return federation.run(), watcher
 
 
-def _run(method: type[Method], cell: Cell, **options: Any) -> Trial:
+def _run(method: type[Method], cell: Cell) -> Trial:
     """Run a tiny cell. Raises ContractError (`data`) where it overwrites the data set, which is then made anew."""
-    before: list[dict[str, Tensor]] = []
     data, remembered = _digest(_tiny_digits()), hidden_state(method)
-
-    def keep(point: Point) -> None:
-        if not before:
-            before.append({name: p.detach().clone() for name, p in federation.model.named_parameters()})
-
     try:
-        federation = _federation(method, cell, on_point=keep, **options)
-        result = federation.run()
+        federation, watcher = _watched(method, cell)
     finally:
         overwritten = _digest(_tiny_digits()) != data
         if overwritten:
@@ -163,7 +175,7 @@ def _run(method: type[Method], cell: Cell, **options: Any) -> Trial:
         raise ContractError("data", f"{method.__name__} overwrites the data set; change a copy of what it is given.")
     now = hidden_state(method)
     changed = [name for name in {**remembered, **now} if remembered.get(name) != now.get(name)]
-    return Trial(result, before[0], changed)
+    return Trial(federation, watcher.before, changed)
 
 
 def _digest(dataset: Dataset) -> bytes:
@@ -187,9 +199,9 @@ def _definition(method: type[Method]) -> None:
 
 
 def _trains(trial: Trial) -> None:
-    result = trial.result
-    kept = {} if result.mask is None else dict(result.mask)
-    for name, parameter in result.model.named_parameters():
+    server = trial.federation.server
+    kept = {} if server.mask is None else dict(server.mask)
+    for name, parameter in server.model.named_parameters():
         moved = parameter.detach() != trial.before[name]
         if bool((moved & kept[name] if name in kept else moved).any()):
             return
@@ -202,7 +214,7 @@ def _trains(trial: Trial) -> None:
 
 def _notes(trial: Trial) -> None:
     try:
-        json.dumps(trial.result.notes, allow_nan=False)
+        json.dumps(trial.federation.server.notes, allow_nan=False)
     except ValueError:
         raise ContractError("notes", "A note holds a number that is not finite.") from None
 
@@ -216,10 +228,10 @@ def _hidden_state(trial: Trial) -> None:
 
 
 def _repeatable(first: Trial, second: Trial) -> None:
-    if first.result.totals != second.result.totals:
+    if first.federation.ledger != second.federation.ledger:
         raise ContractError("repeatable", "Two runs of one cell used different bytes, FLOPs or batches.")
-    others = model_tensors(second.result.model)
-    for name, tensor in model_tensors(first.result.model).items():
+    others = model_tensors(second.federation.server.model)
+    for name, tensor in model_tensors(first.federation.server.model).items():
         if not torch.equal(tensor, others[name]):
             raise ContractError("repeatable", f'Two runs of one cell end with different weights in "{name}".')
 
@@ -230,14 +242,10 @@ def _dead_keys(method: type[Method]) -> None:
     cell = replace(_cell(method), train=one_device, alpha="iid", sparsity=0.0)
 
     def observe(params: Mapping[str, Any]) -> object:
-        sent: list[list[bytes]] = []
-
-        def keep(update: Update) -> None:
-            sent.append([tensor.numpy().tobytes() for tensor in _named(update).values()])
-
         changed = replace(cell, params=dataclasses.asdict(make_config(method, {**cell.params, **params}, "params")))
-        result = _federation(method, changed, on_update=keep).run()
-        return sent, result.totals, result.costs
+        federation, watcher = _watched(method, changed)
+        sent = [[tensor.numpy().tobytes() for tensor in _named(update).values()] for update in watcher.updates]
+        return sent, federation.ledger, federation.fields("device", "spending")
 
     dead = dead_keys(observe)
     if dead:
@@ -249,14 +257,13 @@ def _dead_keys(method: type[Method]) -> None:
 
 def _vectorised(method: type[Method]) -> None:
     cell = replace(_cell(method), train=replace(TINY, rounds=1))
-    sent: dict[bool, list[Update]] = {True: [], False: []}
-    bytes_up = {}
-    for vectorised, updates in sent.items():
-        result = _federation(method, cell, vectorised=vectorised, on_update=updates.append).run()
-        bytes_up[vectorised] = result.totals["train"].uplink_bytes
-    if bytes_up[True] != bytes_up[False]:
+    (together, sent_together), (apart, sent_apart) = (
+        _watched(method, cell, clients) for clients in (Clients, ClientsOneByOne)
+    )
+    bytes_up = [federation.ledger.totals["train"].uplink_bytes for federation in (together, apart)]
+    if bytes_up[0] != bytes_up[1]:
         raise ContractError("vectorised", "client_updates sends other bytes than the loop over client_update.")
-    for one, other in zip(sent[True], sent[False], strict=True):
+    for one, other in zip(sent_together.updates, sent_apart.updates, strict=True):
         for name, tensor in _named(one).items():
             if not torch.allclose(tensor, _named(other)[name], rtol=1e-5, atol=1e-8):
                 raise ContractError("vectorised", f"client_updates and the loop over client_update differ in {name}.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,25 +18,20 @@ from fedfore.contract.border import unchanged_process, words
 from fedfore.contract.registry import MethodEntry, discover, lookup
 from fedfore.errors import Diverged, PluginError, Skip, StoreError
 from fedfore.execution.metering import metered_fields
-from fedfore.execution.record_fields import (
-    adjustment_lines,
-    diagnosis_line,
-    layer_lines,
-    measured_fields,
-    round_line,
-    spent_fields,
-)
+from fedfore.federation.assembly import federation_of
 from fedfore.federation.loop import Federation
 from fedfore.records import attempts
 from fedfore.records.code_hash import code_sha256
 from fedfore.records.files import write_atomically
-from fedfore.records.run import ADJUSTMENTS, DIAGNOSTICS, LAYERS, ROUNDS
+from fedfore.records.run import DIAGNOSTICS, ROUNDS
 from fedfore.records.run_folder import cell_dir, lines_writer, write_notes, write_record
 from fedfore.records.schema import Origin, new_record, plain_notes
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import load
 
 METERED_ONLY = "The protocol says train.meter_only = true: nothing was trained."
+LOGS = (ROUNDS, DIAGNOSTICS)
+"""The files that are written while a cell runs; the others are written at its end."""
 CHANGED = "the code changed while the run was going on; start it again with --rerun failed, or leave the code alone"
 
 
@@ -103,36 +99,40 @@ def _measure(job: Job) -> dict[str, Any]:
         return metered_fields(cell, method, torch.device(job.device))
     dataset = _dataset(cell.dataset, job.data_dir)
     folder = cell_dir(job.aside, cell.id)
-    with (
-        lines_writer(job.aside, cell.id, ROUNDS) as rounds,
-        lines_writer(job.aside, cell.id, DIAGNOSTICS) as diagnostics,
-        unchanged_process(method.__name__),
-    ):
-        federation = Federation(
-            cell,
-            method,
-            dataset,
-            torch.device(job.device),
-            on_point=lambda point: rounds(round_line(point)),
-            on_diagnosis=lambda diagnosis: diagnostics(diagnosis_line(diagnosis)),
-        )
-        try:
-            result = federation.run()
-        except Diverged as error:
-            raise Diverged(str(error), spent_fields(federation.result())) from error
-    result = replace(result, notes=plain_notes(result.notes))
-    with lines_writer(job.aside, cell.id, LAYERS) as layers:
-        for line in layer_lines(result):
-            layers(line)
-    if result.mask_changes.changes:
-        with lines_writer(job.aside, cell.id, ADJUSTMENTS) as adjustments:
-            for line in adjustment_lines(result):
-                adjustments(line)
-    if result.notes:
-        write_notes(job.aside, cell.id, result.notes)
-    if not all((folder / name).exists() for name in (ROUNDS, DIAGNOSTICS)):
+    with ExitStack() as open_files:
+        log = {name: open_files.enter_context(lines_writer(job.aside, cell.id, name)) for name in LOGS}
+        open_files.enter_context(unchanged_process(method.__name__))
+        federation = federation_of(cell, method, dataset, torch.device(job.device))
+        _run(federation, log)
+    for name, lines in federation.lines().items():
+        with lines_writer(job.aside, cell.id, name) as write:
+            for line in lines:
+                write(line)
+    notes = plain_notes(federation.server.notes)
+    if notes:
+        write_notes(job.aside, cell.id, notes)
+    if not all((folder / name).exists() for name in LOGS):
         raise StoreError(f"{folder} was removed while the cell ran; run the matrix again.")
-    return measured_fields(cell, result)
+    return federation.fields()
+
+
+def _run(federation: Federation, log: Mapping[str, Callable[[Mapping[str, Any]], None]]) -> None:
+    """Run a federation to its end, and write the lines of its log as they come.
+
+    Raises Diverged with the fields that hold of what was spent.
+    """
+    written = dict.fromkeys(log, 0)
+    is_running = True
+    while is_running:
+        try:
+            is_running = federation.advance()
+        except Diverged as error:
+            raise Diverged(str(error), federation.spent_fields()) from error
+        finally:
+            for name, lines in federation.log().items():
+                for line in lines[written[name] :]:
+                    log[name](line)
+                written[name] = len(lines)
 
 
 def conclude(

@@ -1,88 +1,225 @@
-"""The devices of a federation: shares of the data, one `Client` a phase, and what each last received."""
+"""The devices of a federation: shares of the data, memories, what each last received, and their work of a round."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fedfore.cell import Cell
+from fedfore.cell import Phase
 from fedfore.contract.client import Client
-from fedfore.primitives.gradients import Batch
+from fedfore.contract.context import ClientContext
+from fedfore.contract.exchange import Update
+from fedfore.contract.instance import fingerprint, instantiate
+from fedfore.contract.method import Method
+from fedfore.errors import ContractError
+from fedfore.federation.ledger import PHASES
+from fedfore.federation.rules import check_unchanged
+from fedfore.federation.states import load_buffers, packed, unpacked
+from fedfore.federation.world import World
+from fedfore.primitives.flat import flat_parameters, load_tensors, model_tensors
 from fedfore.streams import stream_seed
 from fedfore.tasks.augmentation import augment
-from fedfore.tasks.examples import Examples
 
-PHASES = ("setup", "train")
+Send = Callable[[Update, Client, ClientContext], Update]
+"""Takes a device's update to the server, as which it arrives."""
 
 
 @dataclass
 class Device:
-    """What the harness keeps of one client; its `state` is the client's own memory between rounds."""
+    """One client's share of the data by phase, its memory between rounds, and the model that it last received."""
 
-    clients: dict[str, Client]
+    clients: Mapping[Phase, Client]
     state: dict[str, Any]
     model: Mapping[str, Tensor] | None = None
-    mask_version: int = 0
 
 
-@dataclass(frozen=True)
-class Fleet:
-    """The training examples and `parts`, each device's indices into them: one int64 vector (examples,) a device."""
+def client_of(
+    world: World, client: int, indices: np.ndarray, state: dict[str, Any], phase: str, *, as_they_are: bool = False
+) -> Client:
+    """Return a client that draws from the training examples `indices` by the streams of `phase`.
 
-    cell: Cell
-    train: Examples
-    parts: Sequence[np.ndarray]
-    device: torch.device
+    Training augments its examples where the protocol says so, unless they are asked for `as_they_are`.
+    """
+    augmented = world.cell.train.augment and not as_they_are
+    own = torch.from_numpy(indices).to(world.torch_device)
 
-    def make(self) -> list[Device]:
-        """Return every device, fresh."""
-        return [self._device(client) for client in range(len(self.parts))]
+    def batch(chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        x, y = world.train_set.batch(own[chosen.to(own.device)])
+        return (augment(x, generator) if augmented else x), y
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        """Return these training examples as one batch, as they are."""
-        return Batch(*self.train.batch(torch.from_numpy(indices).to(self.device)))
+    def stream(epoch: int) -> int:
+        return stream_seed(world.cell.seed, "batches", phase, epoch, client)
 
-    def client(
-        self, client: int, indices: np.ndarray, state: dict[str, Any], phase: str, *, as_they_are: bool = False
-    ) -> Client:
-        """Return a client that draws from the examples `indices` by the streams of `phase`.
+    return Client(client, len(own), state, batch, world.cell.train.batch_size, stream)
 
-        Training augments its examples where the protocol says so, unless they are asked for `as_they_are`.
+
+class Clients:
+    """All devices, and the one model on which they work, each after loading what it received."""
+
+    def __init__(self, method: type[Method], world: World, model: nn.Module) -> None:
+        self.method = instantiate(method, world.cell.params)
+        self.world = world
+        self.model = copy.deepcopy(model)
+        flat_parameters(self.model)
+        frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+        self._unknown = {
+            name: own.clone() if name in frozen else torch.full_like(own, math.nan)
+            for name, own in model_tensors(model).items()
+        }
+        self.devices = [self._device(client) for client in range(len(world.parts))]
+        self._fingerprint = fingerprint(self.method)
+
+    def receive(self, cohort: Iterable[int], model: Mapping[str, Tensor] | None) -> None:
+        """Let the cohort hold the tensors of `model`; None leaves each what it received last."""
+        for client in cohort:
+            self.devices[client].model = self.devices[client].model if model is None else model
+
+    def of(self, cohort: Iterable[int], phase: Phase) -> list[Client]:
+        """Return these devices as a method sees them in a phase."""
+        return [self.devices[client].clients[phase] for client in cohort]
+
+    def updates(self, cohort: Sequence[int], ctx: ClientContext, send: Send) -> list[Update]:
+        """Let the cohort do its work of a round; return its updates as the server receives them."""
+        clients = self.of(cohort, ctx.phase)
+        made = self._made(clients, ctx)
+        received = [send(update, client, ctx) for update, client in zip(made, clients, strict=True)]
+        for client in clients:
+            self._remember(client)
+        return received
+
+    def load_received(self, client: Client, phase: Phase) -> nn.Module:
+        """Return the devices' model with what a client received last, in training mode; NaN before it received any.
+
+        Raises ContractError (`no_model`) where that is so in training.
         """
-        augmented = self.cell.train.augment and not as_they_are
-        own = torch.from_numpy(indices).to(self.device)
+        received = self.devices[client.id].model
+        if received is None and phase != "setup":
+            raise ContractError(
+                "no_model", f"Client {client.id} takes part in a round without a model and has never received one."
+            )
+        load_tensors(self.model, received or self._unknown)
+        return self.model.train()
 
-        def batch(chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-            x, y = self.train.batch(own[chosen.to(own.device)])
-            return (augment(x, generator) if augmented else x), y
+    def scratch(self, model: nn.Module) -> nn.Module:
+        """Return the devices' model with the weights of another one: whatever happens to it, nobody will see."""
+        load_tensors(self.model, model_tensors(model))
+        return self.model.train()
 
-        def stream(epoch: int) -> int:
-            return stream_seed(self.cell.seed, "batches", phase, epoch, client)
-
-        return Client(client, len(own), state, batch, self.cell.train.batch_size, stream)
-
-    @property
     def largest(self) -> int:
-        """Examples of the largest device."""
-        return max(len(part) for part in self.parts)
+        """Return the examples of the largest device."""
+        return max(len(part) for part in self.world.parts)
 
-    @property
     def largest_batch(self) -> int:
-        """Examples of the largest batch that any device can draw."""
-        return min(self.cell.train.batch_size, self.largest)
+        """Return the examples of the largest batch that any device can draw."""
+        return min(self.world.cell.train.batch_size, self.largest())
 
-    def metered_client(self, examples: int, state: dict[str, Any], phase: str) -> Client:
+    def metered(self, examples: int, state: dict[str, Any], phase: Phase) -> Client:
         """Return a client for the meters that holds this many examples and draws them in the largest batches."""
-        indices = np.arange(examples) % len(self.train)
-        client = self.client(0, indices, copy.deepcopy(state), phase)
-        return replace(client, _batch_size=self.largest_batch)
+        indices = np.arange(examples) % len(self.world.train_set)
+        client = client_of(self.world, 0, indices, copy.deepcopy(state), phase)
+        return replace(client, _batch_size=self.largest_batch())
+
+    def check_self(self) -> None:
+        """Raise ContractError (`self_state`) where the method has changed data on itself."""
+        check_unchanged(self.method, self._fingerprint)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that rounds change, as tensors, numbers, strings, lists and dicts of these.
+
+        `models` are the models that devices last received, each once, and a device names its own by its place there.
+        """
+        models: dict[int, Mapping[str, Tensor]] = {}
+        for device in self.devices:
+            if device.model is not None:
+                models.setdefault(id(device.model), device.model)
+        places = {key: place for place, key in enumerate(models)}
+        own = model_tensors(self.model)
+        return {
+            "models": [dict(model) for model in models.values()],
+            "buffers": {name: value for name, value in self.model.named_buffers() if name not in own},
+            "devices": [
+                {
+                    "state": packed(device.state),
+                    "model": places.get(id(device.model)),
+                    "drawing": {phase: _drawing(device.clients[phase]) for phase in PHASES},
+                }
+                for device in self.devices
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        load_buffers(self.model, state["buffers"])
+        for device, stored in zip(self.devices, state["devices"], strict=True):
+            device.state.clear()
+            device.state.update(unpacked(stored["state"]))
+            device.model = None if stored["model"] is None else state["models"][stored["model"]]
+            for phase in PHASES:
+                _draw_on(device.clients[phase], stored["drawing"][phase])
+
+    def _made(self, clients: Sequence[Client], ctx: ClientContext) -> Iterable[Update]:
+        together = self.method.client_updates
+        models = [self.devices[client.id].model for client in clients]
+        if together is None or not all(model is models[0] for model in models):
+            return self._made_apart(clients, ctx)
+        updates = together(self.load_received(clients[0], ctx.phase), clients, ctx)
+        if not isinstance(updates, list) or len(updates) != len(clients):
+            name = type(self.method).__name__
+            raise ContractError("hook_type", f"{name}.client_updates returns one Update a client.")
+        return updates
+
+    def _made_apart(self, clients: Sequence[Client], ctx: ClientContext) -> Iterable[Update]:
+        """Yield the devices' updates one by one, each made from copies of its own of all that it received."""
+        for client in clients:
+            own = {name: tensor.clone() for name, tensor in ctx.received.items()}
+            yield self.method.client_update(self.load_received(client, ctx.phase), client, replace(ctx, received=own))
+
+    def _remember(self, client: Client) -> None:
+        """Make the dict that a method left as a client's state its device's only one."""
+        device = self.devices[client.id]
+        if client.state is not device.state:
+            device.state = client.state
+            for other in device.clients.values():
+                other.state = client.state
 
     def _device(self, client: int) -> Device:
         state: dict[str, Any] = {}
-        return Device({phase: self.client(client, self.parts[client], state, phase) for phase in PHASES}, state)
+        part = self.world.parts[client]
+        return Device({phase: client_of(self.world, client, part, state, phase) for phase in PHASES}, state)
+
+
+class ClientsOneByOne(Clients):
+    """Devices that work one after the other, also where their method could do all of them at once."""
+
+    def _made(self, clients: Sequence[Client], ctx: ClientContext) -> Iterable[Update]:
+        return self._made_apart(clients, ctx)
+
+
+def _drawing(client: Client) -> dict[str, Any]:
+    """Return where a client is in its epochs; nothing before it drew its first batch."""
+    if not client.batches_drawn:
+        return {}
+    return {
+        "epoch": client._epoch,
+        "order": client._order.clone(),
+        "generator": client._generator.get_state(),
+        "examples_drawn": client.examples_drawn,
+        "batches_drawn": client.batches_drawn,
+    }
+
+
+def _draw_on(client: Client, drawing: Mapping[str, Any]) -> None:
+    """Put a fresh client where `_drawing` found one."""
+    if drawing:
+        client._epoch = drawing["epoch"]
+        client._order = drawing["order"]
+        client._generator = torch.Generator()
+        client._generator.set_state(drawing["generator"])
+        client.examples_drawn, client.batches_drawn = drawing["examples_drawn"], drawing["batches_drawn"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedfore.cell import Cell
 from fedfore.contract.exchange import Update
+from fedfore.contract.instance import fingerprint
 from fedfore.contract.method import Method
 from fedfore.errors import ConfigError, ContractError
 from fedfore.federation.wire import Layout
@@ -102,12 +103,19 @@ def check_tensors(tensors: Mapping[str, Tensor], layout: Layout, mask: Mask | No
         raise ContractError("mask_leak", f'The weights of {who} are not zero where the mask prunes "{leak}".')
 
 
-def check_untouched(mask: Mask | None, active: Tensor | None, layout: Layout, method: type[Method]) -> None:
-    """Raise (`mask_edit`) where the present mask, whose values travel at `active`, has been edited in place."""
-    now = layout.active(mask)
-    if now is not None and active is not None and not torch.equal(now, active):
+def check_untouched(mask: Mask | None, kept: Mask | None, method: type[Method]) -> None:
+    """Raise (`mask_edit`) where the present mask, of which `kept` is a copy, has been edited in place."""
+    if mask is not None and not mask.same_as(kept):
         raise ContractError(
             "mask_edit", f"{method.__name__} edits the tensors of ctx.mask, which all share; edit a clone of them."
+        )
+
+
+def check_unchanged(method: Method, before: bytes) -> None:
+    """Raise (`self_state`) where a method's instance is no longer what its fingerprint `before` says."""
+    if fingerprint(method) != before:
+        raise ContractError(
+            "self_state", f"{type(method).__name__} changed data on self; keep it in ctx.state or client.state."
         )
 
 

@@ -1,12 +1,11 @@
 """Gradient diagnostics: how good an estimate is, and how much gradient a mask leaves; measured on fixed probe data.
 
-The harness decodes what a client would send for a probe batch and compares it with autograd; the method says nothing.
+The harness compares what the method reads out of a client's update for a probe batch with autograd.
 A quantity that is not defined (0 / 0) or overflows is None, and null in records: it is not the training that failed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedfore.cell import Cell
-from fedfore.contract.exchange import Update
+from fedfore.contract.exchange import Estimate
 from fedfore.masks import Mask, dead_channels, prunable_weights
 from fedfore.primitives.flat import active_coordinates, select
 from fedfore.primitives.gradients import Batch, flat_gradient
 from fedfore.primitives.offset import used_weights
-from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig, unpack
+from fedfore.primitives.zeroth_order import Step
 from fedfore.records.probes import SCALAR_DIRECTIONS
 
 
@@ -45,34 +43,21 @@ class Diagnosis:
     grad_energy: float | None = None
 
 
-def zeroth_order_config(cell: Cell) -> ZerothOrderConfig | None:
-    """Return the engine's configuration of a zeroth-order cell, or None for another."""
-    names = [item.name for item in dataclasses.fields(ZerothOrderConfig)]
-    if cell.estimator is None or not set(names) <= set(cell.params):
-        return None
-    return ZerothOrderConfig(**{name: cell.params[name] for name in names})
-
-
 def has_finite_gradient(model: nn.Module, batch: Batch) -> bool:
     """Return whether every entry of the batch's gradient is a finite number."""
     return bool(torch.isfinite(flat_gradient(model, batch)).all())
 
 
-def estimate_quality(
-    model: nn.Module, batch: Batch, update: Update, step: Step, client: int, mask: Mask | None
-) -> dict[str, float | None]:
-    """Compare what a client's `update` for `batch` decodes to with the gradient; nothing for what sends no estimate."""
-    if update.scalars is None and "gradient" not in update.tensors:
-        return {}
-    sent = unpack(update, step.config.num_perturbations)[:1]
-    active = active_coordinates(model, mask)
-    found = select(step.estimate(sent, [1.0], [client], model, mask), active).double()
+def estimate_quality(model: nn.Module, batch: Batch, estimate: Estimate, mask: Mask | None) -> dict[str, float | None]:
+    """Compare an `estimate` of the gradient of `batch` with the gradient, at the weights of `model`."""
+    active, step = active_coordinates(model, mask), estimate.step
+    found = select(estimate.gradient, active).double()
     true = select(flat_gradient(model, batch), active).double()
     cosine = found @ true / (found.norm() * true.norm())
     return {
         "grad_rel_error": _finite((found - true).norm() / true.norm()),
         "grad_cosine": _finite(cosine.clamp(-1.0, 1.0)),
-        "fd_scalar_error": scalar_error(model, batch, step, mask) if step.estimator != "exact" else None,
+        "fd_scalar_error": scalar_error(model, batch, step, mask) if step and step.estimator != "exact" else None,
     }
 
 

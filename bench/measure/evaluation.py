@@ -68,12 +68,18 @@ def recalibrated(model: nn.Module, examples: Examples, device: torch.device) -> 
     return copied.eval()
 
 
-def client_accuracies(evaluation: Evaluation, labels: Tensor, parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return for every client [C] the test accuracy with classes weighted by the client's own label distribution."""
-    present = np.nan_to_num(evaluation.class_accuracy)
-    counts = np.stack([_count(labels[torch.from_numpy(part)], len(present)) for part in parts])
-    return counts @ present / counts.sum(axis=1)
+def label_counts(labels: Tensor, parts: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
+    """Return how many examples of each class every client holds: int64 [clients, num_classes]."""
+    return np.stack([_count(labels[torch.from_numpy(part)], num_classes) for part in parts])
+
+
+def client_accuracies(evaluation: Evaluation, counts: np.ndarray) -> np.ndarray:
+    """Return for every client [C] the test accuracy with classes weighted by its own label `counts` [C, num_classes].
+
+    A class without test examples counts as never recognised.
+    """
+    return counts.astype(float) @ np.nan_to_num(evaluation.class_accuracy) / counts.sum(axis=1)
 
 
 def _count(labels: Tensor, num_classes: int) -> np.ndarray:
-    return np.bincount(labels.cpu().numpy(), minlength=num_classes).astype(float)
+    return np.bincount(labels.cpu().numpy(), minlength=num_classes)

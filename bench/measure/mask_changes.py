@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,3 +55,17 @@ class MaskChanges:
         """Return the share of the weights kept by `mask`, the present one, that the first mask of training pruned."""
         first = self._first or mask
         return sum(int(torch.count_nonzero(mask[name] & ~first[name])) for name in mask) / mask.kept
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the changes so far and what later ones are held against."""
+        return {
+            "changes": [asdict(change) for change in self.changes],
+            "first": dict(self._first or {}),
+            "grown": dict(self._grown),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.changes = [MaskChange(**change) for change in state["changes"]]
+        self._first = Mask(state["first"]) if state["first"] else None
+        self._grown = dict(state["grown"])

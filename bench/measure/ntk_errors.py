@@ -44,11 +44,16 @@ class AgainstIid:
 
 @dataclass(frozen=True)
 class NtkErrors:
-    """Errors of the federated kernel: see the functions of the same names."""
+    """Errors of the federated kernel: see the functions of the same names.
+
+    spectrum: that of the kernel over all clients' probes [n]. client_spectra: those of the clients' own blocks [m_i].
+    """
 
     rel_frobenius_error: AgainstIid
     mmd2: AgainstIid
     spectrum_error: AgainstIid
+    spectrum: Tensor
+    client_spectra: Sequence[Tensor]
 
 
 def measure(
@@ -70,9 +75,11 @@ def measure(
     p = torch.tensor(shares, dtype=kernel.dtype)
     p = p / p.sum()
     return NtkErrors(
-        against_iid(lambda dealt: rel_frobenius_error(kernel, dealt), clients, generator),
-        against_iid(lambda dealt: mmd2(kernel, dealt, p), clients, generator),
-        against_iid(lambda dealt: spectrum_error(kernel, dealt, p, generator), clients, generator),
+        rel_frobenius_error=against_iid(lambda dealt: rel_frobenius_error(kernel, dealt), clients, generator),
+        mmd2=against_iid(lambda dealt: mmd2(kernel, dealt, p), clients, generator),
+        spectrum_error=against_iid(lambda dealt: spectrum_error(kernel, dealt, p, generator), clients, generator),
+        spectrum=spectrum(kernel),
+        client_spectra=client_spectra(kernel, clients),
     )
 
 
@@ -124,6 +131,12 @@ def spectrum(kernel: Tensor) -> Tensor:
     return values / values.sum(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
 
 
+def client_spectra(kernel: Tensor, clients: Tensor) -> list[Tensor]:
+    """Return the spectrum [m_i] of every client's own block of `kernel`."""
+    own = [(clients == client).nonzero().squeeze(1) for client in range(int(clients.max()) + 1)]
+    return [spectrum(kernel[i[:, None], i]) for i in own]
+
+
 def spectrum_distance(a: Tensor, b: Tensor) -> float:
     """Return sum_k |a_k - b_k| of two spectra [m], between 0 and 2; only spectra of equal size can be compared."""
     return float((a - b).abs().sum())
@@ -141,10 +154,9 @@ def pooled_spectrum(kernel: Tensor, clients: Tensor, shares: Tensor, size: int, 
 
 def spectrum_error(kernel: Tensor, clients: Tensor, shares: Tensor, generator: torch.Generator) -> float:
     """Return the mean over clients of the distance between the client's spectrum and the pooled one of equal size."""
-    counts = torch.bincount(clients).tolist()
-    pooled = {size: pooled_spectrum(kernel, clients, shares, size, generator) for size in dict.fromkeys(counts)}
-    own = [(clients == client).nonzero().squeeze(1) for client in range(len(counts))]
-    distances = [spectrum_distance(spectrum(kernel[i[:, None], i]), pooled[len(i)]) for i in own]
+    sizes = dict.fromkeys(torch.bincount(clients).tolist())
+    pooled = {size: pooled_spectrum(kernel, clients, shares, size, generator) for size in sizes}
+    distances = [spectrum_distance(own, pooled[len(own)]) for own in client_spectra(kernel, clients)]
     return sum(distances) / len(distances)
 
 

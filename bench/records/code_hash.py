@@ -16,7 +16,7 @@ from pathlib import Path
 from fedfore.records.sources import imports, module_file, own_files, package_folder, tree, version
 
 HASH_SCHEME = 2
-HARNESS = ("fedfore.federation.loop", "fedfore.execution.metering", "fedfore.execution.record_fields")
+HARNESS = ("fedfore.federation.assembly", "fedfore.execution.metering")
 """Where a cell's numbers come from, beside its method's file: these modules and all that they import."""
 FACADE = "fedfore.api"
 ARCHITECTURES = "fedfore.tasks.architectures"

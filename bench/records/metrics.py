@@ -32,6 +32,8 @@ _ROWS = (
     Metric("test_accuracy", "fraction", "higher", "Test accuracy",
            "Headline: mean test accuracy of the global model over the last 5 evaluations, or over all where there are "
            "fewer; fixed before running.", FRACTION),
+    Metric("test_accuracy_span", "fraction", "descriptive", "Span of the headline",
+           "Share of the budget from the first to the last of the evaluations of which test_accuracy is the mean."),
     Metric("final_test_accuracy", "fraction", "higher", "Final test accuracy",
            "Test accuracy of the global model at the last evaluation.", FRACTION),
     Metric("best_test_accuracy", "fraction", "higher", "Best test accuracy",
@@ -47,6 +49,9 @@ _ROWS = (
            "distribution.", FRACTION),
     Metric("client_accuracy_min", "fraction", "higher", "Worst client's accuracy",
            "Smallest of the clients' reweighted test accuracies at the last evaluation.", FRACTION),
+    Metric("client_accuracy_p10", "fraction", "higher", "Accuracy at the clients' 10% quantile",
+           "10% quantile, linear between clients, of the clients' reweighted test accuracies at the last evaluation.",
+           FRACTION),
     Metric("data_passes", "passes", "lower", "Data passes",
            "Examples drawn by clients in training / examples of all clients."),
     Metric("budget_used", "fraction", "descriptive", "Share of the budget used",
@@ -237,6 +242,8 @@ FIELDS: Mapping[str, str] = {
     "reason": "Why the cell did not end as planned, or what is to be said of its numbers; else null.",
     "method_variant": "What the method calls the form in which it ran; null where there is one form.",
     "ntk_reason": "Why kernels were not compared; absent where they were.",
+    "partition_sha256": "Hash of the clients' training examples: cells in which it is equal dealt the same examples to "
+    "the same clients.",
     "uncounted_ops": "Operators that no FLOP counter knew.",
     "evaluates_other_weights": "Whether the evaluated weights are not those that are sent.",
     "estimator_uncertified": "Of older records: whether a simulated estimator was too far from the real one in this "

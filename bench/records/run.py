@@ -17,7 +17,9 @@ ROUNDS = "rounds.jsonl"
 DIAGNOSTICS = "diagnostics.jsonl"
 LAYERS = "layers.jsonl"
 ADJUSTMENTS = "adjustments.jsonl"
-LINES = (ROUNDS, DIAGNOSTICS, LAYERS, ADJUSTMENTS)
+CLIENTS = "clients.jsonl"
+EIGENVALUES = "eigenvalues.jsonl"
+LINES = (ROUNDS, DIAGNOSTICS, LAYERS, ADJUSTMENTS, CLIENTS, EIGENVALUES)
 """The files that have one JSON object a line, beside a cell's record or, packed, of all cells of a study."""
 NOT_RUN = "not run yet"
 

@@ -6,6 +6,8 @@
     RUN/cells/<id>/diagnostics.jsonl  one line a moment at which gradients were diagnosed
     RUN/cells/<id>/layers.jsonl       one line a prunable layer
     RUN/cells/<id>/adjustments.jsonl  one line a change of the mask in training
+    RUN/cells/<id>/clients.jsonl      one line a client
+    RUN/cells/<id>/eigenvalues.jsonl  one line a kernel that was measured
     RUN/cells/<id>/notes.json         what the method noted of itself
     RUN/cells/<id>/traceback.txt      of a failed cell
     RUN/environments/<hash>.json      versions and processor

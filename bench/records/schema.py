@@ -23,7 +23,11 @@ _NAMES: Mapping[str, type | tuple[type, ...]] = {
     "seed": int, "estimator": (str, type(None)), "train": dict, "params": dict, "uses": list, "files": list,
     "attempt": int, "hash_scheme": int, "simulated": bool,
     **dict.fromkeys(
-        ("code_sha256", "reason", "role", "environment", "git_commit", "started_utc", "finished_utc"), (str, type(None))
+        (
+            "code_sha256", "partition_sha256", "reason", "role", "environment", "git_commit", "started_utc",
+            "finished_utc",
+        ),
+        (str, type(None)),
     ),
 }  # fmt: skip
 _LINES: Mapping[str, tuple[str, ...]] = {
@@ -33,8 +37,12 @@ _LINES: Mapping[str, tuple[str, ...]] = {
     "diagnostics.jsonl": ("moment", "round"),
     "layers.jsonl": ("layer", "size", "kept", "forward_macs_dense"),
     "adjustments.jsonl": ("round", "pruned", "grown", "churn"),
+    "clients.jsonl": ("client", "examples", "class_counts", "test_accuracy"),
+    "eigenvalues.jsonl": ("client", "inputs", "eigenvalues"),
 }  # fmt: skip
 """What every line of a file holds."""
+_WORDS, _LISTS = ("layer", "inputs"), ("class_counts", "eigenvalues")
+"""The keys of lines that hold no number, but a word or a list of numbers."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +142,14 @@ def wrong_content(record: Mapping[str, Any], cell_id: str) -> str | None:
 
 
 def is_line(line: Mapping[str, Any], name: str) -> bool:
-    """Return whether a JSON object is a line of the cell's file `name`: a layer's name, else numbers, or null."""
+    """Return whether a JSON object is a line of the cell's file `name`: words and lists by its keys, else numbers."""
     return all(key in line for key in _LINES.get(name, ())) and all(
-        isinstance(value, str) if key == "layer" else _is_number(value) for key, value in line.items()
+        isinstance(value, str)
+        if key in _WORDS
+        else isinstance(value, list) and all(map(_is_number, value))
+        if key in _LISTS
+        else _is_number(value)
+        for key, value in line.items()
     )
 
 
