@@ -10,9 +10,10 @@ its active values alone.
     [scalars] u32 K, then K floats
     u8       number of tensors, each: u8 length + UTF-8 name, u8 dtype + 16 x form, u8 ndim, u32 sizes, values
 
-The float type is 0 float32, 1 float16 or 2 bfloat16. Models, scalars and all float32 and float64 tensors travel in it
-and are float32 or float64 again after decoding (float64 tensors stay exact under float32). float16 ends at 65,504:
-larger values arrive as infinity. Integers, booleans, masks and float16 tensors always travel as they are.
+The float type is 0 float32, 1 float16 or 2 bfloat16: the place in `fedfore.cell.WirePrecision`. Models, scalars and
+all float32 and float64 tensors travel in it and are float32 or float64 again after decoding (float64 tensors stay exact
+under float32). float16 ends at 65,504: larger values arrive as infinity. Integers, booleans, masks and float16 tensors
+always travel as they are.
 
 A tensor travels in the form that takes least bytes, the first of equals; n are its values, z those with a bit set
 (negative zero has one), w the bytes of an integer that holds n:
@@ -208,8 +209,10 @@ class _Reader:
         if form == _DENSE:
             return self.values(dtype, count)
         places = self.flags(count).nonzero()[0] if form == _BITMAP else self.places(count, dtype.itemsize)
-        filled = self.values(dtype, len(places))
-        return torch.zeros(count, dtype=dtype).index_copy_(0, torch.from_numpy(places), filled)
+        bits, filled = _BITS[dtype.itemsize], self.values(dtype, len(places))
+        whole = torch.zeros(count, dtype=dtype)
+        whole.view(bits).index_copy_(0, torch.from_numpy(places), filled.view(bits))
+        return whole
 
     def places(self, count: int, size: int) -> NDArray[np.int64]:
         """Return the ascending positions of values of `size` bytes in a tensor of `count` values."""
