@@ -449,7 +449,12 @@ def test_a_hostile_number_of_scalars_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("place", "value", "sentence"),
-    [(0, ord("G"), "header"), (2, 1, "header of wire version 3"), (3, 8 * len(PRECISIONS), "header"), (-26 - 8, 99, "unknown type 99")],
+    [
+        (0, ord("G"), "header"),
+        (2, 1, "header of wire version 3"),
+        (3, 8 * len(PRECISIONS), "header"),
+        (-26 - 8, 99, "unknown type 99"),
+    ],
 )
 def test_a_wrong_magic_version_flag_or_type_is_named(place: int, value: int, sentence: str) -> None:
     damaged = bytearray(encode(Packet(tensors={"m": torch.ones(2, 3)}), LAYOUT, None))
