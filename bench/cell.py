@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, TypeAdapter, ValidationError
@@ -164,8 +164,8 @@ def cell_id(cell: Cell, param_defaults: Mapping[str, Any]) -> str:
         value = getattr(cell, item.name)
         if item.name not in ("train", "params", "id") and value != item.default:
             differing[item.name] = value
-    plain = Protocol()
-    differing["train"] = {k: v for k, v in asdict(cell.train).items() if v != getattr(plain, k)}
+    protocol = {item.name: (getattr(cell.train, item.name), item.default) for item in fields(Protocol)}
+    differing["train"] = {key: value for key, (value, default) in protocol.items() if value != default}
     differing["params"] = {k: v for k, v in cell.params.items() if v != param_defaults.get(k)}
     canonical = json.dumps(differing, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f"{cell.method}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"

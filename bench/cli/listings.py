@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +58,7 @@ def plan_lines(planned: Sequence[PlannedCell]) -> Iterator[str]:
 
 
 def _settings(cell: Cell) -> dict[str, Any]:
-    return dict(cell.params) | {f"train.{key}": value for key, value in asdict(cell.train).items()}
+    return dict(cell.params) | {f"train.{key}": value for key, value in vars(cell.train).items()}
 
 
 def _varying_settings(cells: Sequence[Cell]) -> set[tuple[str, str]]:

@@ -7,26 +7,19 @@ Every error is one ConfigError sentence that names the key.
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
-from torch import nn
-
 from fedfore.cell import Cell, Estimator, Protocol, cell_id
-from fedfore.contract.border import plugin_border
 from fedfore.contract.config import validated
-from fedfore.contract.instance import instantiate, make_config
-from fedfore.contract.method import Method
+from fedfore.contract.instance import make_config
 from fedfore.contract.registry import MethodEntry, lookup
-from fedfore.errors import ConfigError, FedForeError, Skip, suggestion
+from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.document import AXES, REQUIRED_AXES, axis_owner, check_document, grid_blocks
-from fedfore.execution.feasibility import Feasibility
+from fedfore.execution.planning import Planning
 from fedfore.execution.shared_params import spelt_out
-from fedfore.masks import prunable_weights
 from fedfore.tasks import models
 from fedfore.tasks.datasets import spec
 from fedfore.tasks.partition import parse_alpha
@@ -50,7 +43,7 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
     for name, table in params.items():
         make_config(lookup(methods, name), table, f"params.{name}")
     planned: dict[str, PlannedCell] = {}
-    planning = _Planning(methods)
+    planning = Planning(methods)
     for block in grid_blocks(document):
         axes = {key: _axis(key, values) for key, values in block.items()}
         for axis in REQUIRED_AXES:
@@ -197,62 +190,3 @@ def _protocol(train: Mapping[str, Any], dataset: str) -> Protocol:
     if protocol.augment and not spec(dataset).augmentable:
         raise ConfigError(f"train.augment = true does not apply to {dataset}; it is for CIFAR images.")
     return protocol
-
-
-@dataclass
-class _Planning:
-    """What the cells of one plan share: each model is outlined once, and prepared once for every configuration."""
-
-    methods: Mapping[str, MethodEntry]
-    feasibility: Feasibility = field(default_factory=Feasibility)
-    outlines: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
-    prepared: dict[tuple[str, ...], str | None] = field(default_factory=dict)
-
-    def skip_reason(self, cell: Cell) -> str | None:
-        """Return why the method does not apply, by its `check` and `prepare`; None where it does.
-
-        Raises ConfigError for a cell that could not run.
-        """
-        try:
-            outline = self._outline(cell)
-            self.feasibility.require(cell)
-            with self._border(cell):
-                method = instantiate(lookup(self.methods, cell.method), cell.params)
-                method.check(cell)
-            if cell.sparsity > 0 and not prunable_weights(outline):
-                raise Skip("the model has no convolution or linear layer, so there is nothing to prune")
-            return self._unprepared(cell, method)
-        except Skip as skip:
-            return str(skip)
-        except FedForeError as error:
-            raise ConfigError(f"{cell.id}: {error}") from None
-
-    def _outline(self, cell: Cell) -> nn.Module:
-        key = (cell.dataset, cell.model)
-        if key not in self.outlines:
-            described = spec(cell.dataset)
-            self.outlines[key] = models.outline(cell.model, described.input_shape, described.num_classes)
-        return self.outlines[key]
-
-    def _unprepared(self, cell: Cell, method: Method) -> str | None:
-        key = (cell.method, cell.dataset, cell.model, repr(cell.params))
-        if type(method).prepare is Method.prepare:
-            return None
-        if key not in self.prepared:
-            try:
-                self._prepare(cell, method)
-                self.prepared[key] = None
-            except Skip as skip:
-                self.prepared[key] = str(skip)
-        return self.prepared[key]
-
-    def _prepare(self, cell: Cell, method: Method) -> None:
-        with self._border(cell):
-            try:
-                method.prepare(copy.deepcopy(self._outline(cell)))
-            except RuntimeError:  # it looks at weights, which an outline does not have
-                described = spec(cell.dataset)
-                method.prepare(models.build(cell.model, described.input_shape, described.num_classes))
-
-    def _border(self, cell: Cell) -> AbstractContextManager[None]:
-        return plugin_border(cell.method, self.methods[cell.method].file)

@@ -11,7 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ class Model:
     description: str
     load: Callable[[], Callable[..., nn.Sequential]]
 
-    @property
+    @cached_property
     def defaults(self) -> Mapping[str, str | float]:
         """The options of the model, by name, with their defaults."""
         options = inspect.signature(self.load()).parameters.values()
