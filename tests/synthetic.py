@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.records.code_hash import HASH_SCHEME
-from fedfore.records.metrics import METRICS, PEAK_PARTS
+from fedfore.records.lines import DIAGNOSTICS, ROUNDS
+from fedfore.records.metrics import PEAK_PARTS
 from fedfore.records.provenance import environment_hash
-from fedfore.records.schema import Origin
-from fedfore.records.store import cell_dir, new_record, write_atomically, write_environment, write_plan, write_record
+from fedfore.records.record import Origin, Record, Status, identity, new_record
+from fedfore.records.run_folder import lines_writer, write_environment, write_plan, write_record
 
 BACKPROPAGATION = ("fedtiny", "fedmef", "fedavg", "fedavg_erk")
 SPARSE = ("fed_ntk_zo", "fedtiny", "fedmef", "fedavg_erk", "my_method")
@@ -73,13 +73,19 @@ def accuracy(cell: Cell) -> float:
     return float(np.clip(level - skew - few - sparse + shared + own.normal(0.0, 0.008), 0.05, 0.99))
 
 
-def record(cell: Cell, status: str = "ok") -> dict[str, Any]:
+def bare_record(cell: Cell, **fields: Any) -> Record:
+    """Return a record that says no more than it must, and these fields."""
+    least = {"status": "ok", "uses": [], "files": [], "hash_scheme": HASH_SCHEME}
+    return Record(**{**identity(cell), **least, **fields})
+
+
+def record(cell: Cell, status: Status = "ok") -> Record:
     """Return a record with every field that a run writes; metrics are null unless the status is ok.
 
     A diverged cell knows its costs, and nothing of what it learnt.
     """
     zeroth_order = cell.method not in BACKPROPAGATION
-    values: dict[str, Any] = dict.fromkeys(METRICS)
+    values: dict[str, Any] = {}
     if status in ("ok", "diverged"):
         kept = LAYERS * (1 - cell.sparsity)
         count = cell.params.get("num_perturbations", 0)
@@ -117,7 +123,7 @@ def record(cell: Cell, status: str = "ok") -> dict[str, Any]:
     reason = None if status == "ok" else f"made up to be {status}"
     values |= {"method_variant": None, "uncounted_ops": "hardtanh", "evaluates_other_weights": False}
     made = new_record(cell, origin, status, reason, values, STARTED)
-    return {**made, "finished_utc": FINISHED, "wall_seconds": 60.0}
+    return replace(made, finished_utc=FINISHED, wall_seconds=60.0)
 
 
 def rounds(cell: Cell) -> list[dict[str, float]]:
@@ -131,9 +137,9 @@ def rounds(cell: Cell) -> list[dict[str, float]]:
             {
                 "round": 30 * step,
                 "data_passes": 30.0 * share,
-                "uplink_bytes": int(final["uplink_bytes"] * share),
-                "downlink_bytes": int(final["downlink_bytes"] * share),
-                "device_flops": int(final["train_flops_total"] * share),
+                "uplink_bytes": int(final.uplink_bytes * share),
+                "downlink_bytes": int(final.downlink_bytes * share),
+                "device_flops": int(final.train_flops_total * share),
                 "test_accuracy": float(np.clip(end - (end - 0.1) * np.exp(-6 * share) + noise[step], 0.0, 1.0)),
                 "test_loss": 2.3 - 2 * share,
             }
@@ -159,13 +165,16 @@ def write_run(
         status = outcome(cell)
         if status == "missing":
             continue
-        write_record(run, {**record(cell, status), **change(cell)})
+        write_record(run, replace(record(cell, status), **change(cell)))
         if status == "ok":
-            lines = "".join(json.dumps(line) + "\n" for line in rounds(cell))
-            write_atomically(cell_dir(run, cell.id) / "rounds.jsonl", lines)
+            write_lines(run, cell, ROUNDS, rounds(cell))
         if status == "ok" and cell.estimator is not None:
             errors = zip((0.0, 1.0), scalar_errors(cell), strict=False)
-            lines = "".join(
-                json.dumps({"moment": at, "round": 0, "fd_scalar_error": error}) + "\n" for at, error in errors
-            )
-            write_atomically(cell_dir(run, cell.id) / "diagnostics.jsonl", lines)
+            write_lines(run, cell, DIAGNOSTICS, [{"moment": at, "round": 0, "fd_scalar_error": e} for at, e in errors])
+
+
+def write_lines(run: Path, cell: Cell, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write the lines of a cell's file."""
+    with lines_writer(run, cell.id, name) as write:
+        for line in lines:
+            write(line)

@@ -108,7 +108,8 @@ NAMES: dict[str, Callable[[], Sequence[str]]] = {
     "methods": lambda: list(discover()),
     "datasets": lambda: list(DATASETS),
     "models": lambda: list(MODELS),
-    "metrics": lambda: [*METRICS, *FIELDS],
+    "metrics": lambda: list(METRICS),
+    "fields": lambda: list(FIELDS),
     "matrices": lambda: list(named_matrices()),
 }
 

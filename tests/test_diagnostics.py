@@ -27,8 +27,8 @@ from fedfore.measure.diagnostics import estimate_quality, gradient_energy, scala
 from fedfore.methods.fed_ntk_zo import FedNTKZO
 from fedfore.primitives.gradients import Batch, flat_gradient
 from fedfore.primitives.zeroth_order import Step, ZerothOrderConfig, check_estimator
+from fedfore.records.lines import DIAGNOSTICS
 from fedfore.records.probes import MILESTONES
-from fedfore.records.run import DIAGNOSTICS
 from fedfore.streams import torch_generator
 from fedfore.tasks.models import build, initialise
 from tests.conftest import TINY

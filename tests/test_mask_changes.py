@@ -99,6 +99,6 @@ def test_a_run_stores_one_line_an_adjustment(tmp_path: Path, monkeypatch: pytest
     methods = discover(())
     planned = resolve({"grid": grid, "train": train, "params": {"feddst": given}}, methods)
     (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", workers=1)).records
-    lines = LiveRun(tmp_path).table_of_lines(record["cell_id"], ADJUSTMENTS)
+    lines = LiveRun(tmp_path).table_of_lines(record.cell_id, ADJUSTMENTS)
     assert list(lines["round"]) == [3, 5]
-    assert (lines["pruned"] == lines["grown"]).all() and lines["churn"][1] == record["churn"] > 0
+    assert (lines["pruned"] == lines["grown"]).all() and lines["churn"][1] == record.churn > 0

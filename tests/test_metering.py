@@ -36,7 +36,6 @@ from fedfore.records.metrics import PEAK_PARTS
 from fedfore.records.store import (
     LAYERS,
     LiveRun,
-    identity,
     is_volatile,
     lines_writer,
     load_table,
@@ -48,6 +47,7 @@ from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import stand_in
 from fedfore.tasks.models import build
 from tests.conftest import make_cell, run_in_this_process
+from tests.synthetic import bare_record
 
 CPU = torch.device("cpu")
 TRAIN = Protocol(clients=3, batch_size=8, rounds=1)
@@ -266,9 +266,9 @@ def test_a_metering_only_cell_is_stored_without_data_files(tmp_path: Path, monke
     run_in_this_process(monkeypatch)
     options = RunOptions(tmp_path / "run", "test", workers=1, data_dir=tmp_path / "nowhere")
     (record,) = run_plan(planned(), discover(()), options).records
-    assert (record["status"], record["reason"]) == ("ok", METERED_ONLY)
-    assert record["test_accuracy"] is None and record["data_passes"] is None
-    assert record["device_step_flops"] == 2 * 4 * 1_602_360
+    assert (record.status, record.reason) == ("ok", METERED_ONLY)
+    assert record.test_accuracy is None and record.data_passes is None
+    assert record.device_step_flops == 2 * 4 * 1_602_360
     assert load_table(LiveRun(tmp_path / "run"))["peak_device_bytes"].notna().all()
 
 
@@ -291,7 +291,7 @@ def stored(tmp_path: Path) -> Callable[..., Path]:
     def write(*cells: tuple[Cell, int]) -> Path:
         write_plan(tmp_path, [cell for cell, _ in cells], "test", extend=False)
         for cell, kept in cells:
-            write_record(tmp_path, {**identity(cell), "status": "failed" if kept == FAILED else "ok"})
+            write_record(tmp_path, bare_record(cell, status="failed" if kept == FAILED else "ok"))
             with lines_writer(tmp_path, cell.id, LAYERS) as line:
                 line({"layer": "fc.weight", "size": 10, "kept": kept, "forward_macs_dense": 1})
         return tmp_path

@@ -12,8 +12,8 @@ import pytest
 from fedfore.cell import Cell
 from fedfore.errors import StoreError
 from fedfore.records import packed
+from fedfore.records.lines import LINES, ROUNDS
 from fedfore.records.packing import pack
-from fedfore.records.run import LINES, ROUNDS
 from fedfore.records.run_folder import write_notes
 from fedfore.records.store import LiveRun, PackedRun, load_table, open_run, remarks
 from tests.synthetic import cells, write_run

@@ -632,7 +632,6 @@ def test_a_point_is_certified_by_all_of_its_seeds_together(
 ) -> None:
     study = study_of(
         cells(("fedavg", "baffle"), alphas=("iid",)),
-        change=lambda cell: {"estimator_uncertified": cell.seed == 0},  # what old records say of single seeds
         scalar_errors=lambda cell: errors[cell.seed],
     )
     assert list(study.cells["certificate"]) == [certificate if own == "baffle" else "" for own in study.cells["method"]]

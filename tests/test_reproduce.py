@@ -98,7 +98,7 @@ def test_the_draw_follows_from_its_seed_and_a_fresh_seed_is_printed(study: Path,
     seed = first[-1].split(";")[0].split()[-1]
     second = fedfore("reproduce", "tiny", "--cells", 1, "--out", "second", "--seed", seed)[1].splitlines()
     assert first[0] == second[0] and first[0].startswith("equal")
-    assert len({drawn(open_run(study), 1, seed)[0]["cell_id"] for seed in range(9)}) > 1
+    assert len({drawn(open_run(study), 1, seed)[0].cell_id for seed in range(9)}) > 1
 
 
 def test_a_cell_that_fails_ends_with_status_1(study: Path, fedfore: Fedfore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from fedfore.records.store import (
     ROUNDS,
     STATUSES,
     LiveRun,
+    Record,
     cell_dir,
     identity,
     is_volatile,
@@ -45,6 +46,7 @@ from fedfore.records.store import (
     write_plan,
     write_record,
 )
+from tests.synthetic import bare_record
 
 
 def cell(seed: int = 0, method: str = "fedavg", **params: Any) -> Cell:
@@ -52,9 +54,8 @@ def cell(seed: int = 0, method: str = "fedavg", **params: Any) -> Cell:
     return replace(plain, id=cell_id(plain, {}))
 
 
-def record(of: Cell, **changes: Any) -> dict[str, Any]:
-    values = {**identity(of), **dict.fromkeys(METRICS), "status": "ok", "reason": None, "code_sha256": None}
-    return {**values, "test_accuracy": 0.5, **changes}
+def record(of: Cell, **changes: Any) -> Record:
+    return bare_record(of, **{"test_accuracy": 0.5, **changes})
 
 
 def planned(run: Path, *cells: Cell) -> None:
@@ -191,7 +192,7 @@ def test_a_plan_of_another_schema_says_which(tmp_path: Path) -> None:
     planned(tmp_path, cell())
     document = json.loads((tmp_path / "plan.json").read_text())
     (tmp_path / "plan.json").write_text(json.dumps({**document, "schema_version": 99}))
-    assert "record schema 99, this is schema 1" in sentence(lambda: load_table(LiveRun(tmp_path)))
+    assert "record schema 99, this is schema 2" in sentence(lambda: load_table(LiveRun(tmp_path)))
 
 
 @pytest.mark.parametrize("text", ["", '{"cell_id": "fedavg-0', "\udcff"])
@@ -396,8 +397,8 @@ def test_the_same_records_of_a_live_run_are_stale_under_the_scheme_that_they_nam
     file = shipped_method_file("fedavg")
     assert file is not None
     planned(tmp_path, cell(0), cell(1))
-    for one, scheme in ((cell(0), {}), (cell(1), {"hash_scheme": 2})):
-        write_record(tmp_path, record(one, code_sha256=code_sha256(file, 1), **scheme))
+    for one, scheme in ((cell(0), 1), (cell(1), 2)):
+        write_record(tmp_path, record(one, code_sha256=code_sha256(file, 1), hash_scheme=scheme))
     assert list(load_table(LiveRun(tmp_path))["stale"]) == [False, True]
     pack(LiveRun(tmp_path), tmp_path / "study", "")
     assert not load_table(open_run(tmp_path / "study"))["stale"].any()

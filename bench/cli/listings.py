@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fedfore.execution.matrix import PlannedCell
 
 
-LISTS = ("methods", "datasets", "models", "metrics", "matrices")
+LISTS = ("methods", "datasets", "models", "metrics", "fields", "matrices")
 
 
 def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
@@ -22,7 +22,10 @@ def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
     if what == "metrics":
         return [
             (metric.name, f"[{metric.unit}, {metric.direction}] {metric.description}") for metric in METRICS.values()
-        ] + list(FIELDS.items())
+        ]
+    if what == "fields":
+        kinds = {row.name: ", ".join(filter(None, (row.type, row.unit))) for row in FIELDS.values()}
+        return [(row.name, f"[{kinds[row.name]}] {row.description}") for row in FIELDS.values()]
     if what == "methods":
         from fedfore.contract.registry import discover
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedfore.errors import printable
-from fedfore.records.store import traceback_file
+from fedfore.records.store import Record, traceback_file
 
 if TYPE_CHECKING:
     from fedfore.execution.runner import Outcome
@@ -30,8 +30,8 @@ def what_went_wrong(run: Path, outcome: Outcome) -> Iterator[str]:
         )
 
 
-def failure(run: Path, record: Mapping[str, Any]) -> str:
+def failure(run: Path, record: Record) -> str:
     """Return the line on a record of a cell that did not finish: what became of it, why, and where its traceback is."""
     trace = traceback_file(run, record)
     seen = f" (traceback: {trace})" if trace else ""
-    return printable(f"{record['status']}: {record['cell_id']}: {record['reason']}{seen}")
+    return printable(f"{record.status}: {record.cell_id}: {record.reason}{seen}")

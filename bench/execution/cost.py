@@ -80,9 +80,7 @@ def layer_densities(run: Run, like: Cell, given: Iterable[str]) -> dict[str, flo
     StoreError where no cell is like it, or some are whose densities differ.
     """
     wanted = _fields(like)
-    found = {
-        cell.id: _fields(cell) for cell in run.plan() if (record := run.stored(cell.id)) and record["status"] == "ok"
-    }
+    found = {cell.id: _fields(cell) for cell in run.plan() if (record := run.found(cell.id)) and record.status == "ok"}
     for key in given:
         alike = {name: fields for name, fields in found.items() if fields.get(key) == wanted[key]}
         if not alike:

@@ -11,14 +11,12 @@ from fedfore.cell import Cell, cell_id
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError
 from fedfore.records.metrics import METRICS
-from fedfore.records.migration import migrated_cells
+from fedfore.records.record import Record, cell_of, identity, is_volatile
 from fedfore.records.run import Run
-from fedfore.records.schema import cell_of, identity, is_volatile
 from fedfore.records.statistics import estimate
 
 JUDGED = tuple(name for name, row in METRICS.items() if row.direction != "descriptive" and not is_volatile(name))
 """The numbers of a record that a judgement can rest on: of two values one is better, and no clock is read."""
-Record = Mapping[str, Any]
 Verdict = Literal["equal", "within", "different"]
 
 
@@ -52,7 +50,7 @@ def drawn(run: Run, count: int, seed: int) -> list[Record]:
 
     Raises ConfigError where there are fewer, StoreError for a study that cannot be read.
     """
-    ended = [record for record in published(run) if record["status"] == "ok"]
+    ended = [record for record in published(run) if record.status == "ok"]
     if count > len(ended):
         raise ConfigError(f"{run.path} has {len(ended)} cells that ended ok; --cells {count} is more than that.")
     return random.Random(seed).sample(ended, count)
@@ -60,7 +58,7 @@ def drawn(run: Run, count: int, seed: int) -> list[Record]:
 
 def published(run: Run) -> list[Record]:
     """Return the records of a study that are planned, by id. Raises StoreError for one that cannot be read."""
-    return [record for cell in run.plan() if (record := run.stored(cell.id)) is not None]
+    return [record for cell in run.plan() if (record := run.found(cell.id)) is not None]
 
 
 def present_cell(record: Record, methods: Mapping[str, MethodEntry]) -> Cell:
@@ -68,7 +66,7 @@ def present_cell(record: Record, methods: Mapping[str, MethodEntry]) -> Cell:
 
     Raises ConfigError where the present code has no such cell, or another one under its id.
     """
-    (cell,) = migrated_cells([cell_of(record)])
+    cell = cell_of(record)
     method = lookup(methods, cell.method)
     defaults = asdict(method.Config())
     unknown = sorted(cell.params.keys() - defaults.keys())
@@ -85,12 +83,13 @@ def compared(record: Record, again: Record, peers: Sequence[Record]) -> Iterator
     `peers` are the records of the study; those of the same setting, whatever their seed, give the intervals.
     """
     setting = _setting(record)
-    own = [peer for peer in peers if peer["status"] == "ok" and _setting(peer) == setting]
+    own = [peer for peer in peers if peer.status == "ok" and _setting(peer) == setting]
     for metric in JUDGED:
-        if record.get(metric) is not None:
-            mean = estimate([peer[metric] for peer in own if peer.get(metric) is not None])
+        number = getattr(record, metric)
+        if number is not None:
+            mean = estimate([value for peer in own if (value := getattr(peer, metric)) is not None])
             bounds = (mean.mean - mean.half_width, mean.mean + mean.half_width) if mean.n > 1 else (None, None)
-            yield Comparison(record["cell_id"], metric, record[metric], again.get(metric), *bounds)
+            yield Comparison(record.cell_id, metric, number, getattr(again, metric), *bounds)
 
 
 def _setting(record: Record) -> dict[str, Any]:

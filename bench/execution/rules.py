@@ -21,9 +21,8 @@ from fedfore.execution import past_plan
 from fedfore.execution.matrix import resolve
 from fedfore.execution.subject import Subject
 from fedfore.records.history import answer_of
-from fedfore.records.migration import migrated_cells
 from fedfore.records.packed import CELLS, MATRIX, PLAN
-from fedfore.records.schema import cell_of
+from fedfore.records.record import cell_of
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,8 @@ def _problems(subject: Subject, rules: Rules) -> Problems:
 
 def id_problems(subject: Subject, rules: Rules) -> Iterator[str]:
     """Yield a sentence for each record whose id does not follow from the settings that it stores."""
-    for record in subject.records:
-        (cell,) = migrated_cells([cell_of(record)])
+    found = [record for name in subject.run.recorded() if (record := subject.run.found(name)) is not None]
+    for cell in map(cell_of, found):
         right = cell_id(cell, rules.defaults.get(cell.method, {}))
         if right != cell.id:
             yield f"{CELLS}: {cell.id} has the settings of {right}; restore the line."

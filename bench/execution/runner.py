@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pebble import ProcessExpired, ProcessPool
@@ -24,8 +24,8 @@ from fedfore.execution.worker import Job, conclude, run_job
 from fedfore.records import attempts
 from fedfore.records.code_hash import HASH_SCHEME
 from fedfore.records.provenance import environment, git_commit
+from fedfore.records.record import DONE, Origin, Record, Status
 from fedfore.records.run_folder import cell_dir, locked, lost_files, write_environment, write_plan
-from fedfore.records.schema import DONE, Origin
 from fedfore.records.table import PresentCode, is_stale, present_code, staleness
 from fedfore.tasks.files import ensure_present
 
@@ -56,7 +56,7 @@ class Progress:
     """Called by `run_plan`: `start(launched, kept, stale among kept)` once, `done(record)` after a launched cell."""
 
     start: Callable[[int, int, int], None] = lambda launched, kept, stale: None
-    done: Callable[[Mapping[str, Any]], None] = lambda record: None
+    done: Callable[[Record], None] = lambda record: None
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Outcome:
     written.
     """
 
-    records: list[dict[str, Any]]
+    records: list[Record]
     missing: list[str]
-    failures: list[dict[str, Any]]
+    failures: list[Record]
 
     @property
     def is_complete(self) -> bool:
@@ -78,9 +78,9 @@ class Outcome:
         return not (self.missing or self.failures or self.unfinished)
 
     @property
-    def unfinished(self) -> list[dict[str, Any]]:
+    def unfinished(self) -> list[Record]:
         """The records that do not say `ok` or `skipped`."""
-        return [record for record in self.records if record["status"] not in DONE]
+        return [record for record in self.records if record.status not in DONE]
 
 
 def available_cpus() -> int:
@@ -146,13 +146,14 @@ def run_plan(
         return Outcome(
             records,
             [name for name, record in found.items() if record is None],
-            [record for record in ended if record["status"] not in DONE and not _is_same(record, found)],
+            [record for record in ended if record.status not in DONE and not _is_same(record, found)],
         )
 
 
-def _is_same(record: Mapping[str, Any], found: Mapping[str, Mapping[str, Any] | None]) -> bool:
-    stored = found[record["cell_id"]] or {}
-    return all(stored.get(name) == record[name] for name in ("status", "started_utc", "attempt"))
+def _is_same(record: Record, found: Mapping[str, Record | None]) -> bool:
+    stored = found[record.cell_id]
+    names = ("status", "started_utc", "attempt")
+    return stored is not None and all(getattr(stored, name) == getattr(record, name) for name in names)
 
 
 def _job(
@@ -171,7 +172,7 @@ def _job(
         hash_scheme=HASH_SCHEME,
         git_commit=commit,
         environment=environment_name,
-        attempt=1 + (before.get("attempt", 0) if before else 0),
+        attempt=1 + (before.attempt if before else 0),
     )
     return Job(cell, attempts.attempts(options.run), origin, options.device, options.data_dir, options.plugins)
 
@@ -184,7 +185,7 @@ def _selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> b
     if rerun == "stale":
         return is_stale(staleness(record, cell, present))
     failed_since = cell_dir(attempts.failed(run), cell.id).exists()
-    return (rerun == "failed" or item.skip is not None) and (record["status"] not in DONE or failed_since)
+    return (rerun == "failed" or item.skip is not None) and (record.status not in DONE or failed_since)
 
 
 def _is_stale(run: Path, cell: Cell, present: PresentCode) -> bool:
@@ -197,7 +198,7 @@ def _shuffled(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: job.cell.id.rpartition("-")[2])
 
 
-def _run_jobs(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> list[dict[str, Any]]:
+def _run_jobs(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> list[Record]:
     """Run the jobs in worker processes and return their records as they ended."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
@@ -233,17 +234,17 @@ def _run_jobs(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> l
     return ended
 
 
-def _stopped(job: Job, status: str, reason: str, started: datetime) -> dict[str, Any]:
+def _stopped(job: Job, status: Status, reason: str, started: datetime) -> Record:
     """Return the record of a cell whose worker is gone: its own, if that was the last thing it wrote."""
     return attempts.find_record(job.aside, job.cell.id) or conclude(job, status, reason, {}, started)
 
 
-def _settled(run: Path, job: Job, record: dict[str, Any]) -> dict[str, Any]:
+def _settled(run: Path, job: Job, record: Record) -> Record:
     """Put an ended attempt where it belongs and return its record, as a failed one where that cannot be done."""
     try:
         attempts.settle(run, job.aside, job.cell.id)
     except StoreError as error:
-        return {**record, "status": "failed", "reason": str(error)}
+        return replace(record, status="failed", reason=str(error))
     return record
 
 

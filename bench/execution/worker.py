@@ -22,10 +22,10 @@ from fedfore.federation.assembly import federation_of
 from fedfore.federation.loop import Federation
 from fedfore.records import attempts
 from fedfore.records.code_hash import code_sha256
-from fedfore.records.files import write_atomically
-from fedfore.records.run import DIAGNOSTICS, ROUNDS
+from fedfore.records.files import plain_notes, write_atomically
+from fedfore.records.lines import DIAGNOSTICS, ROUNDS
+from fedfore.records.record import Origin, Record, Status, new_record
 from fedfore.records.run_folder import cell_dir, lines_writer, write_notes, write_record
-from fedfore.records.schema import Origin, new_record, plain_notes
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import load
 
@@ -61,12 +61,13 @@ def _methods(plugins: tuple[Path, ...]) -> dict[str, MethodEntry]:
     return discover(plugins)
 
 
-def run_job(job: Job) -> dict[str, Any]:
+def run_job(job: Job) -> Record:
     """Run one cell in this process, on one thread, and write its record: the one place that catches everything."""
     torch.set_num_threads(1)
     started = datetime.now(UTC)
     measured: dict[str, Any] = {}
     trace = None
+    status: Status
     try:
         attempts.begin(job.aside, job.cell.id)
         measured = _measure(job)
@@ -136,8 +137,13 @@ def _run(federation: Federation, log: Mapping[str, Callable[[Mapping[str, Any]],
 
 
 def conclude(
-    job: Job, status: str, reason: str | None, measured: Mapping[str, Any], started: datetime, trace: str | None = None
-) -> dict[str, Any]:
+    job: Job,
+    status: Status,
+    reason: str | None,
+    measured: Mapping[str, Any],
+    started: datetime,
+    trace: str | None = None,
+) -> Record:
     """Write the record of an attempt, last of its files, and return it; as a failed one where that cannot be done."""
     folder = cell_dir(job.aside, job.cell.id)
     try:
@@ -150,9 +156,7 @@ def conclude(
     return record
 
 
-def _record(
-    job: Job, status: str, reason: str | None, measured: Mapping[str, Any], started: datetime
-) -> dict[str, Any]:
+def _record(job: Job, status: Status, reason: str | None, measured: Mapping[str, Any], started: datetime) -> Record:
     folder = cell_dir(job.aside, job.cell.id)
     files = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     return new_record(job.cell, job.origin, status, _encodable(reason) if reason else None, measured, started, files)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedfore.records.lines import DIAGNOSTICS, LAYERS, ROUNDS
 from fedfore.records.packed import CELLS, ENVIRONMENTS
 from fedfore.records.provenance import environment_hash
-from fedfore.records.run import DIAGNOSTICS, LAYERS, ROUNDS, Run
+from fedfore.records.run import Run
 
 Lines = Sequence[Mapping[str, Any]]
 HEADLINE_EVALUATIONS = 5

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fedfore.errors import StoreError
 from fedfore.records.files import writing
+from fedfore.records.record import DONE, Record
 from fedfore.records.run_folder import cell_dir, read_record
-from fedfore.records.schema import DONE
 
 
 def attempts(run: Path) -> Path:
@@ -55,7 +53,7 @@ def settle(run: Path, aside: Path, cell_id: str) -> Path | None:
     if record is None:
         return None
     last_failed = cell_dir(failed(run), cell_id)
-    if record["status"] not in DONE and is_finished(run, cell_id):
+    if record.status not in DONE and is_finished(run, cell_id):
         _remove(last_failed)
         return _move(attempt, last_failed)
     old = cell_dir(_replaced(run), cell_id)
@@ -87,7 +85,7 @@ def clear(run: Path) -> None:
         _remove(folder)
 
 
-def find_record(run: Path, cell_id: str) -> dict[str, Any] | None:
+def find_record(run: Path, cell_id: str) -> Record | None:
     """Return a cell's record, or None where there is none that can be read."""
     try:
         return read_record(run, cell_id)
@@ -98,15 +96,15 @@ def find_record(run: Path, cell_id: str) -> dict[str, Any] | None:
 def is_finished(run: Path, cell_id: str) -> bool:
     """Return whether a cell has a record that says `ok` or `skipped`."""
     record = find_record(run, cell_id)
-    return record is not None and record["status"] in DONE
+    return record is not None and record.status in DONE
 
 
-def traceback_file(run: Path, record: Mapping[str, Any]) -> Path | None:
+def traceback_file(run: Path, record: Record) -> Path | None:
     """Return the traceback of the attempt that this record is of, or None where it has left none."""
     for place in (run, failed(run)):
-        path = cell_dir(place, record["cell_id"]) / "traceback.txt"
-        found = find_record(place, record["cell_id"]) or {}
-        if path.is_file() and found.get("started_utc") == record.get("started_utc"):
+        path = cell_dir(place, record.cell_id) / "traceback.txt"
+        found = find_record(place, record.cell_id)
+        if path.is_file() and found is not None and found.started_utc == record.started_utc:
             return path
     return None
 

@@ -48,6 +48,19 @@ def dumped(value: object) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
+def plain_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a method noted as JSON can hold it: numbers that are not finite as text."""
+    return {key: _plain(value) for key, value in notes.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, Mapping):
+        return plain_notes(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def damaged(path: Path, line: int | None = None, mend: str = RUN_AGAIN) -> StoreError:
     """Return the error of a file whose content, in that line, is not what was written there; `mend` says what to do."""
     return StoreError(f"{path} is damaged{f' in line {line}' if line else ''}; {mend}.")

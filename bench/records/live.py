@@ -7,6 +7,7 @@ from typing import Any
 
 from fedfore.cell import Cell
 from fedfore.records import run_folder
+from fedfore.records.record import Record
 from fedfore.records.run import Run
 
 
@@ -31,6 +32,9 @@ class LiveRun(Run):
         return sorted(path.parent.name for path in self.path.glob("cells/*/record.json"))
 
     def stored(self, cell_id: str) -> dict[str, Any] | None:
+        return run_folder.read_stored(self.path, cell_id)
+
+    def found(self, cell_id: str) -> Record | None:
         return run_folder.read_record(self.path, cell_id)
 
     def lines(self, cell_id: str, name: str) -> list[dict[str, Any]]:

@@ -13,17 +13,18 @@ Lines files without a line are left out. A study's card (README.md) and its figu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fedfore.cell import Cell, cell_from_json
 from fedfore.errors import ConfigError, StoreError
 from fedfore.records.files import RESTORE, damaged, find_value, read_lines
-from fedfore.records.metrics import METRICS
+from fedfore.records.lines import LINES
 from fedfore.records.migration import migrated_cells
+from fedfore.records.provenance import is_environment
+from fedfore.records.record import Record, cell_of, record_from_json
 from fedfore.records.run import Run
-from fedfore.records.schema import cell_of, is_environment, is_line, wrong_content
 
 CELLS = "cells.jsonl"
 NOTES = "notes.jsonl"
@@ -31,7 +32,6 @@ PLAN = "plan.json"
 COMMANDS = "commands.json"
 ENVIRONMENTS = "environments.json"
 MATRIX = "matrix.toml"
-_NULLS = dict.fromkeys((*METRICS, "estimator", "reason", "method_variant", "code_sha256", "git_commit"))
 _Lines = dict[str, list[dict[str, Any]]]
 
 
@@ -47,13 +47,13 @@ class PackedRun(Run):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._files: dict[str, _Lines | StoreError] = {}
+        self._lines: dict[str, _Lines | StoreError] = {}
 
     def plan(self) -> list[Cell]:
         plan = self._value(PLAN, dict)
         try:
             missing = {cell["id"]: cell_from_json(cell) for cell in plan["missing"]}
-            return migrated_cells([missing.get(name) or cell_of(self._record(name)) for name in plan["order"]])
+            return migrated_cells([missing.get(name) or cell_of(self._records[name]) for name in plan["order"]])
         except ConfigError as error:
             raise StoreError(f"{self.path} cannot be read: {error}") from None
         except (AttributeError, KeyError, TypeError):
@@ -75,10 +75,17 @@ class PackedRun(Run):
         return {}
 
     def recorded(self) -> list[str]:
-        return sorted(self._lines_by_cell(CELLS))
+        return sorted(self._records)
 
     def stored(self, cell_id: str) -> dict[str, Any] | None:
-        return self._record(cell_id) if cell_id in self._lines_by_cell(CELLS) else None
+        """Return a record as it was written, without what is null."""
+        if cell_id not in self._records:
+            return None
+        (line,) = self._lines_by_cell(CELLS)[cell_id]
+        return {"cell_id": cell_id, **line}
+
+    def found(self, cell_id: str) -> Record | None:
+        return self._records.get(cell_id)
 
     def lines(self, cell_id: str, name: str) -> list[dict[str, Any]]:
         return self._lines_by_cell(name).get(cell_id, [])
@@ -92,18 +99,24 @@ class PackedRun(Run):
         del cell_id
         return []
 
-    def _record(self, cell_id: str) -> dict[str, Any]:
-        (line,) = self._lines_by_cell(CELLS)[cell_id]
-        return dict(sorted({**_NULLS, "cell_id": cell_id, **line}.items()))
+    @cached_property
+    def _records(self) -> dict[str, Record]:
+        found = {}
+        for number, (name, (line,)) in enumerate(self._lines_by_cell(CELLS).items(), 1):
+            try:
+                found[name] = record_from_json({"cell_id": name, **line}, name)
+            except ValueError:
+                raise damaged(self.path / CELLS, number, RESTORE) from None
+        return found
 
     def _lines_by_cell(self, name: str) -> _Lines:
         """Return the lines of a file by cell, without their `cell_id`."""
-        if name not in self._files:
+        if name not in self._lines:
             try:
-                self._files[name] = _read(self.path / name)
+                self._lines[name] = _read(self.path / name)
             except StoreError as error:
-                self._files[name] = error
-        found = self._files[name]
+                self._lines[name] = error
+        found = self._lines[name]
         if isinstance(found, StoreError):
             raise found
         return found
@@ -115,28 +128,16 @@ class PackedRun(Run):
         return value
 
 
-def _is_record(cell_id: str, line: Mapping[str, Any]) -> bool:
-    return wrong_content({**_NULLS, "cell_id": cell_id, **line}, cell_id) is None
-
-
-def _is_notes(cell_id: str, line: Mapping[str, Any]) -> bool:
-    return isinstance(line.get("notes"), dict)
-
-
-_ONCE: Mapping[str, Callable[[str, Mapping[str, Any]], bool]] = {CELLS: _is_record, NOTES: _is_notes}
-"""The files with one line a cell, and what tells such a line."""
-
-
 def _read(path: Path) -> _Lines:
     """Return the lines of a packed file by cell, without their `cell_id`. Raises StoreError naming the damaged line."""
     found: _Lines = {}
     for number, line in enumerate(read_lines(path, RESTORE), 1):
         cell_id = line.pop("cell_id", None)
-        if path.name in _ONCE:
-            good = isinstance(cell_id, str) and cell_id not in found and _ONCE[path.name](cell_id, line)
+        if path.name in LINES:
+            good = LINES[path.name].fits(line)
         else:
-            good = isinstance(cell_id, str) and is_line(line, path.name)
-        if not good:
+            good = cell_id not in found and (path.name != NOTES or isinstance(line.get("notes"), dict))
+        if not good or not isinstance(cell_id, str):
             raise damaged(path, number, RESTORE)
         found.setdefault(cell_id, []).append(line)
     return found

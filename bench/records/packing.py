@@ -9,8 +9,9 @@ from typing import Any
 
 from fedfore.cell import cell_to_json
 from fedfore.records.files import dumped, write_atomically, writing
+from fedfore.records.lines import LINES
 from fedfore.records.packed import CELLS, COMMANDS, ENVIRONMENTS, MATRIX, NOTES, PLAN
-from fedfore.records.run import LINES, Run
+from fedfore.records.run import Run
 
 
 def pack(run: Run, folder: Path, matrix: str) -> None:

@@ -60,6 +60,11 @@ def environment_hash(values: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def is_environment(values: object) -> bool:
+    """Return whether a JSON value is what is stored of an environment: an object, the packages of which are one."""
+    return isinstance(values, dict) and isinstance(values.get("packages", {}), dict)
+
+
 def git_commit() -> str | None:
     """Return the commit of the suite's checkout; `-dirty` where files beside results differ.
 

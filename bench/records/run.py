@@ -10,17 +10,9 @@ import pandas as pd
 
 from fedfore.cell import Cell
 from fedfore.errors import StoreError
-from fedfore.records.migration import migrated_record
-from fedfore.records.schema import identity
+from fedfore.records.lines import LINES
+from fedfore.records.record import Record, completed
 
-ROUNDS = "rounds.jsonl"
-DIAGNOSTICS = "diagnostics.jsonl"
-LAYERS = "layers.jsonl"
-ADJUSTMENTS = "adjustments.jsonl"
-CLIENTS = "clients.jsonl"
-EIGENVALUES = "eigenvalues.jsonl"
-LINES = (ROUNDS, DIAGNOSTICS, LAYERS, ADJUSTMENTS, CLIENTS, EIGENVALUES)
-"""The files that have one JSON object a line, beside a cell's record or, packed, of all cells of a study."""
 NOT_RUN = "not run yet"
 
 
@@ -60,6 +52,10 @@ class Run(ABC):
         """Return a cell's record as it was written, of whatever schema, or None where there is none."""
 
     @abstractmethod
+    def found(self, cell_id: str) -> Record | None:
+        """Return a cell's record, or None where there is none."""
+
+    @abstractmethod
     def lines(self, cell_id: str, name: str) -> list[dict[str, Any]]:
         """Return the objects in a cell's lines of the file `name`, none where it has no such file."""
 
@@ -71,10 +67,10 @@ class Run(ABC):
     def lost_files(self, cell_id: str) -> list[str]:
         """Return the files that a cell's record names and that are not there any more."""
 
-    def record(self, cell: Cell) -> dict[str, Any] | None:
+    def record(self, cell: Cell) -> Record | None:
         """Return a planned cell's record with every setting of the cell, or None where there is none."""
-        stored = self.stored(cell.id)
-        return None if stored is None else {**identity(cell), **migrated_record(stored, cell)}
+        found = self.found(cell.id)
+        return None if found is None else completed(found, cell)
 
     def orphans(self) -> list[str]:
         """Return the ids of the records that the plan does not hold, sorted."""
@@ -82,12 +78,7 @@ class Run(ABC):
         return [name for name in self.recorded() if name not in planned]
 
     def table_of_lines(self, cell_id: str, name: str) -> pd.DataFrame:
-        """Return a cell's lines of the file `name` as a table, maybe empty. Null is NaN.
-
-        `ROUNDS` has one row an evaluation (round, data_passes, uplink_bytes, test_accuracy and more), `DIAGNOSTICS` one
-        row a diagnosed moment, `LAYERS` one row a prunable layer (layer, size, kept, forward_macs_dense), `ADJUSTMENTS`
-        one row a change of the mask in training (round, pruned, grown, churn).
-        """
+        """Return a cell's lines of the file `name` (see `lines.LINES`), a row each, maybe none. Null is NaN."""
         table = pd.DataFrame(self.lines(cell_id, name))
         return table.astype({column: float for column in table if table[column].isna().all()})
 

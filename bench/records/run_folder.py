@@ -2,12 +2,7 @@
 
     RUN/plan.json                     the resolved cells, and the commands that ran them
     RUN/cells/<id>/record.json        one flat object; the folder is put in its place as a whole (see `attempts`)
-    RUN/cells/<id>/rounds.jsonl       one line an evaluation
-    RUN/cells/<id>/diagnostics.jsonl  one line a moment at which gradients were diagnosed
-    RUN/cells/<id>/layers.jsonl       one line a prunable layer
-    RUN/cells/<id>/adjustments.jsonl  one line a change of the mask in training
-    RUN/cells/<id>/clients.jsonl      one line a client
-    RUN/cells/<id>/eigenvalues.jsonl  one line a kernel that was measured
+    RUN/cells/<id>/rounds.jsonl       one line an evaluation; likewise the other files of lines (see `lines`)
     RUN/cells/<id>/notes.json         what the method noted of itself
     RUN/cells/<id>/traceback.txt      of a failed cell
     RUN/environments/<hash>.json      versions and processor
@@ -29,11 +24,13 @@ from filelock import FileLock, Timeout
 from fedfore.cell import Cell, cell_from_json, cell_to_json
 from fedfore.errors import ConfigError, StoreError
 from fedfore.records.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
-from fedfore.records.migration import migrated_cells
+from fedfore.records.lines import LINES
+from fedfore.records.migration import SCHEMA_VERSION, migrated_cells, migrated_plan
 from fedfore.records.packed import is_packed
-from fedfore.records.provenance import environment_hash
-from fedfore.records.schema import SCHEMA_VERSION, is_environment, is_line, wrong_content
+from fedfore.records.provenance import environment_hash, is_environment
+from fedfore.records.record import Record, record_from_json, record_to_json
 
+RECORD = "record.json"
 NOTES = "notes.json"
 
 
@@ -93,7 +90,7 @@ def write_plan(
             )
         planned = before | planned
         commands = read_commands(run)
-        files = {**_read_plan_document(run).get("plugins", {}), **files}
+        files = {**{name: str(file) for name, file in read_plugins(run).items()}, **files}
     document = {
         "schema_version": SCHEMA_VERSION,
         "commands": [*(known for known in commands if known != command), command],
@@ -110,12 +107,13 @@ def _with_defaults(cell: Cell, defaults: Mapping[str, Mapping[str, Any]]) -> Cel
 
 def _read_plan_document(run: Path) -> Mapping[str, Any]:
     document = read_object(run / "plan.json", f"{run} is no run directory of fedfore")
-    if document.get("schema_version") != SCHEMA_VERSION:
+    version = document.get("schema_version")
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
         raise StoreError(
-            f"{run} was written with record schema {document.get('schema_version')}, this is schema {SCHEMA_VERSION}; "
-            "read it with the version of fedfore that wrote it."
+            f"{run} was written with record schema {version}, this is schema {SCHEMA_VERSION}; read it with the "
+            "version of fedfore that wrote it."
         )
-    return document
+    return migrated_plan(document)
 
 
 def read_plan(run: Path) -> list[Cell]:
@@ -135,7 +133,7 @@ def read_plan(run: Path) -> list[Cell]:
 def read_commands(run: Path) -> list[str]:
     """Return the commands that made the run, the latest last."""
     document = _read_plan_document(run)
-    commands = document.get("commands", [document.get("command")])
+    commands = document.get("commands")
     if not isinstance(commands, list) or not all(isinstance(command, str) for command in commands):
         raise damaged(run / "plan.json")
     return commands
@@ -143,33 +141,36 @@ def read_commands(run: Path) -> list[str]:
 
 def read_plugins(run: Path) -> dict[str, Path]:
     """Return the files of the run's methods that do not ship with the suite, where they were on this machine."""
-    files = _read_plan_document(run).get("plugins", {})
+    files = _read_plan_document(run).get("plugins")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise damaged(run / "plan.json")
     return {name: Path(file) for name, file in files.items()}
 
 
-def write_record(run: Path, record: Mapping[str, Any]) -> None:
+def write_record(run: Path, record: Record) -> None:
     """Write a cell's record, last of its files. Raises ValueError for a NaN or an infinity in it."""
-    write_atomically(cell_dir(run, record["cell_id"]) / "record.json", dumped(record))
+    write_atomically(cell_dir(run, record.cell_id) / RECORD, dumped(record_to_json(record)))
 
 
-def read_record(run: Path, cell_id: str) -> dict[str, Any] | None:
+def read_record(run: Path, cell_id: str) -> Record | None:
     """Return a cell's record, or None where there is none. Raises StoreError where what is there is no such record."""
-    path = cell_dir(run, cell_id) / "record.json"
-    record = find_object(path)
-    if record is None:
-        return None
-    problem = wrong_content(record, cell_id)
-    if problem:
-        raise StoreError(f"{path} {problem}; move it away and run the matrix again.")
-    return record
+    path = cell_dir(run, cell_id) / RECORD
+    stored = find_object(path)
+    try:
+        return None if stored is None else record_from_json(stored, cell_id)
+    except ValueError as error:
+        raise StoreError(f"{path} {error}; move it away and run the matrix again.") from None
+
+
+def read_stored(run: Path, cell_id: str) -> dict[str, Any] | None:
+    """Return a cell's record as it was written, of whatever schema; raises as `read_record` does."""
+    return None if read_record(run, cell_id) is None else find_object(cell_dir(run, cell_id) / RECORD)
 
 
 def lost_files(run: Path, cell_id: str) -> list[str]:
     """Return the files that a cell's record names and that are not beside it any more."""
-    record = read_record(run, cell_id) or {}
-    return [name for name in record.get("files", []) if not (cell_dir(run, cell_id) / name).exists()]
+    record = read_record(run, cell_id)
+    return [name for name in (record.files if record else ()) if not (cell_dir(run, cell_id) / name).exists()]
 
 
 def write_notes(run: Path, cell_id: str, notes: Mapping[str, Any]) -> None:
@@ -214,6 +215,6 @@ def read_cell_lines(run: Path, cell_id: str, name: str) -> list[dict[str, Any]]:
     path = cell_dir(run, cell_id) / name
     lines = read_lines(path)
     for number, line in enumerate(lines, 1):
-        if not is_line(line, name):
+        if not LINES[name].fits(line):
             raise damaged(path, number)
     return lines

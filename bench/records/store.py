@@ -4,10 +4,12 @@ from pathlib import Path
 
 from fedfore.records.attempts import traceback_file
 from fedfore.records.files import write_atomically
+from fedfore.records.lines import ADJUSTMENTS, DIAGNOSTICS, LAYERS, ROUNDS
 from fedfore.records.live import LiveRun
 from fedfore.records.packed import PackedRun, is_packed
 from fedfore.records.packing import pack
-from fedfore.records.run import ADJUSTMENTS, DIAGNOSTICS, LAYERS, ROUNDS, Run
+from fedfore.records.record import DONE, STATUSES, Record, identity, is_volatile, new_record
+from fedfore.records.run import Run
 from fedfore.records.run_folder import (
     cell_dir,
     lines_writer,
@@ -17,7 +19,6 @@ from fedfore.records.run_folder import (
     write_plan,
     write_record,
 )
-from fedfore.records.schema import DONE, STATUSES, identity, is_volatile, new_record
 from fedfore.records.table import load_table, remarks
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "STATUSES",
     "LiveRun",
     "PackedRun",
+    "Record",
     "Run",
     "cell_dir",
     "identity",

@@ -6,17 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from fedfore.cell import Cell
 from fedfore.errors import PluginError, StoreError
 from fedfore.records.code_hash import code_sha256
-from fedfore.records.metrics import METRICS
-from fedfore.records.migration import migrated_record
+from fedfore.records.metrics import FIELDS, METRICS
+from fedfore.records.record import Record, completed, differing_settings, identity, record_to_json
 from fedfore.records.run import NOT_RUN, Run
-from fedfore.records.schema import differing_settings, identity
 from fedfore.records.sources import shipped_method_file
 
 OTHER_CODE = "other code"
@@ -24,6 +22,8 @@ OTHER_SETTINGS = "other settings"
 UNKNOWN = "unknown"
 NAMED = 5
 """How many cells a remark names."""
+_NESTED = ("train", "params", "files")
+"""The fields of a record that are no single value, and so no column of their own."""
 PresentCode = Callable[[str, int], str | None]
 """The present hash of a method's code under a scheme; None where its file is not to be found."""
 
@@ -42,16 +42,16 @@ def present_code(files: Mapping[str, Path]) -> PresentCode:
     return sha256
 
 
-def staleness(record: Mapping[str, Any], cell: Cell, present: PresentCode) -> str:
+def staleness(record: Record, cell: Cell, present: PresentCode) -> str:
     """Return why a record is not what the planned cell would give now: "" where it is, or "unknown".
 
     Its settings are compared after migration; a record that does not say its code counts as of the present one.
     """
-    settings = differing_settings(migrated_record(record, cell), cell)
+    settings = differing_settings(completed(record, cell), cell)
     if settings:
         return f"{OTHER_SETTINGS}: {', '.join(settings)}"
-    stored = record.get("code_sha256")
-    now = present(cell.method, record.get("hash_scheme", 1)) if stored else None
+    stored = record.code_sha256
+    now = present(cell.method, record.hash_scheme) if stored else None
     return "" if stored == now else OTHER_CODE if now else UNKNOWN
 
 
@@ -73,17 +73,18 @@ def load_table(run: Run) -> pd.DataFrame:
     for cell in run.plan():
         record, reason = _found(run, cell)
         why = "" if record is None or run.is_published else staleness(record, cell, present)
-        record = record or {**identity(cell), "status": "missing", "reason": reason or NOT_RUN}
-        row = {name: value for name, value in record.items() if name not in ("train", "params", "files")}
+        missing = {**identity(cell), "status": "missing", "reason": reason or NOT_RUN}
+        known = record_to_json(record) if record else missing
+        row = {name: value for name, value in known.items() if name not in _NESTED}
         for group in ("train", "params"):
-            row |= {f"{group}.{name}": _scalar(value) for name, value in record[group].items()}
+            row |= {f"{group}.{name}": _scalar(value) for name, value in known[group].items()}
         rows.append(row | {"stale": is_stale(why), "staleness": why})
     table = pd.DataFrame(rows)
-    table = table.reindex(columns=[*table, *(name for name in METRICS if name not in table)])
+    table = table.reindex(columns=[*table, *(name for name in FIELDS if name not in (*table, *_NESTED))])
     return table.assign(**{name: pd.to_numeric(table[name]) for name in METRICS})
 
 
-def _found(run: Run, cell: Cell) -> tuple[dict[str, Any] | None, str | None]:
+def _found(run: Run, cell: Cell) -> tuple[Record | None, str | None]:
     """Return a planned cell's record; or None, and why what is there cannot be read."""
     try:
         return run.record(cell), None

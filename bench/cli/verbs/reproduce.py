@@ -56,12 +56,12 @@ def execute(options: argparse.Namespace) -> int:
     records = drawn(study, options.cells, seed)
     planned = [PlannedCell(present_cell(record, methods)) for record in records]
     complain(f"{len(planned)} cells of {study.path.name}, drawn with --seed {seed}")
-    outcome = run_plan(planned, methods, settings, Progress(done=lambda ended: complain(f"{ended['cell_id']} ended")))
-    again = {record["cell_id"]: record for record in outcome.records if record["status"] == "ok"}
+    outcome = run_plan(planned, methods, settings, Progress(done=lambda ended: complain(f"{ended.cell_id} ended")))
+    again = {record.cell_id: record for record in outcome.records if record.status == "ok"}
     peers = published(study)
     for record in records:
-        if record["cell_id"] in again:
-            print("\n".join(map(printable, lines(list(compared(record, again[record["cell_id"]], peers))))))
+        if record.cell_id in again:
+            print("\n".join(map(printable, lines(list(compared(record, again[record.cell_id], peers))))))
     print("".join(what_went_wrong(settings.run, outcome)), end="")
     print(f"Drawn with --seed {seed}; the records lie in {run}/cells/.")
     return 0 if len(again) == len(records) else 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from fedfore.cli.arguments import add_data_dir, add_matrix, positive, seconds
 from fedfore.cli.output import complain
 from fedfore.cli.planning import planned_matrix
 from fedfore.errors import FedForeError, printable
+from fedfore.records.record import DONE, Record
 
 HELP = "run a matrix and write its report"
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import failure, what_went_wrong
     from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
-    from fedfore.records.store import DONE, open_run, remarks
+    from fedfore.records.store import open_run, remarks
 
     here = Path.cwd()  # a method may go elsewhere
     options.plugins = [here / folder for folder in options.plugins]
@@ -61,11 +61,11 @@ def execute(options: argparse.Namespace) -> int:
         with suppress(OSError):
             bars.append(tqdm(total=launched, unit="cell", desc=path.stem, dynamic_ncols=True, disable=not launched))
 
-    def done(record: Mapping[str, Any]) -> None:
+    def done(record: Record) -> None:
         with suppress(OSError):
             for bar in bars:
                 bar.update()
-                if record["status"] not in DONE:
+                if record.status not in DONE:
                     bar.write(failure(settings.run, record), file=sys.stderr)
 
     try:

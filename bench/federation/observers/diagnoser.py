@@ -28,8 +28,8 @@ from fedfore.measure.diagnostics import (
     variance_ratio,
 )
 from fedfore.primitives.gradients import Batch
+from fedfore.records.lines import DIAGNOSTICS
 from fedfore.records.probes import MILESTONES
-from fedfore.records.run import DIAGNOSTICS
 
 
 class GradientDiagnoser(Observer):

@@ -21,7 +21,7 @@ from fedfore.measure.evaluation import (
     recalibrated,
 )
 from fedfore.primitives.flat import load_tensors
-from fedfore.records.run import CLIENTS, ROUNDS
+from fedfore.records.lines import CLIENTS, ROUNDS
 
 HEADLINE_EVALUATIONS = 5
 EVALUATIONS = ("test", "validation", "recalibrated")

@@ -19,8 +19,8 @@ from fedfore.federation.world import World
 from fedfore.masks import prunable_weights
 from fedfore.measure.ntk import affordable
 from fedfore.measure.ntk_errors import NtkErrors, measure
+from fedfore.records.lines import EIGENVALUES
 from fedfore.records.probes import MIN_PROBES, MOST_CLIENTS
-from fedfore.records.run import EIGENVALUES
 from fedfore.streams import stream_seed, torch_generator
 
 ERRORS = ("rel_frobenius_error", "mmd2", "spectrum_error")

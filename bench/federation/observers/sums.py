@@ -13,7 +13,7 @@ from fedfore.federation.observers.observer import Observer, View
 from fedfore.federation.rules import measured_sparsity
 from fedfore.masks import dead_channels, prunable_weights
 from fedfore.primitives.offset import used_weights
-from fedfore.records.run import ADJUSTMENTS, LAYERS
+from fedfore.records.lines import ADJUSTMENTS, LAYERS
 from fedfore.tasks.partition import label_skew_tv
 
 DIRECTIONS = ("uplink_bytes", "downlink_bytes")
