@@ -116,7 +116,8 @@ def _metrics() -> str:
 
 def _fields() -> str:
     """Return the fields of a record that are no metrics."""
-    return _table(["field", "what it is"], [[f"`{name}`", text] for name, text in FIELDS.items()])
+    own = [row for name, row in FIELDS.items() if name not in METRICS]
+    return _table(["field", "type", "what it is"], [[f"`{row.name}`", row.type, row.description] for row in own])
 
 
 def _verbs() -> str:
