@@ -11,11 +11,11 @@ import pytest
 
 from fedfore.cell import Protocol
 from fedfore.errors import StoreError
-from fedfore.records.code_hash import ROOT
 from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.migration import SCHEMA_VERSION, migrated_plan, migrated_record
 from fedfore.records.packed import CELLS
 from fedfore.records.record import cell_of, completed, record_from_json, record_to_json
+from fedfore.records.sources import ROOT
 from fedfore.records.store import LiveRun, load_table, new_record, open_run, write_plan, write_record
 from tests.synthetic import STARTED, bare_record, cells, record
 
