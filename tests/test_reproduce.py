@@ -105,7 +105,7 @@ def test_a_cell_that_fails_ends_with_status_1(study: Path, fedfore: Fedfore, mon
     def broken(*_: object) -> None:
         raise RuntimeError("there is a bug")
 
-    monkeypatch.setattr("fedfore.federation.loop.Federation.run", broken)
+    monkeypatch.setattr("fedfore.federation.loop.Federation.advance", broken)
     status, out, _ = fedfore("reproduce", "tiny", "--cells", 1)
     assert status == 1 and "1 of 1 cells did not finish:" in out and "there is a bug" in out
 
