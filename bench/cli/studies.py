@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedfore.errors import ConfigError, suggestion
-from fedfore.plots.cards.facts import CARD
-from fedfore.records.packed import is_packed
 
 RESULTS = Path("results")
 
@@ -26,4 +24,7 @@ def published_study(name: str) -> Path:
 
 def _is_study(folder: Path) -> bool:
     """Return whether a folder holds a packed study, or a card: one of messages has no cells."""
+    from fedfore.plots.cards.facts import CARD
+    from fedfore.records.packed import is_packed
+
     return is_packed(folder) or (folder / CARD).is_file()

@@ -1,7 +1,7 @@
 """The verbs of the `fedfore` command, one module each, in the order in which `--help` shows them.
 
 A verb says what it is for (`HELP`), adds its arguments to its parser and, asked, returns an exit status. To add one,
-write its module and put it into `VERBS`. What needs torch or plots is imported inside `execute`.
+write its module and put it into `VERBS`. What needs torch, pandas or plots is imported inside `execute`.
 """
 
 from __future__ import annotations
