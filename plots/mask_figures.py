@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,23 +14,16 @@ from numpy.typing import NDArray
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, has_below, label_edges, panels
-from fedfore.plots.lines import readable_lines
 from fedfore.plots.looks import CONTROL_STYLE
+from fedfore.plots.mask_columns import LEFT, STARVED, Masked, masked, short_layer
 from fedfore.plots.naming import Series
 from fedfore.plots.points import POINT, paired_difference, points, records, select
 from fedfore.plots.study import Study, shown_sparsity
 from fedfore.plots.view import Drawn, View, handle, line_style, seeds_sentence
 from fedfore.plots.wording import percent_text, verdict
-from fedfore.records.store import LAYERS
 
 MOST_SERIES = 8
 """Series that one figure of masks holds; the others go to further figures."""
-LEFT = {
-    "forward_flops_left": "Forward FLOPs left",
-    "grad_energy_kept": "Gradient energy left (dense)",
-    "grad_energy_masked_point": "Gradient energy left (masked)",
-}
-"""What a mask leaves, as fractions of the dense model's, the gradient at the dense and at the masked weights."""
 _TRAINED = ("grad_energy_masked_point",)
 """What depends on how the weights were trained."""
 _FEW_LAYERS = 8
@@ -41,48 +31,9 @@ _LAYER_WIDTH = 0.125
 _PANEL_MARGIN = 0.65
 _LOWEST = 0.05
 """Where a logarithmic axis of fractions may end, as a share of the lowest overall density."""
-_STARVED = 0.001
-"""A layer of a lower density carries next to nothing."""
 _WIDE_PANEL = 3.2
 _PANEL_HEIGHT = 1.9
 _REFERENCE = {"color": "#444444", "linewidth": 0.8, "linestyle": CONTROL_STYLE}
-
-
-@dataclass(frozen=True)
-class Masked:
-    """The planned cells of one dataset and model that a mask prunes, and the prunable layers in the model's order.
-
-    `cells` has a column a layer, the fraction of its weights that the cell's last mask keeps, and `forward_flops_left`,
-    the fraction of the dense model's; NaN where it is not known. `starved`: whether some layer keeps next to nothing.
-    """
-
-    cells: pd.DataFrame
-    layers: tuple[str, ...]
-
-    @property
-    def known(self) -> list[str]:
-        """The columns that some cell knows, of `LEFT` and then of layers."""
-        return [name for name in (*LEFT, *self.layers) if self.cells[name].notna().any()]
-
-
-def masked(study: Study, cells: pd.DataFrame) -> Masked:
-    """Read what is known of the masks of these cells, all of one dataset and model."""
-    sparse = {one.label for one in study.series if one.has_sparsity}
-    pruned = cells[cells["series"].isin(sparse) & (cells["sparsity"] > 0) & ~cells["metered"]]
-    densities, starved = {}, {}
-    for index, cell_id in pruned.loc[pruned["ok"], "cell_id"].items():
-        lines = readable_lines(study.run, cell_id, LAYERS)
-        if len(lines):
-            densities[index] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
-            few = (lines["kept"] <= 1) & (lines["size"] > 1)
-            starved[index] = bool((few | (lines["kept"] < _STARVED * lines["size"])).any())
-    layers = tuple(dict.fromkeys(itertools.chain.from_iterable(densities.values())))
-    table = pd.DataFrame.from_dict(densities, orient="index", columns=layers).reindex(pruned.index)
-    left = pruned["forward_macs_masked"] / pruned["forward_macs_dense"]
-    pruned = pruned.assign(
-        forward_flops_left=left.where(pruned["ok"]), starved=[starved.get(index, False) for index in pruned.index]
-    )
-    return Masked(pd.concat([pruned, table], axis=1), layers)
 
 
 def mask_figures(view: View) -> Iterator[Drawn]:
@@ -115,7 +66,7 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
         labels = ", ".join(sorted(set(starved["series"].astype(str))))
         yield (
             f"In {len(starved)} of {int(found.cells['ok'].sum())} finished pruned cells single layers keep at most one "
-            f"weight, or less than {_STARVED:.1%} of them: {labels}."
+            f"weight, or less than {STARVED:.1%} of them: {labels}."
         )
     compared = found.cells.assign(ok=found.cells["ok"] & ~found.cells["withheld"])
     for name in (name for name in LEFT if name in found.known):
@@ -137,13 +88,6 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
             for one in (most, least)
         ]
         yield (f"{level_text}: most under {which[0]}, least under {which[1]}; difference {verdict(difference)}.")
-
-
-def short_layer(name: str) -> str:
-    """Return a prunable weight's name without what all have: "stage1.block2.body.conv1.weight" -> "1.2.conv1"."""
-    parts = [part for part in name.split(".") if part not in ("weight", "body")]
-    short = ".".join(re.sub(r"^(?:layer|stage|block)(?=\d)", "", part) for part in parts)
-    return re.sub(r"(?:shortcut|downsample)\.(?:conv|0)$", "short", short)
 
 
 def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha: str, part: tuple[str, str]) -> Drawn:

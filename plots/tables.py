@@ -14,7 +14,7 @@ from fedfore.errors import StoreError, printable
 from fedfore.plots.budget import data_passes_texts
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import table_notes
-from fedfore.plots.mask_figures import LEFT, masked, short_layer
+from fedfore.plots.mask_columns import LEFT, masked, short_layer
 from fedfore.plots.points import points, records
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.wording import (

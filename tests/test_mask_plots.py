@@ -15,7 +15,8 @@ from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.plots.figures import draw_figures
 from fedfore.plots.findings import findings
 from fedfore.plots.looks import SALIENCIES
-from fedfore.plots.mask_figures import MOST_SERIES, mask_figures, mask_sentences, short_layer
+from fedfore.plots.mask_columns import short_layer
+from fedfore.plots.mask_figures import MOST_SERIES, mask_figures, mask_sentences
 from fedfore.plots.naming import settings
 from fedfore.plots.report import write_report
 from fedfore.plots.study import Study, load_study

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def half_width(deviation: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
     """Return the half-width of the 95% Student-t interval of a mean of `n` values with that sample deviation."""
     count = np.asarray(n, dtype=float)
     enough = np.where(count > 1, count, np.nan)
-    return np.asarray(stats.t.ppf(0.975, enough - 1) * np.asarray(deviation, dtype=float) / np.sqrt(enough))
+    return np.asarray(special.stdtrit(enough - 1, 0.975) * np.asarray(deviation, dtype=float) / np.sqrt(enough))
 
 
 def estimate(values: ArrayLike) -> Estimate:

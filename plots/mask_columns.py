@@ -1,0 +1,66 @@
+"""What records say of masks: the density of every layer, and what a mask leaves of the FLOPs and of the gradient."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+from fedfore.plots.lines import readable_lines
+from fedfore.plots.study import Study
+from fedfore.records.store import LAYERS
+
+LEFT = {
+    "forward_flops_left": "Forward FLOPs left",
+    "grad_energy_kept": "Gradient energy left (dense)",
+    "grad_energy_masked_point": "Gradient energy left (masked)",
+}
+"""What a mask leaves, as fractions of the dense model's, the gradient at the dense and at the masked weights."""
+STARVED = 0.001
+"""A layer of a lower density carries next to nothing."""
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The planned cells of one dataset and model that a mask prunes, and the prunable layers in the model's order.
+
+    `cells` has a column a layer, the fraction of its weights that the cell's last mask keeps, and `forward_flops_left`,
+    the fraction of the dense model's; NaN where it is not known. `starved`: whether some layer keeps next to nothing.
+    """
+
+    cells: pd.DataFrame
+    layers: tuple[str, ...]
+
+    @property
+    def known(self) -> list[str]:
+        """The columns that some cell knows, of `LEFT` and then of layers."""
+        return [name for name in (*LEFT, *self.layers) if self.cells[name].notna().any()]
+
+
+def masked(study: Study, cells: pd.DataFrame) -> Masked:
+    """Read what is known of the masks of these cells, all of one dataset and model."""
+    sparse = {one.label for one in study.series if one.has_sparsity}
+    pruned = cells[cells["series"].isin(sparse) & (cells["sparsity"] > 0) & ~cells["metered"]]
+    densities, starved = {}, {}
+    for index, cell_id in pruned.loc[pruned["ok"], "cell_id"].items():
+        lines = readable_lines(study.run, cell_id, LAYERS)
+        if len(lines):
+            densities[index] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
+            few = (lines["kept"] <= 1) & (lines["size"] > 1)
+            starved[index] = bool((few | (lines["kept"] < STARVED * lines["size"])).any())
+    layers = tuple(dict.fromkeys(itertools.chain.from_iterable(densities.values())))
+    table = pd.DataFrame.from_dict(densities, orient="index", columns=layers).reindex(pruned.index)
+    left = pruned["forward_macs_masked"] / pruned["forward_macs_dense"]
+    pruned = pruned.assign(
+        forward_flops_left=left.where(pruned["ok"]), starved=[starved.get(index, False) for index in pruned.index]
+    )
+    return Masked(pd.concat([pruned, table], axis=1), layers)
+
+
+def short_layer(name: str) -> str:
+    """Return a prunable weight's name without what all have: "stage1.block2.body.conv1.weight" -> "1.2.conv1"."""
+    parts = [part for part in name.split(".") if part not in ("weight", "body")]
+    short = ".".join(re.sub(r"^(?:layer|stage|block)(?=\d)", "", part) for part in parts)
+    return re.sub(r"(?:shortcut|downsample)\.(?:conv|0)$", "short", short)
