@@ -91,7 +91,7 @@ class FedMef(DynamicPruningMethod):
             return super().client_adjustment(model, client, ctx, mask, quotas)
         steps = config.steps(client.num_examples, ctx.cell.train.batch_size)
         lr, marked = config.lr_at(ctx.round, ctx.progress), _marked(model, mask, quotas)
-        extrude(model, client.batches(steps=steps), steps, config, config, lr, marked, mask)
+        extrude(model, client.batches(steps=steps), steps, config, lr, marked, mask)
         gradients = weight_gradients(model, client.batches(steps=config.gradient_batches), quotas, config)
         return Update(client.num_examples, model_tensors(model), tensors=pack_gradients(gradients, mask, quotas))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedfore.api import Client, ClientContext, Mask, ServerContext, Update
+from fedfore.api import BPFreeMethod, Client, ClientContext, Mask, ServerContext, Update
 from fedfore.baselines.baffle import Baffle
 from fedfore.cell import Protocol
 from fedfore.contract.registry import discover
@@ -116,7 +116,7 @@ def path(federation: Make, train: Protocol, **fields: Any) -> Path:
                 found.weights.append(flat_parameters(model)[::50].double().numpy())
             mask = super().aggregate(model, updates, ctx)
             found.weights.append(flat_parameters(model)[::50].double().numpy())
-            found.averages.append(ctx.state["average"][::50].double().numpy())
+            found.averages.append(ctx.state_of(BPFreeMethod)["average"][::50].double().numpy())
             found.sizes.append([update.num_examples for update in updates])
             return mask
 

@@ -18,7 +18,7 @@ from fedfore.cell import Cell
 from fedfore.federation.loop import Federation
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.local_sgd import local_sgd
-from fedfore.primitives.prune_grow import announced, pack_mask, unpack_mask
+from fedfore.primitives.prune_grow import pack_mask, unpack_mask
 from fedfore.tasks.models import initialise
 from tests.conftest import TINY
 
@@ -95,7 +95,7 @@ class Watched(FedDST):
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
         new = super().aggregate(model, updates, ctx)
         if ctx.mask is not None:
-            adjustment = announced(ctx.state)
+            adjustment = self.adjustment(ctx)
             number = None if adjustment is None else adjustment.number
             self.seen.append((number, ctx.mask, new or ctx.mask, list(updates)))
         return new

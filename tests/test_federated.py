@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fedfore.api import Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Update
+from fedfore.api import BPFreeMethod, Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Update
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.baffle_erk import BaffleERK
 from fedfore.baselines.fedavg import FedAvg
@@ -171,7 +171,7 @@ def test_a_cohort_some_of_which_hold_the_mask_already_is_one_cohort(federation: 
 
         def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
             mask = super().aggregate(model, updates, ctx)
-            estimates.append(ctx.state["adam"]["exp_avg"].clone())
+            estimates.append(ctx.state_of(BPFreeMethod)["adam"]["exp_avg"].clone())
             cohorts.append(set(ctx.cohort))
             return mask
 

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -60,7 +60,7 @@ def shrinkage(extrusion: ExtrusionConfig, steps: int, lr: float, sgd: LocalSGDCo
     marked = {"0.weight": torch.tensor([4, 10, 16])}
     mask = Mask({"0.weight": torch.ones(3, 6, dtype=torch.bool)})
     before = model.get_parameter("0.weight").detach().clone()
-    extrude(model, [(x, y)] * steps, steps, sgd, extrusion, lr, marked, mask)
+    extrude(model, [(x, y)] * steps, steps, replace(extrusion, **asdict(sgd)), lr, marked, mask)
     after = model.get_parameter("0.weight").detach()
     assert torch.equal(after[:, 5], before[:, 5])
     factors = after[:, 4] / before[:, 4]
@@ -118,8 +118,8 @@ def batches(count: int) -> list[tuple[Tensor, Tensor]]:
 
 def test_at_a_constant_rate_and_without_penalty_an_extrusion_is_local_sgd() -> None:
     sgd = replace(SGD, momentum=0.9, weight_decay=0.01)
-    control = ExtrusionConfig(extrusion="bump_only")
-    bumped = trained(lambda model, mask, marked: extrude(model, batches(5), 5, sgd, control, 0.1, marked, mask))
+    control = ExtrusionConfig(**asdict(sgd), extrusion="bump_only")
+    bumped = trained(lambda model, mask, marked: extrude(model, batches(5), 5, control, 0.1, marked, mask))
     assert torch.equal(bumped, trained(lambda model, mask, _: local_sgd(model, batches(5), sgd, 0.1, mask)))
 
 
@@ -131,8 +131,8 @@ def test_at_a_decayed_rate_the_step_has_the_size_of_the_floor() -> None:
         rates.append(0.1 * (2 * float(torch.sigmoid(low.norm())) - 1))
         local_sgd(model, batches(1), SGD, rates[0], mask)
 
-    control = ExtrusionConfig(extrusion="bump_only")
-    bumped = trained(lambda model, mask, marked: extrude(model, batches(1), 1, SGD, control, 1e-4, marked, mask))
+    control = ExtrusionConfig(**asdict(SGD), extrusion="bump_only")
+    bumped = trained(lambda model, mask, marked: extrude(model, batches(1), 1, control, 1e-4, marked, mask))
     torch.testing.assert_close(bumped, trained(plain))
     assert rates[0] > 1e-3
 
@@ -152,8 +152,8 @@ def test_extruded_weights_can_be_pruned_at_less_than_half_the_loss() -> None:
         if mode == "off":
             local_sgd(copied, data * 60, SGD, lr, mask)
         else:
-            config = ExtrusionConfig(extrusion=mode)  # type: ignore[arg-type]
-            extrude(copied, data * 60, 60, replace(SGD, lr=0.5), config, lr, marked, mask)
+            config = ExtrusionConfig(lr=0.5, extrusion=mode)  # type: ignore[arg-type]
+            extrude(copied, data * 60, 60, config, lr, marked, mask)
         copied.get_parameter("0.weight").data[:, 8:] = 0.0
         damage[mode] = float(cross_entropy(copied(data[0][0]), y).detach()) - loss
     assert damage["on"] < 0.5 * min(damage["bump_only"], damage["off"])
@@ -320,8 +320,8 @@ def test_a_standardised_network_without_nsconv_is_one_with_it(federation: Make) 
 @pytest.mark.parametrize("option", [{"memory": "accumulate", "micro_batch": 4}, {"memory": "optimizer_in_backward"}])
 def test_an_extrusion_takes_local_sgds_memory_options(option: dict[str, Any]) -> None:
     def weights(**given: Any) -> Tensor:
-        sgd, extrusion = LocalSGDConfig(lr=0.1, **given), ExtrusionConfig()
-        return trained(lambda model, mask, marked: extrude(model, batches(5), 5, sgd, extrusion, 1e-3, marked, mask))
+        config = ExtrusionConfig(lr=0.1, **given)
+        return trained(lambda model, mask, marked: extrude(model, batches(5), 5, config, 1e-3, marked, mask))
 
     torch.testing.assert_close(weights(**option), weights())
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedfore.api import Mask
 from fedfore.errors import ConfigError, Diverged
-from fedfore.primitives.foresight import density_at, from_entries, keep_top, shuffled, to_entries
+from fedfore.primitives.pruning import density_at, from_entries, keep_top, shuffled, to_entries
 from fedfore.streams import torch_generator
 
 SHAPES = {"first": torch.Size([2, 3]), "second": torch.Size([4, 5]), "third": torch.Size([3])}

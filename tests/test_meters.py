@@ -26,7 +26,7 @@ from fedfore.measure.flops import forward_macs
 from fedfore.measure.memory import LiveBytes, cheapest_bytes, sparse_saving
 from fedfore.measure.step_meter import StepCost, StepMeter
 from fedfore.primitives.accounting import account, dense_gradients
-from fedfore.primitives.finite_difference import BLOCK, finite_differences
+from fedfore.primitives.finite_difference import BLOCK, FiniteDifferenceConfig, finite_differences
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.gradients import Batch
 from fedfore.primitives.perturbations import Directions
@@ -445,7 +445,7 @@ def test_peak_bytes_of_a_zeroth_order_step_by_hand(count: int) -> None:
     cost = metered(
         model,
         None,
-        lambda: finite_differences(model, Batch(x, y), Directions(1, 0), count, 1e-4, "forward", "seed", None),
+        lambda: finite_differences(model, Batch(x, y), Directions(1, 0), FiniteDifferenceConfig(count), None),
         parameters=[p.data for p in model.parameters()],
         messages=[x, y],
     )

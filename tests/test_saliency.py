@@ -20,8 +20,8 @@ from fedfore.masks import prunable_shapes, prunable_weights, random_mask, unifor
 from fedfore.measure.flops import forward_macs
 from fedfore.measure.step_meter import StepMeter
 from fedfore.primitives.flat import flat_parameters
-from fedfore.primitives.foresight import to_entries
 from fedfore.primitives.frozen_norm import frozen_norms, identity_norms
+from fedfore.primitives.pruning import to_entries
 from fedfore.primitives.saliency import SaliencyConfig, importance, score, score_without_passes
 from fedfore.streams import torch_generator
 from fedfore.tasks.models import build, initialise

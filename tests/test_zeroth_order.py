@@ -17,7 +17,7 @@ from fedfore.federation.clients import Clients, ClientsOneByOne
 from fedfore.federation.loop import Federation
 from fedfore.federation.observers.evaluator import Evaluator
 from fedfore.masks import prunable_shapes, random_mask, uniform_densities
-from fedfore.primitives.finite_difference import finite_differences
+from fedfore.primitives.finite_difference import FiniteDifferenceConfig, finite_differences
 from fedfore.primitives.flat import active_coordinates, flat_parameters, select
 from fedfore.primitives.gradients import Batch, flat_gradient
 from fedfore.primitives.perturbations import Directions
@@ -121,7 +121,7 @@ def test_buffers_are_never_perturbed(batch: Batch) -> None:
     initialise(model, torch_generator(0))
     model.eval()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    finite_differences(model, batch, DIRECTIONS, 3, 1e-3, "forward", "seed", None)
+    finite_differences(model, batch, DIRECTIONS, FiniteDifferenceConfig(num_perturbations=3, sigma=1e-3), None)
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
 
 

@@ -114,7 +114,7 @@ class BPFreeMethod(Method):
         return updates
 
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
-        config, state = self.config, ctx.state
+        config, state = self.config, ctx.state_of(BPFreeMethod)
         weights = shares(updates) if config.weighting == "examples" else [1 / len(updates)] * len(updates)
         step = self._step(ctx.cell, ctx.seed("perturbation"), ctx.round)
         vector = flat_parameters(model)
@@ -139,7 +139,7 @@ class BPFreeMethod(Method):
         return None
 
     def evaluation_weights(self, model: nn.Module, ctx: ServerContext) -> Mapping[str, Tensor] | None:
-        average = ctx.state.get("average")
+        average = ctx.state_of(BPFreeMethod).get("average")
         return None if average is None else model_tensors(model) | named_views(model, average)
 
     def estimate(self, model: nn.Module, update: Update, client: Client, ctx: ClientContext) -> Estimate | None:

@@ -51,6 +51,11 @@ class ServerContext(Context):
     cohort: tuple[int, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def state_of(self, owner: type) -> dict[str, Any]:
+        """Return the part of `state` that a base class keeps for itself, so that no subclass's keys meet its own."""
+        part: dict[str, Any] = self.state.setdefault(owner.__name__, {})
+        return part
+
     def note(self, name: str, value: Note) -> None:
         """Tell something of the method itself, such as a choice that it made; a later note of that name replaces it.
 

@@ -22,6 +22,7 @@ from fedfore.errors import ConfigError
 from fedfore.masks import Mask, erk_mask
 from fedfore.primitives.local_sgd import LocalSGDConfig
 from fedfore.primitives.prune_grow import (
+    Adjustment,
     AdjustmentConfig,
     announce,
     announced,
@@ -92,10 +93,15 @@ class DynamicPruningMethod(Method):
         gradients = sum_gradients([update.tensors for update in updates], shares(updates), mask, quotas)
         return prune_and_grow(mask, dict(model.named_parameters()), gradients, quotas)
 
+    def adjustment(self, ctx: Context) -> Adjustment | None:
+        """Return the adjustment that this round is, as the server has announced it; None where it only trains."""
+        if isinstance(ctx, ServerContext):
+            return announced(ctx.state_of(DynamicPruningMethod))
+        return announced(ctx.received) if isinstance(ctx, ClientContext) else None
+
     def quotas(self, ctx: Context) -> dict[str, int]:
         """Return how many weights every layer exchanges in this round; nothing where it only trains."""
-        known = ctx.received if isinstance(ctx, ClientContext) else ctx.state if isinstance(ctx, ServerContext) else {}
-        adjustment = announced(known)
+        adjustment = self.adjustment(ctx)
         if adjustment is None or ctx.mask is None:
             return {}
         layers = self.adjusted_layers(ctx.mask, adjustment.number)
@@ -108,7 +114,9 @@ class DynamicPruningMethod(Method):
         return "adjust" if self.quotas(ctx) else super().round_kind(ctx)
 
     def broadcast(self, model: nn.Module, ctx: ServerContext) -> Message:
-        return Message({} if ctx.mask is None else announce(self.config, ctx.round, ctx.progress, ctx.state))
+        if ctx.mask is None:
+            return Message()
+        return Message(announce(self.config, ctx.round, ctx.progress, ctx.state_of(DynamicPruningMethod)))
 
     def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
         quotas = self.quotas(ctx)

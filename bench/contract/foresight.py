@@ -22,7 +22,8 @@ from fedfore.errors import Skip
 from fedfore.masks import Mask, prunable_shapes, random_mask
 from fedfore.primitives.accounting import account
 from fedfore.primitives.flat import flat_parameters
-from fedfore.primitives.foresight import (
+from fedfore.primitives.keys import Key
+from fedfore.primitives.pruning import (
     ALLOCATIONS,
     Schedule,
     density_at,
@@ -31,7 +32,6 @@ from fedfore.primitives.foresight import (
     shuffled,
     to_entries,
 )
-from fedfore.primitives.keys import Key
 from fedfore.primitives.saliency import NEEDS_PASSES, Inputs, SaliencyConfig, importance, score, score_without_passes
 
 SENT = {"scores": "scores", "masks": "mask"}
@@ -99,7 +99,7 @@ class ForesightPruning(Method):
             return dense
         if not prunable_shapes(model):
             raise Skip("the model has no convolutional or linear layer, so there is nothing to prune")
-        ctx.state["initial"] = flat_parameters(model).clone()
+        ctx.state_of(ForesightPruning)["initial"] = flat_parameters(model).clone()
         scores_alone = self.config.saliency in NEEDS_PASSES and self.config.where == "server"
         if self.setup_rounds(ctx.cell) or (scores_alone and ctx.cell.train.meter_only):
             return dense
@@ -153,7 +153,7 @@ class ForesightPruning(Method):
 
     def settle(self, model: nn.Module, mask: Mask, ctx: ServerContext, generator: torch.Generator) -> Mask:
         """Put `model` back to all of its initial weights and return the mask that training begins with."""
-        flat_parameters(model).copy_(ctx.state.pop("initial"))
+        flat_parameters(model).copy_(ctx.state_of(ForesightPruning).pop("initial"))
         return shuffled(mask, generator) if self.config.shuffle else mask
 
     def _server_mask(self, model: nn.Module, ctx: ServerContext, generator: torch.Generator) -> Mask:

@@ -21,7 +21,7 @@ from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd
 
 
 @dataclass(frozen=True)
-class ExtrusionConfig:
+class ExtrusionConfig(LocalSGDConfig):
     """The keys of an extrusion."""
 
     extrusion: Literal["on", "bump_only", "off"] = "on"
@@ -51,8 +51,7 @@ def extrude(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     steps: int,
-    sgd: LocalSGDConfig,
-    extrusion: ExtrusionConfig,
+    config: ExtrusionConfig,
     lr: float,
     marked: Mapping[str, Tensor],
     mask: Mask,
@@ -69,10 +68,10 @@ def extrude(
     def between_steps() -> Iterator[tuple[Tensor, Tensor]]:
         for step, batch in enumerate(batches):
             low_norm = float(torch.cat([weight[indices] for weight, indices in low]).norm())
-            rate.fill_(max(lr, floor_rate(step, steps, low_norm, sgd.lr)))
+            rate.fill_(max(lr, floor_rate(step, steps, low_norm, config.lr)))
             yield batch
-            factor = extrusion.step_factor(float(rate), steps)
+            factor = config.step_factor(float(rate), steps)
             for weight, indices in low:
                 weight[indices] *= factor
 
-    local_sgd(model, between_steps(), sgd, rate, mask)
+    local_sgd(model, between_steps(), config, rate, mask)

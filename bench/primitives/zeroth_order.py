@@ -17,20 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from fedfore.cell import Estimator
 from fedfore.errors import ConfigError, Skip
 from fedfore.masks import Mask
 from fedfore.primitives import moment
-from fedfore.primitives.finite_difference import Form, Precision, Restore, finite_differences
+from fedfore.primitives.finite_difference import FiniteDifferenceConfig, finite_differences
 from fedfore.primitives.flat import active_coordinates, flat_parameters, select
 from fedfore.primitives.gradients import Batch, flat_gradient
-from fedfore.primitives.keys import Key
 from fedfore.primitives.perturbations import Directions, Distribution
 
 CHUNK = 16
@@ -38,25 +37,11 @@ CHUNK = 16
 
 
 @dataclass(frozen=True)
-class ZerothOrderConfig:
+class ZerothOrderConfig(FiniteDifferenceConfig):
     """The keys of a zeroth-order estimate."""
 
-    num_perturbations: Annotated[PositiveInt, Key(linear_in="train", tiny=4)] = 500
-    """Random directions of an estimate, the papers' K: a device sends as many scalars."""
-    sigma: PositiveFloat = 1e-4
-    """Size of a perturbation, by which a direction is multiplied."""
-    form: Form = "forward"
-    """`forward` differences L(w + sigma e) - L(w) take K + 1 passes, `central` ones 2K."""
     distribution: Distribution = "gaussian"
     """Distribution of a direction's entries."""
-    restore: Restore = "seed"
-    """How a device takes a perturbation back: it makes it again from the `seed`; it keeps a `copy` of its weights; or,
-    `as_released` by BAFFLE, a copy and a whole perturbation.
-    """
-    precision: Precision = "float32"
-    """Precision of a device's forward passes; below float32 the differences drown in rounding, so that only a simulated
-    estimator may ask for it, whose `fd_scalar_error` then shows how much is lost.
-    """
     perturbations: Literal["shared", "independent"] = "shared"
     """Whether all clients of a round share their directions, or each has its own."""
     clip: Literal["none", "client", "server"] = "none"
@@ -226,16 +211,11 @@ class Step:
     def _finite_differences(
         self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None
     ) -> list[Tensor]:
-        config, vector = self.config, flat_parameters(model)
+        vector = flat_parameters(model)
         received = vector.clone() if len(batches) > 1 else None
         scalars = []
         for client, batch in zip(clients, batches, strict=True):
-            own, count = self.directions(client), config.num_perturbations
-            scalars.append(
-                finite_differences(
-                    model, batch, own, count, config.sigma, config.form, config.restore, mask, config.precision
-                )
-            )
+            scalars.append(finite_differences(model, batch, self.directions(client), self.config, mask))
             if received is not None:
                 vector.copy_(received)
         return scalars
