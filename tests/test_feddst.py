@@ -54,7 +54,7 @@ def aggregated(kept: Tensor, sent: Sequence[tuple[int, Tensor, Tensor]]) -> tupl
         device=torch.device("cpu"),
         input_shape=(1, 32, 32),
         initialise=initialise,
-        state={"adjustment": torch.tensor([0.0, 0.0], dtype=torch.float64)},
+        state={"DynamicPruningMethod": {"adjustment": torch.tensor([0.0, 0.0], dtype=torch.float64)}},
     )
     new = FedDST(FedDST.Config(adjust_rate=0.5)).aggregate(model, updates, ctx)
     assert new is not None

@@ -9,18 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from fedfore.measure.step_meter import StepCost, StepMeter
-from fedfore.primitives.accounting import account
 from fedfore.primitives.perturbations import (
     _LAST_SHIFT,
     _ROUNDS,
+    GAUSSIAN_TABLE,
     Directions,
     _mix_,
     _mix_int,
     _signed,
-    _table,
     _words,
-    gaussian_table,
 )
 
 CPU = torch.device("cpu")
@@ -33,31 +30,16 @@ def whole(directions: Directions, count: int = 4, size: int = SIZE) -> torch.Ten
 
 
 def test_the_table_and_the_first_values_are_pinned() -> None:
-    assert hashlib.sha256(gaussian_table().numpy().tobytes()).hexdigest()[:16] == "28d807793afe4c4a"
+    assert hashlib.sha256(GAUSSIAN_TABLE.numpy().tobytes()).hexdigest()[:16] == "28d807793afe4c4a"
     assert hashlib.sha256(whole(KEY).numpy().tobytes()).hexdigest()[:16] == "f49dc73ed3059c40"
 
 
 def test_the_table_is_a_centred_unit_normal() -> None:
-    table = gaussian_table().double()
+    table = GAUSSIAN_TABLE.double()
     assert table.mean() == 0.0
     assert abs(table.square().mean() - 1.0) < 1e-5
     assert abs((table**4).mean() - 3.0) < 2e-3
     assert torch.equal(table * 4096, (table * 4096).round())
-
-
-def test_making_the_table_is_on_no_devices_account() -> None:
-    """It is made in a process's first step, which may be one that is metered."""
-
-    def cost() -> StepCost:
-        with StepMeter(torch.nn.Linear(1, 1), None, {}) as meter, account("perturbation"):
-            whole(KEY)
-            return meter.cost()
-
-    whole(KEY)
-    usual = cost()
-    for made in (gaussian_table, _table):
-        made.cache_clear()
-    assert cost() == usual
 
 
 @pytest.mark.parametrize("distribution", ["gaussian", "rademacher"])

