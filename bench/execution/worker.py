@@ -16,7 +16,7 @@ import torch
 from fedfore.cell import Cell
 from fedfore.contract.border import unchanged_process, words
 from fedfore.contract.registry import MethodEntry, discover, lookup
-from fedfore.errors import Diverged, PluginError, Skip, StoreError
+from fedfore.errors import Diverged, PluginError, Skip, StoreError, printable
 from fedfore.execution.metering import metered_fields
 from fedfore.federation.assembly import federation_of
 from fedfore.federation.loop import Federation
@@ -159,9 +159,4 @@ def conclude(
 def _record(job: Job, status: Status, reason: str | None, measured: Mapping[str, Any], started: datetime) -> Record:
     folder = cell_dir(job.aside, job.cell.id)
     files = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-    return new_record(job.cell, job.origin, status, _encodable(reason) if reason else None, measured, started, files)
-
-
-def _encodable(text: str) -> str:
-    """Return a text with what no file can hold, such as half of a character in an odd file name, as its escape."""
-    return text.encode(errors="backslashreplace").decode()
+    return new_record(job.cell, job.origin, status, printable(reason) if reason else None, measured, started, files)
