@@ -26,6 +26,8 @@ Initialiser = Literal["kaiming", "pytorch"]
 InputScaling = Literal["standardised", "unit"]
 Estimator = Literal["finite_difference", "directional", "moment", "exact"]
 Phase = Literal["setup", "train"]
+Account = Literal["parameters", "gradients", "activations", "perturbation", "optimizer", "messages"]
+"""What a device's memory holds."""
 SIMULATED = frozenset({"moment"})
 """Estimators whose updates carry, beside what is sent, something that no device could send."""
 

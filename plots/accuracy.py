@@ -19,6 +19,7 @@ from fedfore.plots.points import curve, points, records, select
 from fedfore.plots.study import shown_sparsity
 from fedfore.plots.view import Drawn, View, handle, line_style, mark_withheld, percent_axis, seeds_sentence
 from fedfore.plots.wording import axis_label, human_bytes, human_count
+from fedfore.records.probes import HEADLINE_EVALUATIONS
 
 _METRIC = "test_accuracy"
 _SPREAD = f"{_METRIC}_half_width"
@@ -118,9 +119,9 @@ def accuracy_by_sparsity(view: View) -> Drawn:
     return Drawn(
         f"accuracy-sparsity-{view.slug}",
         f"Accuracy against sparsity: {view.title}",
-        "Test accuracy of the global model (mean of the last 5 evaluations) against the fraction of prunable weights "
-        f"that are zero, one panel a label distribution. {_seeds_of(view, summary)} Markers are shifted sideways a "
-        f"little to be told apart.{reference}",
+        f"Test accuracy of the global model (mean of the last {HEADLINE_EVALUATIONS} evaluations) against the fraction "
+        f"of prunable weights that are zero, one panel a label distribution. {_seeds_of(view, summary)} Markers are "
+        f"shifted sideways a little to be told apart.{reference}",
         f"Chart of test accuracy against sparsity for {', '.join(one.label for one in view.series)}; the table of "
         "results holds the same numbers.",
         figure,
@@ -148,8 +149,8 @@ def accuracy_by_series(view: View) -> Drawn:
     return Drawn(
         f"accuracy-{view.slug}",
         f"Accuracy: {view.title}",
-        "Test accuracy of the global model (mean of the last 5 evaluations), one panel a label distribution. "
-        + _seeds_of(view, summary),
+        f"Test accuracy of the global model (mean of the last {HEADLINE_EVALUATIONS} evaluations), one panel a label "
+        "distribution. " + _seeds_of(view, summary),
         f"Chart of test accuracy for {', '.join(names)}; the table of results holds the same numbers.",
         figure,
     )

@@ -13,7 +13,7 @@ from fedfore.api import Method
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.cell import Protocol
-from fedfore.execution.seed_trick import Exchange, SeedTrick, compare_exchanges
+from fedfore.execution.seed_trick import Exchange, SeedTrick, Steps, compare_exchanges
 from fedfore.federation.loop import Federation
 from fedfore.masks import prunable_shapes
 from fedfore.primitives.flat import flat_parameters
@@ -33,7 +33,7 @@ def small() -> nn.Module:
 
 
 def compared(model: nn.Module, sparsity: float = 0.0, **options: Any) -> dict[tuple[str, str], Exchange]:
-    found = compare_exchanges(model, EXAMPLES, BATCH, K, sparsity, **options)
+    found = compare_exchanges(model, EXAMPLES, Steps(BATCH, K, sparsity, **options))
     return {(row.exchange, row.communication): row for row in found.exchanges}
 
 
@@ -129,7 +129,7 @@ def test_one_sum_of_scalars_replays_the_local_steps_of_all_clients(small: nn.Mod
 
 def test_a_mask_is_a_bit_a_prunable_weight_and_half_precision_halves_the_floats(small: nn.Module) -> None:
     def whole(sparsity: float, **options: Any) -> SeedTrick:
-        return compare_exchanges(small, EXAMPLES, BATCH, K, sparsity, **options)
+        return compare_exchanges(small, EXAMPLES, Steps(BATCH, K, sparsity, **options))
 
     prunable = sum(shape.numel() for shape in prunable_shapes(small).values())
     assert whole(0.0).mask_bytes == 0

@@ -23,7 +23,7 @@ from fedfore.masks import Mask
 from fedfore.primitives.flat import model_tensors
 from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd, weighted_mean_
 
-AXES = ("sparsity", "estimator")
+USABLE_AXES = ("sparsity", "estimator")
 
 
 class Method:

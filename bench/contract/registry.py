@@ -23,7 +23,7 @@ from typing import Literal
 
 from fedfore.contract.border import plugin_border
 from fedfore.contract.instance import make_config
-from fedfore.contract.method import AXES, Method
+from fedfore.contract.method import USABLE_AXES, Method
 from fedfore.contract.plugin_files import MethodFile, import_file, method_files
 from fedfore.errors import ConfigError, FedForeError, PluginError, printable, suggestion
 from fedfore.records.sources import package_folder
@@ -150,9 +150,9 @@ def _check_declarations(method: object, name: str) -> None:
     """Raise PluginError or ConfigError unless a class declares what the harness reads of it."""
     if not (inspect.isclass(method) and issubclass(method, Method)):
         raise PluginError("it is no subclass of fedfore.api.Method")
-    odd = sorted(set(method.uses) - set(AXES))
+    odd = sorted(set(method.uses) - set(USABLE_AXES))
     if odd:
-        raise PluginError(f'its `uses` names "{odd[0]}", and the axes are {" and ".join(AXES)}')
+        raise PluginError(f'its `uses` names "{odd[0]}", and the axes are {" and ".join(USABLE_AXES)}')
     if not dataclasses.is_dataclass(method.Config):
         raise PluginError("its Config is no dataclass")
     make_config(method, {}, name)  # every key has a default

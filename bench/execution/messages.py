@@ -6,23 +6,14 @@ from dataclasses import astuple, fields
 
 import pandas as pd
 
-from fedfore.cell import WirePrecision
 from fedfore.errors import ConfigError
-from fedfore.execution.seed_trick import Exchange, SeedTrick, compare_exchanges
+from fedfore.execution.seed_trick import Exchange, SeedTrick, Steps, compare_exchanges
 from fedfore.records.markup import markdown
 from fedfore.tasks.datasets import spec
 from fedfore.tasks.models import build, outline
 
 
-def client_exchanges(
-    model: str,
-    dataset: str,
-    clients: int,
-    batch_size: int,
-    num_perturbations: int,
-    sparsity: float,
-    precision: WirePrecision,
-) -> tuple[SeedTrick, str]:
+def client_exchanges(model: str, dataset: str, clients: int, train: Steps) -> tuple[SeedTrick, str]:
     """Return what one client's pass over its equal share of the data costs, and that as text with a table.
 
     Raises ConfigError where there is no such model or data set, or not an example for every client.
@@ -33,10 +24,10 @@ def client_exchanges(
     share = data.num_train // clients
     if share == 0:
         raise ConfigError(f"{data.name} has {data.num_train} training examples, too few for {clients} clients.")
-    found = compare_exchanges(built, share, batch_size, num_perturbations, sparsity, precision)
+    found = compare_exchanges(built, share, train)
     heading = (
         f"{model}: {found.num_parameters:,} parameters, {found.active_parameters:,} of them active; "
-        f"K = {num_perturbations}. One client, one pass over {share:,} examples in {found.steps} steps."
+        f"K = {train.num_perturbations}. One client, one pass over {share:,} examples in {found.steps} steps."
     )
     return found, "\n\n".join([heading, _table(found), *_mask_sentence(found)])
 

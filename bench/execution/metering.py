@@ -31,7 +31,7 @@ from fedfore.measure.device import DeviceCost
 from fedfore.streams import stream_seed, torch_generator
 from fedfore.tasks import loading
 
-ROUNDS = 100
+IMAGINED_ROUNDS = 100
 """Rounds, or periods, of an imagined training, in which every kind of round that is metered has to occur."""
 
 
@@ -47,7 +47,12 @@ def metered_fields(
     that. Kinds of rounds recur after `Key.period` rounds.
     """
     train = replace(
-        cell.train, rounds=ROUNDS, data_passes=None, min_client_examples=1, validation_fraction=0.0, meter_only=True
+        cell.train,
+        rounds=IMAGINED_ROUNDS,
+        data_passes=None,
+        min_client_examples=1,
+        validation_fraction=0.0,
+        meter_only=True,
     )
     imagined = replace(cell, train=train, alpha="iid")
     instance = instantiate(method, cell.params)
@@ -112,9 +117,9 @@ class Rehearsal(Federation):
         """
         spent, state = self.ledger.state_dict(), copy.deepcopy(self.server.state)
         train = self.world.cell.train
-        cell = replace(self.world.cell, train=replace(train, rounds=ROUNDS * period))
-        for round in sorted({period * number + after for number in range(1, ROUNDS) for after in (0, 1)}):
-            ctx = self.server.context("train", round, min(round / (ROUNDS * period), 1.0), self.cohort("train", round))
+        cell = replace(self.world.cell, train=replace(train, rounds=IMAGINED_ROUNDS * period))
+        for round in sorted({period * number + after for number in range(1, IMAGINED_ROUNDS) for after in (0, 1)}):
+            ctx = self.server.context("train", round, min(round / (IMAGINED_ROUNDS * period), 1.0), self.cohort("train", round))
             self._meter(replace(ctx, cell=cell, state=state))
         self.ledger.load_state_dict(spent)
 

@@ -6,10 +6,11 @@ section 2.1; BAFFLE, arXiv 2301.12195, section 3). The exchanges that people wou
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedfore.cell import WirePrecision
 from fedfore.federation.wire import Layout, Packet, encode
@@ -48,14 +49,17 @@ class SeedTrick:
     exchanges: tuple[Exchange, ...]
 
 
-def compare_exchanges(
-    model: nn.Module,
-    num_examples: int,
-    batch_size: int,
-    num_perturbations: int,
-    sparsity: float,
-    precision: WirePrecision = "float32",
-) -> SeedTrick:
+@dataclass(frozen=True)
+class Steps:
+    """How one client trains: examples a step, K perturbations a step, the mask's sparsity, the type of floats sent."""
+
+    batch_size: int
+    num_perturbations: int
+    sparsity: float = 0.0
+    precision: WirePrecision = "float32"
+
+
+def compare_exchanges(model: nn.Module, num_examples: int, train: Steps) -> SeedTrick:
     """Encode every message of a data pass over `num_examples` of one client and return what it costs.
 
     All bytes are lengths of encoded messages of random values; a message that is sent n times is encoded once. All
@@ -71,63 +75,116 @@ def compare_exchanges(
     * `perturbations down`: without seeds, each in a message of its own, so that a device holds one at a time.
     """
     generator = torch.Generator().manual_seed(0)
-    mask = erk_mask(model, sparsity, generator)
+    mask = erk_mask(model, train.sparsity, generator)
     layout = Layout.of(model)
     active = layout.active(mask)
-    parameters = flat_parameters(model)
     coordinates = active_coordinates(model, mask)
-    vector = torch.randn(len(parameters) if coordinates is None else len(coordinates), generator=generator)
+    num_parameters = len(flat_parameters(model))
+    vector = torch.randn(num_parameters if coordinates is None else len(coordinates), generator=generator)
     values = {name: torch.randn(shape, generator=generator) for name, shape in layout.shapes.items()}
-    seed = {"seed": torch.tensor(2**62)}
-    moments: dict[str, torch.Tensor] = {}
-    adam_step_(vector.clone(), vector, moments, ServerAdamConfig(), ServerAdamConfig.lr)
 
     def size(packet: Packet) -> int:
-        return len(encode(packet, layout, active, precision))
+        return len(encode(packet, layout, active, train.precision))
 
-    weights_up = size(Packet(num_examples, model=values))
-    gradient_up = size(Packet(num_examples, tensors={"gradient": vector}))
-    model_down = size(Packet(model=values))
-    model_and_seed_down = size(Packet(model=values, tensors=seed))
-    perturbation_down = size(Packet(tensors={"perturbation": vector}))
-
-    steps = -(-num_examples // batch_size)
-    generated = steps * num_perturbations * len(vector)
-    held = vector.nbytes
-    exchanges = []
-    for communication, rounds, local_steps in (("step", steps, 1), ("epoch", 1, steps)):
-        count = local_steps * num_perturbations
-        scalars = torch.randn(count, generator=generator)
-        scalars_up = size(Packet(num_examples, scalars=scalars))
-        scalars_down = size(Packet(scalars=scalars, tensors=seed))
-        local = communication == "epoch"
-        replay = held if local else held + sum(moment.nbytes for moment in moments.values())
-        own = generated if local else 0
-        for exchange, up, downs, down, device_bytes, regenerated in (
-            ("scalars up, model down", scalars_up, 1, model_and_seed_down, 0, own),
-            ("scalars both ways", scalars_up, 1, scalars_down, replay, own + generated),
-            ("gradient up, model down", gradient_up, 1, model_and_seed_down, held, generated),
-            ("weights both ways", weights_up, 1, model_down, 0, 0),
-            (
-                "perturbations down",
-                scalars_up,
-                1 + count,
-                model_down + count * perturbation_down,
-                held * (1 + local),
-                0,
-            ),
-        ):
-            exchanges.append(
-                Exchange(
-                    exchange,
-                    communication,
-                    rounds,
-                    rounds * up,
-                    rounds * downs,
-                    rounds * down,
-                    device_bytes,
-                    regenerated,
-                )
-            )
+    steps = -(-num_examples // train.batch_size)
+    by_step = _Round("step", steps, train.num_perturbations)
+    by_epoch = _Round("epoch", 1, steps * train.num_perturbations)
+    exchanges = [
+        exchange
+        for one in (by_step, by_epoch)
+        for exchange in _exchanges(one, _Sizes.of(size, num_examples, one.scalars, values, vector), vector)
+    ]
     mask_bytes = 0 if mask is None else size(Packet(mask=mask))
-    return SeedTrick(len(parameters), len(vector), steps, mask_bytes, tuple(exchanges))
+    return SeedTrick(num_parameters, len(vector), steps, mask_bytes, tuple(exchanges))
+
+
+@dataclass(frozen=True)
+class _Round:
+    """A way to cut a data pass: a number of rounds, each with so many scalars up."""
+
+    communication: str
+    rounds: int
+    scalars: int
+
+    def exchange(
+        self, name: str, up: int, down: int, *, downs: int = 1, device_bytes: int = 0, regenerated: int = 0
+    ) -> Exchange:
+        """Return what an exchange costs whose every round sends `up` bytes, and `down` in `downs` messages."""
+        return Exchange(
+            exchange=name,
+            communication=self.communication,
+            uplink_messages=self.rounds,
+            uplink_bytes=self.rounds * up,
+            downlink_messages=self.rounds * downs,
+            downlink_bytes=self.rounds * down,
+            device_bytes=device_bytes,
+            regenerated=regenerated,
+        )
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Encoded lengths, in bytes, of the messages that a round may send."""
+
+    scalars_up: int
+    gradient_up: int
+    weights_up: int
+    model_down: int
+    model_and_seed_down: int
+    scalars_down: int
+    perturbation_down: int
+
+    @classmethod
+    def of(
+        cls,
+        size: Callable[[Packet], int],
+        num_examples: int,
+        num_scalars: int,
+        values: Mapping[str, Tensor],
+        vector: Tensor,
+    ) -> _Sizes:
+        scalars, seed = torch.zeros(num_scalars), {"seed": torch.tensor(2**62)}
+        return cls(
+            scalars_up=size(Packet(num_examples, scalars=scalars)),
+            gradient_up=size(Packet(num_examples, tensors={"gradient": vector})),
+            weights_up=size(Packet(num_examples, model=values)),
+            model_down=size(Packet(model=values)),
+            model_and_seed_down=size(Packet(model=values, tensors=seed)),
+            scalars_down=size(Packet(scalars=scalars, tensors=seed)),
+            perturbation_down=size(Packet(tensors={"perturbation": vector})),
+        )
+
+
+def _exchanges(one: _Round, sizes: _Sizes, vector: Tensor) -> Iterator[Exchange]:
+    """Yield the exchanges of a round; an estimate, a perturbation and a copy of the weights are as long as `vector`."""
+    local, held = one.communication == "epoch", vector.nbytes
+    generated = one.rounds * one.scalars * len(vector)
+    own = generated if local else 0
+    replay = held if local else held + _adam_bytes(vector)
+    perturbations = sizes.model_down + one.scalars * sizes.perturbation_down
+    yield one.exchange("scalars up, model down", sizes.scalars_up, sizes.model_and_seed_down, regenerated=own)
+    yield one.exchange(
+        "scalars both ways", sizes.scalars_up, sizes.scalars_down, device_bytes=replay, regenerated=own + generated
+    )
+    yield one.exchange(
+        "gradient up, model down",
+        sizes.gradient_up,
+        sizes.model_and_seed_down,
+        device_bytes=held,
+        regenerated=generated,
+    )
+    yield one.exchange("weights both ways", sizes.weights_up, sizes.model_down)
+    yield one.exchange(
+        "perturbations down",
+        sizes.scalars_up,
+        perturbations,
+        downs=1 + one.scalars,
+        device_bytes=held * (1 + local),
+    )
+
+
+def _adam_bytes(vector: Tensor) -> int:
+    """Return the bytes of the moments that the server's Adam keeps of a model of this length."""
+    moments: dict[str, Tensor] = {}
+    adam_step_(vector.clone(), vector, moments, ServerAdamConfig(), ServerAdamConfig.lr)
+    return sum(moment.nbytes for moment in moments.values())

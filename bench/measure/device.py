@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fedfore.cell import Account
 from fedfore.contract.client import Client
 from fedfore.contract.config import declared_keys
 from fedfore.contract.context import ClientContext
@@ -27,7 +28,7 @@ from fedfore.contract.instance import instantiate
 from fedfore.contract.method import Method
 from fedfore.measure.memory import sparse_saving, storage_bytes, tensors_in
 from fedfore.measure.step_meter import StepCost, StepMeter
-from fedfore.primitives.accounting import Account, account
+from fedfore.primitives.accounting import account
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.zeroth_order import CHUNK
 

@@ -15,8 +15,8 @@ from typing import get_args
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from fedfore.cell import Account
 from fedfore.masks import Mask, prunable_weights
-from fedfore.primitives.accounting import Account
 
 ACCOUNTS: tuple[Account, ...] = get_args(Account)
 

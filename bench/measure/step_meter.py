@@ -13,10 +13,11 @@ from torch.autograd.grad_mode import set_multithreading_enabled
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fedfore.cell import Account
 from fedfore.masks import Mask
 from fedfore.measure.flops import FlopCounter
 from fedfore.measure.memory import LiveBytes
-from fedfore.primitives.accounting import Account, current_account
+from fedfore.primitives.accounting import current_account
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
 
-Account = Literal["parameters", "gradients", "activations", "perturbation", "optimizer", "messages"]
+from fedfore.cell import Account
 
 _current: ContextVar[Account] = ContextVar("account", default="activations")
 _dense_gradients: ContextVar[bool] = ContextVar("dense_gradients", default=False)

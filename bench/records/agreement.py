@@ -12,11 +12,11 @@ from typing import Any
 
 from fedfore.records.lines import DIAGNOSTICS, LAYERS, ROUNDS
 from fedfore.records.packed import CELLS, ENVIRONMENTS
+from fedfore.records.probes import HEADLINE_EVALUATIONS
 from fedfore.records.provenance import environment_hash
 from fedfore.records.run import Run
 
 Lines = Sequence[Mapping[str, Any]]
-HEADLINE_EVALUATIONS = 5
 TOLERANCE = 1e-9
 """The largest relative difference of a number that was summed in another order."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedfore.records.probes import MILESTONES_TEXT, MIN_PROBES, MOST_CLIENTS, SCALAR_DIRECTIONS
+from fedfore.records.probes import HEADLINE_EVALUATIONS, MILESTONES_TEXT, MIN_PROBES, MOST_CLIENTS, SCALAR_DIRECTIONS
 from fedfore.records.rows import FRACTION, Number, measured
 
 # fmt: off
@@ -18,7 +18,8 @@ class Learnt:
     """What was learnt, and how far training went; accuracies are of the global model on the test set."""
 
     test_accuracy: Number = measured("fraction", "higher", "Test accuracy",
-        "Headline: mean test accuracy of the global model over the last 5 evaluations, or over all where there are "
+        f"Headline: mean test accuracy of the global model over the last {HEADLINE_EVALUATIONS} evaluations, or over all "
+        "where there are "
         "fewer; fixed before running.", FRACTION)
     test_accuracy_span: Number = measured("fraction", "descriptive", "Span of the headline",
         "Share of the budget from the first to the last of the evaluations of which test_accuracy is the mean. "
@@ -33,7 +34,8 @@ class Learnt:
     test_loss: Number = measured("nats", "lower", "Test loss",
         "Mean cross-entropy on the test set at the last evaluation.")
     validation_accuracy: Number = measured("fraction", "higher", "Validation accuracy",
-        "Mean validation accuracy over the last 5 evaluations; null without a validation set.", FRACTION)
+        f"Mean validation accuracy over the last {HEADLINE_EVALUATIONS} evaluations; null without a validation set.",
+        FRACTION)
     client_accuracy_mean: Number = measured("fraction", "higher", "Mean accuracy over clients",
         "Mean over clients of the global model's last test accuracy, classes reweighted to the client's own label "
         "distribution.", FRACTION)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
+from fedfore.cell import Account
 from fedfore.records.record import Record
 from fedfore.records.rows import Metric, Row, metrics_of, rows_of
 
@@ -11,7 +13,4 @@ METRICS: Mapping[str, Metric] = metrics_of(Record)
 """Every number that a cell is measured to have."""
 FIELDS: Mapping[str, Row] = rows_of(Record)
 """Every field of a record, the metrics among them."""
-PEAK_PARTS = tuple(
-    f"peak_device_bytes_{part}"
-    for part in ("parameters", "gradients", "activations", "perturbation", "optimizer", "messages")
-)
+PEAK_PARTS = tuple(f"peak_device_bytes_{part}" for part in get_args(Account))

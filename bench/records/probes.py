@@ -12,6 +12,9 @@ PROBE_EXAMPLES = 256
 SCALAR_DIRECTIONS = 40
 """Directions along which finite differences are compared with their limit."""
 
+HEADLINE_EVALUATIONS = 5
+"""Evaluations, the last ones, over which the headline is a mean."""
+
 MIN_PROBES = 20
 """Probes that a client needs for its tangent kernel, and gives: below, the U-statistics say little."""
 MOST_CLIENTS = 10

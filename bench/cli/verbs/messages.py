@@ -28,15 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.execution.messages import client_exchanges
+    from fedfore.execution.seed_trick import Steps
 
-    found, text = client_exchanges(
-        options.model,
-        options.dataset,
-        options.clients,
-        options.batch_size,
-        options.num_perturbations,
-        options.sparsity,
-        options.wire_precision,
-    )
+    train = Steps(options.batch_size, options.num_perturbations, options.sparsity, options.wire_precision)
+    found, text = client_exchanges(options.model, options.dataset, options.clients, train)
     print(json.dumps(asdict(found), indent=1) if options.json else text)
     return 0

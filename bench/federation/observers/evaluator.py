@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedfore.records.probes import HEADLINE_EVALUATIONS
 from fedfore.errors import Diverged
 from fedfore.federation.observers.observer import Observer, View
 from fedfore.measure.evaluation import (
@@ -23,7 +24,6 @@ from fedfore.measure.evaluation import (
 from fedfore.primitives.flat import load_tensors
 from fedfore.records.lines import CLIENTS, ROUNDS
 
-HEADLINE_EVALUATIONS = 5
 EVALUATIONS = ("test", "validation", "recalibrated")
 """The evaluations of a point, by name."""
 
