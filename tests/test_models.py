@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from fedfore.errors import ConfigError
 from fedfore.primitives.sparse_normalisation import GAIN, NormalisedConv2d, activation_gain, normalise_convolutions
@@ -133,11 +134,21 @@ def test_every_option_of_torchvisions_models_trains(norm):
 
 
 def trains(written, norm, activation=None):
+    """Build a model and check that plain gradient descent on two examples lowers its loss, through every parameter."""
     model = build(written, MNIST, 7)
-    logits = model(torch.randn(2, *MNIST, generator=torch.Generator().manual_seed(0)))
-    logits.square().mean().backward()
-    assert logits.shape == (2, 7)
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    x, y = torch.randn(2, *MNIST, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 3])
+    losses = []
+    for _ in range(4):
+        logits = model(x)
+        loss = cross_entropy(logits, y)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        assert logits.shape == (2, 7) and all(gradient.isfinite().all() for gradient in gradients)
+        with torch.no_grad():
+            size = sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter -= 0.02 / size * gradient
+        losses.append(loss.item())
+    assert losses[-1] < losses[0], losses
     kinds = {type(m) for m in model.modules()}
     assert kinds.isdisjoint({nn.Dropout}) and {k for k in kinds if k.__module__ == nn.ReLU.__module__} == {
         type(ACTIVATIONS[activation]()) if activation else nn.ReLU6
