@@ -12,7 +12,6 @@ from torch import nn
 from fedfore.api import Client, ClientContext, Mask, Method, ServerContext, Update
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.cell import Protocol
-from fedfore.execution.record_fields import measured_fields
 from fedfore.federation.loop import Federation
 
 ROUNDS = 3
@@ -52,8 +51,7 @@ class Flat(Method):
 
 def ran(federation: Make, method: type[Method]) -> dict[str, Any]:
     REPORTS.clear()
-    made = federation(method, TRAIN)
-    return measured_fields(made.cell, made.run())
+    return federation(method, TRAIN).run().fields()
 
 
 def test_a_nested_state_survives_rounds_and_no_client_finds_anothers(federation: Make) -> None:

@@ -116,10 +116,10 @@ class Rehearsal(Federation):
         The ledger and the server's memory stay as they are.
         """
         spent, state = self.ledger.state_dict(), copy.deepcopy(self.server.state)
-        train = self.world.cell.train
-        cell = replace(self.world.cell, train=replace(train, rounds=IMAGINED_ROUNDS * period))
-        for round in sorted({period * number + after for number in range(1, IMAGINED_ROUNDS) for after in (0, 1)}):
-            ctx = self.server.context("train", round, min(round / (IMAGINED_ROUNDS * period), 1.0), self.cohort("train", round))
+        rounds = IMAGINED_ROUNDS * period
+        cell = replace(self.world.cell, train=replace(self.world.cell.train, rounds=rounds))
+        for round in sorted({number + after for number in range(period, rounds, period) for after in (0, 1)}):
+            ctx = self.server.context("train", round, min(round / rounds, 1.0), self.cohort("train", round))
             self._meter(replace(ctx, cell=cell, state=state))
         self.ledger.load_state_dict(spent)
 

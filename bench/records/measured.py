@@ -18,9 +18,8 @@ class Learnt:
     """What was learnt, and how far training went; accuracies are of the global model on the test set."""
 
     test_accuracy: Number = measured("fraction", "higher", "Test accuracy",
-        f"Headline: mean test accuracy of the global model over the last {HEADLINE_EVALUATIONS} evaluations, or over all "
-        "where there are "
-        "fewer; fixed before running.", FRACTION)
+        f"Headline: mean test accuracy of the global model over the last {HEADLINE_EVALUATIONS} evaluations, or over "
+        "all where there are fewer; fixed before running.", FRACTION)
     test_accuracy_span: Number = measured("fraction", "descriptive", "Span of the headline",
         "Share of the budget from the first to the last of the evaluations of which test_accuracy is the mean. "
         "Null in records whose test_accuracy is the mean of the last 5 evaluations, however far apart these are.")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedfore.records.probes import HEADLINE_EVALUATIONS
 from fedfore.errors import Diverged
 from fedfore.federation.observers.observer import Observer, View
 from fedfore.measure.evaluation import (
@@ -23,6 +22,7 @@ from fedfore.measure.evaluation import (
 )
 from fedfore.primitives.flat import load_tensors
 from fedfore.records.lines import CLIENTS, ROUNDS
+from fedfore.records.probes import HEADLINE_EVALUATIONS
 
 EVALUATIONS = ("test", "validation", "recalibrated")
 """The evaluations of a point, by name."""
