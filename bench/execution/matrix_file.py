@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.overrides import apply_override
@@ -27,6 +29,12 @@ def find_matrix(matrix: str) -> Path:
     raise ConfigError(
         f'There is no matrix file "{matrix}" and no shipped matrix of that name.{suggestion(matrix, named)}'
     )
+
+
+def matrix_text(path: Path, overrides: Sequence[str] = (), methods: Mapping[str, MethodEntry] = {}) -> str:
+    """Return a matrix as TOML: the file as it is, or, where something is overridden, written anew."""
+    document = read_matrix(path, overrides, methods)
+    return tomli_w.dumps(document) if overrides else path.read_text(encoding="utf-8-sig")
 
 
 def read_matrix(path: Path, overrides: Sequence[str] = (), methods: Mapping[str, MethodEntry] = {}) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from fedfore.records import attempts
 from fedfore.records.code_hash import HASH_SCHEME
 from fedfore.records.provenance import environment, git_commit
 from fedfore.records.record import DONE, Origin, Record, Status
-from fedfore.records.run_folder import cell_dir, locked, lost_files, write_environment, write_plan
+from fedfore.records.run_folder import cell_dir, locked, lost_files, write_environment, write_matrix, write_plan
 from fedfore.records.table import PresentCode, is_stale, present_code, staleness
 from fedfore.tasks.files import ensure_present
 
@@ -37,7 +37,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY":
 class RunOptions:
     """Where and how a plan runs; none of it is part of a cell's identity.
 
-    timeout_seconds limits one cell's wall-clock time; None does not.
+    timeout_seconds limits one cell's wall-clock time; None does not. matrix is the text of the matrix, to be stored.
     """
 
     run: Path
@@ -49,6 +49,7 @@ class RunOptions:
     plugins: tuple[Path, ...] = ()
     extend: bool = False
     timeout_seconds: float | None = None
+    matrix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ def run_plan(
             plugins={name: entry.file for name, entry in used.items() if entry.role == "plugin"},
             defaults={name: asdict(entry.method.Config()) for name, entry in used.items() if entry.method},
         )
+        if options.matrix is not None:
+            write_matrix(run, options.matrix)
         attempts.recover(run)
         environment_name = write_environment(run, environment() | {"device": options.device})
         selected = [item for item in planned if _selected(item, options, present)]

@@ -1,6 +1,7 @@
 """Run directories: the plan, one record a cell, lines, environments. No torch.
 
     RUN/plan.json                     the resolved cells, and the commands that ran them
+    RUN/matrix.toml                   the matrix that was asked for last
     RUN/cells/<id>/record.json        one flat object; the folder is put in its place as a whole (see `attempts`)
     RUN/cells/<id>/rounds.jsonl       one line an evaluation; likewise the other files of lines (see `lines`)
     RUN/cells/<id>/notes.json         what the method noted of itself
@@ -26,7 +27,7 @@ from fedfore.errors import ConfigError, StoreError
 from fedfore.records.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
 from fedfore.records.lines import LINES
 from fedfore.records.migration import SCHEMA_VERSION, migrated_cells, migrated_plan
-from fedfore.records.packed import is_packed
+from fedfore.records.packed import MATRIX, is_packed
 from fedfore.records.provenance import environment_hash, is_environment
 from fedfore.records.record import Record, record_from_json, record_to_json
 
@@ -99,6 +100,11 @@ def write_plan(
     }
     write_atomically(run / "plan.json", dumped(document))
     return list(planned.values())
+
+
+def write_matrix(run: Path, text: str) -> None:
+    """Store the matrix that was asked for last, as TOML."""
+    write_atomically(run / MATRIX, text)
 
 
 def _with_defaults(cell: Cell, defaults: Mapping[str, Mapping[str, Any]]) -> Cell:

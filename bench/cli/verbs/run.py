@@ -30,12 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="RUN", help="run directory [results/runs/<matrix>]")
     parser.add_argument("--extend", action="store_true", help="unite this plan with the one RUN already holds")
     parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds after which a cell is stopped [none]")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="study",
+        metavar="STUDY",
+        help="go on with a published study, in a new RUN",
+    )
     add_data_dir(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import failure, what_went_wrong
+    from fedfore.execution.matrix_file import matrix_text
     from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
+    from fedfore.records.publishing import unpack
     from fedfore.records.store import open_run, remarks
 
     here = Path.cwd()  # a method may go elsewhere
@@ -52,7 +61,10 @@ def execute(options: argparse.Namespace) -> int:
         plugins=tuple(folder.resolve() for folder in options.plugins),
         extend=options.extend,
         timeout_seconds=options.timeout,
+        matrix=matrix_text(path, options.overrides, methods),
     )
+    if options.study is not None:
+        unpack(open_run(options.study), settings.run)
     bars: list[tqdm[Any]] = []
 
     def start(launched: int, kept: int, stale: int) -> None:

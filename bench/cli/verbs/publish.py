@@ -1,0 +1,38 @@
+"""`fedfore publish`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fedfore.errors import ConfigError
+
+HELP = "pack a run into a published study: a few files, with tables and figures for its card"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("name", metavar="NAME", help="of the study")
+    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where studies lie [results]")
+    parser.add_argument("--unfinished", action="store_true", help="store what there is of a run that goes on later")
+
+
+def execute(options: argparse.Namespace) -> int:
+    from fedfore.plots.cards.facts import CARD
+    from fedfore.plots.cards.pages import refresh
+    from fedfore.records.packed import is_packed
+    from fedfore.records.publishing import publish
+    from fedfore.records.store import open_run
+
+    name, folder = options.name, options.out / options.name
+    if Path(name).name != name or name == "runs":
+        raise ConfigError(f'"{name}" is no name of a study; give a plain word, such as the name of its matrix.')
+    before = f", which had {len(open_run(folder).recorded())}" if is_packed(folder) else ""
+    there, planned = publish(open_run(options.run), folder, unfinished=options.unfinished)
+    print(f"{folder}: {there} of {planned} cells{before}")
+    if (folder / CARD).is_file():
+        for path in refresh(options.out, [name]):
+            print(path)
+    else:
+        print(f"Write its card, {folder / CARD} and README.md, then run `fedfore refresh {name}`.")
+    return 0
