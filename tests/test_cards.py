@@ -52,7 +52,11 @@ heads = [
         { text = "NTK", of = { method = "fed_ntk_zo", sparsity = 0.8 } },
     ] },
 ]
-columns = [{ title = "accuracy" }, { title = "minus dense", against = "dense", sign = true }]
+columns = [
+    { title = "accuracy" },
+    { title = "of seed 1", where = { seed = 1 } },
+    { title = "minus dense", against = "dense", sign = true },
+]
 """
 
 
@@ -172,11 +176,13 @@ def test_seeds_that_did_not_end_well_are_counted(tmp_path: Path) -> None:
 def test_a_table_crosses_its_heads_and_unites_what_table_row_and_column_say(archive: Archive) -> None:
     card = read_card(archive.results / "study" / "card.toml")
     rows = card_table(archive, "study", card, "accuracy").splitlines()
-    assert rows[0] == "| labels | series | accuracy | minus dense |"
+    assert rows[0] == "| labels | series | accuracy | of seed 1 | minus dense |"
     assert [row.split(" | ")[:2] for row in rows[2:]] == [
         ["| iid", "dense"], ["| iid", "NTK"], ["| skewed", "dense"], ["| skewed", "NTK"],
     ]  # fmt: skip
-    mean, half = interval(np.subtract(accuracies(**NTK | {"alpha": 0.1}), accuracies(**DENSE | {"alpha": 0.1})))
+    skewed, dense = accuracies(**NTK | {"alpha": 0.1}), accuracies(**DENSE | {"alpha": 0.1})
+    mean, half = interval(np.subtract(skewed, dense))
+    assert f" | {100 * skewed[1]:.2f} | " in rows[5]
     assert rows[5].endswith(f" | {100 * mean:+.2f} ± {100 * half:.2f} |")
     with pytest.raises(ConfigError, match='its card specifies no table "acuracy"; it has accuracy'):
         card_table(archive, "study", card, "acuracy")
@@ -331,7 +337,7 @@ def published() -> Archive:
     return Archive(ROOT / "results")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_published_page_is_what_the_records_give(published: Archive, page: Path) -> None:
     assert [str(difference) for difference in page_differences(published, page)] == []
 
@@ -341,7 +347,7 @@ def test_the_published_figures_are_what_the_records_give(study: str) -> None:
     assert list(figure_differences(ROOT / "results" / study)) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_published_page_links_to_is_there(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
