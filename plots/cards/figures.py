@@ -25,7 +25,10 @@ _MOST = 0.08
 def shown_figures(study: Path) -> list[str]:
     """Return the names of the figures of a published study that its card or README shows, in their order."""
     found: list[str] = []
-    for page, folder in ((study / "README.md", ""), (study.parents[1] / "README.md", f"results/{study.name}/")):
+    for page, folder in (
+        (study / "README.md", ""),
+        (study.absolute().parents[1] / "README.md", f"results/{study.name}/"),
+    ):
         if page.exists():
             found += re.findall(rf"\]\({re.escape(folder)}{FIGURES}/(\S+)\.png\)", page.read_text(encoding="utf-8"))
     return list(dict.fromkeys(found))
