@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
+import pkgutil
 from functools import cache
 
 import pytest
@@ -12,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from fedfore.errors import ConfigError
 from fedfore.primitives.sparse_normalisation import GAIN, NormalisedConv2d, activation_gain, normalise_convolutions
-from fedfore.tasks import torchvision_compat
+from fedfore.tasks import architectures, torchvision_compat
 from fedfore.tasks.architectures.layers import ACTIVATIONS, CHOICES
 from fedfore.tasks.architectures.resnet import BasicBlock
 from fedfore.tasks.model_registry import MODELS
@@ -420,3 +423,18 @@ def test_initialise_resets_a_trained_model():
 
 def test_descriptions_are_one_line():
     assert all(entry.description and "\n" not in entry.description for entry in MODELS.values())
+
+
+def test_a_function_of_an_architecture_is_a_model_by_its_place_alone():
+    """The registry reads syntax and imports nothing; what the imported modules define is the same."""
+    found = {}
+    for entry in pkgutil.iter_modules(architectures.__path__, f"{architectures.__name__}."):
+        module = importlib.import_module(entry.name)
+        for name, value in inspect.getmembers(module, inspect.isfunction):
+            own = value.__module__ == module.__name__ and not name.startswith("_")
+            given = inspect.signature(value).parameters.values()
+            places = [one.name for one in given if one.kind is one.POSITIONAL_OR_KEYWORD]
+            if own and places == ["input_shape", "num_classes"]:
+                found[name] = value
+    assert {name: model.load() for name, model in MODELS.items()} == found
+    assert all(MODELS[name].description == inspect.getdoc(value).partition("\n")[0] for name, value in found.items())
