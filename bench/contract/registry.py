@@ -23,12 +23,14 @@ from typing import Literal
 
 from fedfore.contract.border import plugin_border
 from fedfore.contract.instance import make_config
+from fedfore.contract.look import Look
 from fedfore.contract.method import USABLE_AXES, Method
 from fedfore.contract.plugin_files import MethodFile, import_file, method_files
 from fedfore.errors import ConfigError, FedForeError, PluginError, printable, suggestion
 from fedfore.records.sources import package_folder
 
 ENTRY_POINT_GROUP = "fedfore.methods"
+LABEL = re.compile(r"\S(.{0,58}\S)?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 Role = Literal["method", "baseline", "plugin"]
 
@@ -153,6 +155,11 @@ def _check_declarations(method: object, name: str) -> None:
     odd = sorted(set(method.uses) - set(USABLE_AXES))
     if odd:
         raise PluginError(f'its `uses` names "{odd[0]}", and the axes are {" and ".join(USABLE_AXES)}')
+    label: object = method.label
+    if label is not None and not (isinstance(label, str) and label.isprintable() and LABEL.fullmatch(label)):
+        raise PluginError(f"its label {label!r} is no text of 1 to 60 characters in one line")
+    if not isinstance(method.look, Look | None):
+        raise PluginError(f"its look is a {type(method.look).__name__}, and not a fedfore.api.Look")
     if not dataclasses.is_dataclass(method.Config):
         raise PluginError("its Config is no dataclass")
     make_config(method, {}, name)  # every key has a default

@@ -168,9 +168,12 @@ def _job(
     options: RunOptions,
 ) -> Job:
     before = attempts.find_record(options.run, cell.id)
+    method = entry.method
     origin = Origin(
         role=entry.role,
-        uses=tuple(entry.method.uses) if entry.method else (),
+        uses=tuple(method.uses) if method else (),
+        label=method.label if method else None,
+        look=asdict(method.look) if method and method.look else None,
         code_sha256=present(cell.method, HASH_SCHEME),
         hash_scheme=HASH_SCHEME,
         git_commit=commit,

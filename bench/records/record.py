@@ -72,6 +72,11 @@ class Making:
 
     role: str | None = told("Where the method's file stands: method, baseline or plugin.", default=None)
     uses: list[str] = told("The axes of the matrix that mean something to the method.")
+    label: str | None = told("Name of the method in figures; null leaves it to the figures.", default=None)
+    look: dict[str, Any] | None = told(
+        "Colour, marker and line that the method asks for in figures, each null where it leaves that open.",
+        default=None,
+    )
     files: list[str] = told("The files beside the record when it was written.")
     code_sha256: str | None = told("Hash of the code that the cell ran, as it was when the run began.", default=None)
     hash_scheme: int = told("How the code was hashed: 1 its bytes, 2 its syntax trees.")
@@ -114,7 +119,7 @@ _NAMES = tuple(item.name for item in fields(Record))
 class Origin:
     """What a record was made with: the code at the start of the run, the environment's hash, and which attempt it is.
 
-    `uses` are the axes of the method, `role` is where its file stands.
+    `uses` are the axes of the method, `role` is where its file stands, `label` and `look` are what it asks of figures.
     """
 
     role: str
@@ -124,6 +129,8 @@ class Origin:
     git_commit: str | None
     environment: str
     attempt: int
+    label: str | None = None
+    look: dict[str, Any] | None = None
 
 
 def is_volatile(field: str) -> bool:
@@ -176,6 +183,8 @@ def new_record(
         status=status,
         reason=" ".join(filter(None, (reason, sentence))) or None,
         role=origin.role,
+        label=origin.label,
+        look=origin.look,
         uses=sorted(origin.uses),
         files=sorted(files),
         code_sha256=origin.code_sha256,

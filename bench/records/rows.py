@@ -17,6 +17,7 @@ _TYPES = {
     "str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Number": "number or null",
     "str | None": "text or null", "bool | None": "true, false or null", "str | float": "text or number",
     "Status": "text", "list[str]": "list of texts", "dict[str, Any]": "object",
+    "dict[str, Any] | None": "object or null",
 }  # fmt: skip
 """The types that a field of a record can have, in words."""
 
