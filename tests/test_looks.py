@@ -151,7 +151,7 @@ def test_plugins_get_the_sentences_that_shipped_methods_get(tmp_path: Path) -> N
         tmp_path / "mine",
         list(own.values()),
         change=lambda cell: (
-            record(origin[cell.id])
+            vars(record(origin[cell.id]))
             | {"method": cell.method, "cell_id": cell.id, "label": METHODS[origin[cell.id].method].label}
         ),
     )
