@@ -25,6 +25,7 @@ from fedfore.records.sources import BESIDE, PACKAGE, ROOT, SUITE
 from tests.test_layers import FILES, ROOMS, VOCABULARY
 
 PROSE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FOLDER = "__init__.py"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -121,6 +122,56 @@ def test_a_room_begins_with_what_it_is_and_what_it_may_import(room: str) -> None
     said |= set(VOCABULARY) if "the vocabulary" in sentence else set()
     said |= {SUITE} if "everything" in sentence else set()
     assert said == {name.removesuffix(".*") for name in ROOMS[room]}
+
+
+def test_the_picture_of_the_rooms_is_the_table_of_imports() -> None:
+    drawn: dict[str, set[str]] = {}
+    for room, other in re.findall(r"^    (\w+) --> (\w+)$", CONTRIBUTING, re.MULTILINE):
+        drawn.setdefault(room, set()).add(other)
+    for room in set(drawn) - {"vocabulary"}:
+        reached, todo = set[str](), [room]
+        while todo:
+            new = drawn.get(todo.pop(), set()) - reached
+            reached |= new
+            todo += new
+        allowed = {"vocabulary" if name in VOCABULARY else name.split(".")[1] for name in imports_of(room)}
+        assert allowed - {"*"} <= reached, f"{room} may import {sorted(allowed - reached)}, which the picture lacks"
+        assert "*" in allowed or drawn[room] <= allowed, f"{room} may not import {sorted(drawn[room] - allowed)}"
+    rooms = {"vocabulary" if key in VOCABULARY else key.split(".")[1].rstrip("*") for key in ROOMS if key != SUITE}
+    assert rooms == set(drawn).union(*drawn.values())
+
+
+def imports_of(room: str) -> tuple[str, ...]:
+    return ROOMS.get(f"{SUITE}.{room}*") or ROOMS[f"{SUITE}.{room}"]
+
+
+RECIPES = re.findall(r"^(?:\d\.|\*) ((?:.+)(?:\n   .+)*)", CONTRIBUTING, re.MULTILINE)
+PATHS = r"`((?:bench|plots|tests|methods|baselines|results)/[\w./-]+)`"
+
+
+def test_every_path_of_contributing_is_there_or_has_a_folder_to_be_in() -> None:
+    paths = re.findall(PATHS, CONTRIBUTING)
+    assert len(paths) > 30
+    for path in paths:
+        here = Path(re.split(r"/(?:NAME|FAMILY)", path)[0]) if "NAME" in path or "FAMILY" in path else Path(path)
+        assert (ROOT / here).exists(), path
+
+
+def test_what_a_recipe_touches_in_a_file_is_there() -> None:
+    tried = 0
+    for recipe in RECIPES:
+        files = [ROOT / path for path in re.findall(PATHS, recipe) if (ROOT / path).is_file()]
+        text = "".join(file.read_text(encoding="utf-8") for file in files)
+        for name in re.findall(r"`([A-Za-z_]+)`", recipe) if files else ():
+            tried += 1
+            assert re.search(rf"\b{name}\b", text), f"{name}: {recipe}"
+    assert tried > 8
+
+
+def test_contributing_says_what_each_target_is_for() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
+    assert set(re.findall(r"^\| `make ([\w-]+)` \|", CONTRIBUTING, re.MULTILINE)) == targets
 
 
 @pytest.mark.parametrize("page", [*PROSE, *(str(page.relative_to(ROOT)) for page in pages())])
