@@ -58,6 +58,7 @@ CUTS: dict[str, list[str]] = {
     "fedfore plan my.toml": [],
     "fedfore plan my.toml --set seed=[0,1,2,3,4] --set train.data_passes=10 --set params.baffle.sigma=1e-3": [],
     "fedfore ls methods": [],
+    "fedfore ls fields": [],
     "fedfore ls metrics": [],
     "fedfore show results/runs/quick --markdown": [],
     "fedfore plot results/runs/quick --width 3.3": [],
