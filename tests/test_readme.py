@@ -158,7 +158,7 @@ def test_a_command_of_readme_works(command: str, place: Path, monkeypatch: pytes
 @pytest.mark.parametrize("place_of", [README_FILE, *pages()], ids=lambda file: file.stem)
 def test_every_matrix_that_a_page_prints_has_a_plan(place_of: Path, tmp_path: Path) -> None:
     blocks = re.findall(r"^```toml\n(.*?)^```", place_of.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    for text in blocks:
+    for text in (block for block in blocks if "[grid]" in block):
         (tmp_path / "printed.toml").write_text(text, encoding="utf-8")
         assert main(["plan", str(tmp_path / "printed.toml")]) == 0
 
