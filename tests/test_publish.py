@@ -170,6 +170,8 @@ def test_an_unfinished_study_is_published_and_gone_on_with_by_the_command(
     assert "publish it --unfinished" in capsys.readouterr().err
     assert main(["publish", "live", "tiny", "--unfinished"]) == 0
     assert "results/tiny: 2 of 3 cells" in capsys.readouterr().out
+    page = Path("results/tiny/README.md")
+    assert "| cells | 2 of 3 cells, no verdicts |" in page.read_text(encoding="utf-8")
     assert main(["run", "tiny.toml", "--out", "results/tiny"]) == 2
     assert "is a published study and stays as it is" in capsys.readouterr().err
     assert main(["run", "tiny.toml", "--out", "on", "--from", "results/tiny"]) == 0
@@ -178,6 +180,7 @@ def test_an_unfinished_study_is_published_and_gone_on_with_by_the_command(
         assert contents(cell) == contents(Path("on/cells") / cell.name)
     assert main(["publish", "on", "tiny"]) == 0
     assert "results/tiny: 3 of 3 cells, which had 2" in capsys.readouterr().out
+    assert "| cells | 3 |" in page.read_text(encoding="utf-8")
     commands = json.loads(Path("results/tiny/commands.json").read_text())
     assert commands == ["fedfore run tiny.toml --out live", "fedfore run tiny.toml --out on --from results/tiny"]
     assert main(["publish", "on", "../tiny"]) == 2

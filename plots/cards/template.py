@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedfore.plots.cards.archive import Archive
 from fedfore.plots.cards.facts import CARD
-from fedfore.plots.cards.figures import FIGURES, refresh_figures
+from fedfore.plots.cards.figures import FIGURES
 from fedfore.plots.cards.markers import marked
-from fedfore.plots.cards.pages import FACTS, PAGE, SUMMARY, refresh_page
+from fedfore.plots.cards.pages import FACTS, PAGE, SUMMARY
 from fedfore.plots.figures import draw_figures
 from fedfore.plots.study import load_study
 from fedfore.records.store import write_atomically
@@ -36,24 +35,19 @@ Nothing has been concluded from these records yet.
 """
 
 
-def write_card(study: Path, question: str = "What does this study ask?") -> list[Path]:
-    """Write the card of a published study, finished or not, and draw its figures; return the files.
+def write_card(study: Path, question: str = "What does this study ask?") -> bool:
+    """Write the card of a published study, finished or not, where it has none; return whether it had none.
 
-    A study that has a card keeps its words: its tables and figures are written again. A new one says what its records
-    say (the card of an unfinished study: "k of n cells, no verdicts") and shows every figure that can be drawn.
-    Raises ConfigError where a table or figure cannot be made.
+    The new card has empty tables of what the records say (of an unfinished study: "k of n cells, no verdicts") and
+    shows every figure that can be drawn; `fedfore.plots.cards.pages.refresh` fills and draws them.
     """
     page, card = study / PAGE, study / CARD
-    written = []
+    is_new = not (page.exists() and card.exists())
     if not card.exists():
         write_atomically(card, _CARD.format(question=question))
-        written.append(card)
     if not page.exists():
         write_atomically(page, _new_page(study, question))
-        written.append(page)
-    if refresh_page(Archive(study.parent), page) and page not in written:
-        written.append(page)
-    return written + refresh_figures(study)
+    return is_new
 
 
 def _new_page(study: Path, question: str) -> str:

@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.cards.facts import CARD
-    from fedfore.plots.cards.pages import refresh
+    from fedfore.plots.cards.pages import PAGE, refresh
+    from fedfore.plots.cards.template import write_card
     from fedfore.records.packed import is_packed
     from fedfore.records.publishing import publish
     from fedfore.records.store import open_run
@@ -30,9 +31,9 @@ def execute(options: argparse.Namespace) -> int:
     before = f", which had {len(open_run(folder).recorded())}" if is_packed(folder) else ""
     there, planned = publish(open_run(options.run), folder, unfinished=options.unfinished)
     print(f"{folder}: {there} of {planned} cells{before}")
-    if (folder / CARD).is_file():
-        for path in refresh(options.out, [name]):
-            print(path)
-    else:
-        print(f"Write its card, {folder / CARD} and README.md, then run `fedfore refresh {name}`.")
+    is_new = write_card(folder)
+    for path in refresh(options.out, [name]):
+        print(path)
+    if is_new:
+        print(f"Its card is new: say in {folder / PAGE} and {folder / CARD} what it asks, and what it cannot tell.")
     return 0
