@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from graphlib import TopologicalSorter
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from fedfore.cli.listings import LISTS
-from fedfore.records.code_hash import WORDLESS, computing_modules
+from fedfore.records.code_hash import WORDLESS, code_sha256, computing_modules
 from fedfore.records.sources import BESIDE, ROOT, SUITE
 from tests.synthetic import cells, write_run
 
@@ -259,3 +260,61 @@ def test_the_code_hash_follows_a_name_through_the_facade_and_nothing_else() -> N
     modules = {name: computing_modules(FILES[f"fedfore.baselines.{name}"]) for name in ("fedavg", "baffle")}
     assert "fedfore.contract.bp_free" in modules["baffle"]
     assert "fedfore.contract.bp_free" not in modules["fedavg"]
+
+
+COMPUTES = ("fedfore.federation.*", "fedfore.measure.*", "fedfore.tasks.*")
+WORDS = ("fedfore.cli*", "fedfore.docs*", "fedfore.plots*", "fedfore.records*")
+FETCHES = {"fedfore.tasks.download", "fedfore.tasks.torchvision_compat"}
+"""What brings files and libraries, and changes no number of theirs."""
+
+
+def matching(patterns: Iterable[str]) -> set[str]:
+    modules = (module for module, file in FILES.items() if file.stem != "__init__")
+    return {module for module in modules if any(fnmatchcase(module, pattern) for pattern in patterns)}
+
+
+def test_the_code_hash_covers_the_rooms_that_compute_and_none_that_word_or_draw() -> None:
+    computing = set(computing_modules(FILES["fedfore.baselines.fedavg"]))
+    assert matching(COMPUTES) - FETCHES <= computing
+    assert "fedfore.execution.metering" in computing
+    assert computing & matching(WORDS) == {"fedfore.records.probes"}, "whose constants are what is measured at"
+
+
+CHANGES = {
+    "a docstring of what computes": ("bench/federation/loop.py", '\n"""A word more."""\n', False),
+    "a comment and a blank line in what computes": ("bench/measure/flops.py", "\n\n# A remark.\n", False),
+    "a figure": ("plots/style.py", "\nEXTRA = 1\n", False),
+    "a row of the metric table": ("bench/records/measured.py", "\nEXTRA = 1\n", False),
+    "a sentence of an error": ("bench/errors.py", "\nEXTRA = 1\n", False),
+    "the pool of workers": ("bench/execution/runner.py", "\nEXTRA = 1\n", False),
+    "another method": ("baselines/baffle.py", "\nEXTRA = 1\n", False),
+    "the loop": ("bench/federation/loop.py", "\nEXTRA = 1\n", True),
+    "an observer": ("bench/federation/observers/evaluator.py", "\nEXTRA = 1\n", True),
+    "the size of a probe": ("bench/records/probes.py", "\nEXTRA = 1\n", True),
+    "a model": ("bench/tasks/architectures/lenet.py", "\nEXTRA = 1\n", True),
+    "the method itself": ("baselines/fedavg.py", "\nEXTRA = 1\n", True),
+}
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the shipped files."""
+    root = tmp_path_factory.mktemp("copy")
+    for folder in PACKAGES:
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_makes_cells_stale_if_it_can_change_a_number(
+    change: str, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedfore.records.sources.ROOT", copied)
+    monkeypatch.setattr("fedfore.records.sources.PACKAGE", copied / "bench")
+    name, text, is_stale = CHANGES[change]
+    method, file = copied / "baselines" / "fedavg.py", copied / name
+    before, kept = code_sha256(method), file.read_text()
+    file.write_text(kept + text)
+    assert (code_sha256(method) != before) is is_stale
+    file.write_text(kept)
+    assert code_sha256(method) == before

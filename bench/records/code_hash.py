@@ -28,6 +28,7 @@ WORDLESS = frozenset(
         "fedfore.contract.border",
         "fedfore.contract.look",
         "fedfore.errors",
+        "fedfore.records.lines",
         "fedfore.records.metrics",
         "fedfore.primitives",
         "fedfore.tasks.torchvision_compat",
