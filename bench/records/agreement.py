@@ -42,9 +42,13 @@ def _mean(name: str) -> Callable[[Lines], float | None]:
     return mean
 
 
+def _trained(lines: Lines) -> Lines:
+    """Return the evaluations of a model that was trained, all where there is none."""
+    return [line for line in lines if line["round"] > 0] or lines
+
+
 def _headline(lines: Lines) -> float | None:
-    trained = [line for line in lines if line["round"] > 0] or lines
-    return _mean("test_accuracy")(trained[-HEADLINE_EVALUATIONS:])
+    return _mean("test_accuracy")(_trained(lines)[-HEADLINE_EVALUATIONS:])
 
 
 def _total(name: str) -> Callable[[Lines], float | None]:
@@ -54,7 +58,7 @@ def _total(name: str) -> Callable[[Lines], float | None]:
 RULES = (
     Rule("test_accuracy", ROUNDS, _headline),
     Rule("final_test_accuracy", ROUNDS, _last("test_accuracy")),
-    Rule("best_test_accuracy", ROUNDS, lambda lines: max(line["test_accuracy"] for line in lines)),
+    Rule("best_test_accuracy", ROUNDS, lambda lines: max(line["test_accuracy"] for line in _trained(lines))),
     Rule("test_loss", ROUNDS, _last("test_loss")),
     Rule("data_passes", ROUNDS, _last("data_passes")),
     Rule("uplink_bytes", ROUNDS, _last("uplink_bytes")),
