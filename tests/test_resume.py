@@ -58,8 +58,8 @@ class Remembers(Method):
 
 CELLS: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "client state": (Remembers, {"given": {"local_steps": 3, "lr": 0.01}, "train": replace(TRAIN, participation=1.0)}),
-    "augmented": (
-        Method, {"given": {"local_steps": 3}, "train": replace(TRAIN, augment=True, data_passes=2, rounds=None)}
+    "in the middle of an epoch": (
+        Method, {"given": {"local_steps": 2}, "train": replace(TRAIN, augment=True, data_passes=2, rounds=None)}
     ),
     "moving average": (
         Baffle, {"given": {"num_perturbations": 4, "ema_decay": 0.9}, "estimator": "directional", "alpha": 1.0}
