@@ -71,7 +71,7 @@ CELLS: dict[str, tuple[type[Method], dict[str, Any]]] = {
         FedNTKZO,
         {
             "given": {"iterations": 3, "draws": 1, "inputs_per_draw": 4, "num_perturbations": 3,
-                      "mask_perturbations_only": True},
+                      "mask_perturbations_only": True, "init_scale": 2.0},
             "estimator": "moment", "sparsity": 0.8, "ntk": True, "train": replace(TRAIN, compare_masks=True),
         },
     ),

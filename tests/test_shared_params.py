@@ -216,7 +216,7 @@ def drawn(federation: Callable[..., Federation], seed: int, split_seed: int | No
         made.world.validation_set.images.float().mean((1, 2, 3)).tolist(),
         [part.tolist() for part in made.world.parts],
         next(made.model.parameters()).flatten()[0].item(),
-        [made.cohort("train", round) for round in range(8)],
+        [made.server.cohort("train", round) for round in range(8)],
     )
 
 

@@ -28,6 +28,7 @@ from fedfore.execution.hidden_state import hidden_state
 from fedfore.federation.assembly import federation_of
 from fedfore.federation.clients import Clients, ClientsOneByOne
 from fedfore.federation.loop import Federation
+from fedfore.federation.observers.cost_meter import CostMeter
 from fedfore.federation.observers.observer import Observer, View, Work
 from fedfore.primitives.flat import model_tensors
 from fedfore.records.metrics import METRICS
@@ -245,7 +246,7 @@ def _dead_keys(method: type[Method]) -> None:
         changed = replace(cell, params=dataclasses.asdict(make_config(method, {**cell.params, **params}, "params")))
         federation, watcher = _watched(method, changed)
         sent = [[tensor.numpy().tobytes() for tensor in _named(update).values()] for update in watcher.updates]
-        return sent, federation.ledger, federation.fields("device", "spending")
+        return sent, federation.ledger, federation.seen_by(CostMeter).state_dict()
 
     dead = dead_keys(observe)
     if dead:

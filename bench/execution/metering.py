@@ -93,19 +93,19 @@ class Rehearsal(Federation):
             last = kinds.index(kinds[-1])
             for round in range(last):
                 self.round("setup", round)
-            self._meter(self.server.context("setup", last, 0.0, self.cohort("setup", last)))
+            self._meter(self.server.context("setup", last, 0.0, self.server.cohort("setup", last)))
 
     def meter_training(self) -> None:
         """Meter the first training round; where devices keep a state or a message begins as zeros, the second.
 
         The ledger ends with the bytes of that round.
         """
-        first = self.cohort("train", 0)
+        first = self.server.cohort("train", 0)
         cost, message = self._meter(self.server.context("train", 0, 0.0, first))
         if cost.kept_bytes or _begins_empty(message):
             self.round("train", 0, first[:1])
             self.ledger.totals["train"] = Totals()
-            cost, _ = self._meter(self.server.context("train", 1, 0.0, self.cohort("train", 1)), again=True)
+            cost, _ = self._meter(self.server.context("train", 1, 0.0, self.server.cohort("train", 1)), again=True)
         totals = self.ledger.totals["train"]
         totals.client_rounds = self.world.cell.train.cohort_size
         totals.uplink_bytes = cost.uplink_bytes * totals.client_rounds
@@ -119,7 +119,8 @@ class Rehearsal(Federation):
         rounds = IMAGINED_ROUNDS * period
         cell = replace(self.world.cell, train=replace(self.world.cell.train, rounds=rounds))
         for round in sorted({number + after for number in range(period, rounds, period) for after in (0, 1)}):
-            ctx = self.server.context("train", round, min(round / rounds, 1.0), self.cohort("train", round))
+            cohort = self.server.cohort("train", round)
+            ctx = self.server.context("train", round, min(round / rounds, 1.0), cohort)
             self._meter(replace(ctx, cell=cell, state=state))
         self.ledger.load_state_dict(spent)
 

@@ -57,7 +57,14 @@ def client_of(
     def stream(epoch: int) -> int:
         return stream_seed(world.cell.seed, "batches", phase, epoch, client)
 
-    return Client(client, len(own), state, batch, world.cell.train.batch_size, stream)
+    return Client(
+        id=client,
+        num_examples=len(own),
+        state=state,
+        _batch=batch,
+        _batch_size=world.cell.train.batch_size,
+        _stream=stream,
+    )
 
 
 class Clients:
@@ -192,7 +199,8 @@ class Clients:
     def _device(self, client: int) -> Device:
         state: dict[str, Any] = {}
         part = self.world.parts[client]
-        return Device({phase: client_of(self.world, client, part, state, phase) for phase in PHASES}, state)
+        clients = {phase: client_of(self.world, client, part, state, phase) for phase in PHASES}
+        return Device(clients=clients, state=state)
 
 
 class ClientsOneByOne(Clients):

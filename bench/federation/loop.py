@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
@@ -13,17 +13,16 @@ from fedfore.federation.channel import Channel
 from fedfore.federation.clients import Clients
 from fedfore.federation.ledger import Ledger, Totals
 from fedfore.federation.observers.observer import Observer, Work
+from fedfore.federation.observers.panel import Kind, Panel
 from fedfore.federation.rules import check_global_rng, global_rng
 from fedfore.federation.server import Server, client_context
 from fedfore.federation.world import World
 from fedfore.masks import Mask
 from fedfore.measure.clock import Clock
 
-Kind = TypeVar("Kind", bound=Observer)
-
 
 class Federation:
-    """A server, its clients and the channel between them, for one cell; `observers` are told in their order.
+    """A server, its clients and the channel between them, for one cell; its observers are a `panel`.
 
     Raises ContractError where the method breaks a rule, Diverged at the first non-finite weight, Skip where the method
     does not apply.
@@ -44,7 +43,7 @@ class Federation:
         self.clients = clients(method, world, self.server.model)
         self.ledger = Ledger(world.cell.train, len(world.train_set))
         self.channel = Channel(self.server, self.ledger)
-        self.observers = tuple(observers)
+        self.panel = Panel(observers)
         self.setup_rounds: int | None = None
         self._is_set_up = False
 
@@ -86,13 +85,11 @@ class Federation:
         elif not self._is_set_up:
             self._is_set_up = True
             self.server.check_sparsity()
-            for observer in self.observers:
-                observer.after_setup(self)
+            self.panel.after_setup(self)
         elif not self.ledger.is_spent:
             self.round("train", train.rounds)
             self.server.check_sparsity()
-            for observer in self.observers:
-                observer.after_round(self)
+            self.panel.after_round(self)
         else:
             self.server.check_self()
             self.clients.check_self()
@@ -116,13 +113,12 @@ class Federation:
     def round(self, phase: Phase, number: int, cohort: Sequence[int] | None = None) -> None:
         """Run round `number` of a phase, with its own cohort or another."""
         with self.clock.charge(phase):
-            cohort = self.cohort(phase, number) if cohort is None else cohort
+            cohort = self.server.cohort(phase, number) if cohort is None else cohort
             asked = self.server.context(phase, number, self.ledger.progress, tuple(cohort))
             received = self.channel.down(self.server.message(asked), asked)
             self.clients.receive(cohort, received.model)
             ctx = client_context(asked, received.tensors)
-        for observer in self.observers:
-            observer.before_work(self, ctx, cohort)
+        self.panel.before_work(self, ctx, cohort)
         with self.clock.charge(phase):
             clients = self.clients.of(cohort, phase)
             drawn_before = sum(client.examples_drawn for client in clients)
@@ -133,38 +129,29 @@ class Federation:
             totals.rounds += 1
             totals.client_rounds += len(cohort)
             totals.examples += drawn
-            for observer in self.observers:
-                observer.after_work(self, Work(ctx, cohort, updates, drawn))
+            self.panel.after_work(self, Work(ctx=ctx, cohort=cohort, updates=updates, drawn=drawn))
             self.server.aggregate(updates, asked)
-
-    def cohort(self, phase: Phase, number: int) -> tuple[int, ...]:
-        """Return the clients of a round, in order."""
-        one_cohort = phase == "setup" and self.server.method.one_setup_cohort
-        return self.world.cohort(phase, 0 if one_cohort else number)
 
     def seen_by(self, kind: type[Kind]) -> Kind:
         """Return the observer of this class."""
-        return next(observer for observer in self.observers if isinstance(observer, kind))
+        return self.panel.member(kind)
 
-    def fields(self, *about: str) -> dict[str, Any]:
-        """Return the record's fields as they are by now: of all observers, or of those that tell of `about`."""
-        fields: dict[str, Any] = {}
-        for observer in self.observers:
-            if not about or observer.tells_of in about:
-                fields |= observer.fields(self)
-        return fields
+    def fields(self) -> dict[str, Any]:
+        """Return the record's fields as they are by now."""
+        return dict(self.panel.fields(self))
 
     def spent_fields(self) -> dict[str, Any]:
         """Return the fields that hold of a cell which does not come to its end."""
-        return self.fields("spending", *(("device",) if self.ledger.totals["train"].rounds else ()))
+        trained = ("device",) if self.ledger.totals["train"].rounds else ()
+        return dict(self.panel.about("spending", *trained).fields(self))
 
-    def log(self) -> dict[str, Sequence[Mapping[str, Any]]]:
+    def log(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Return the lines by now of the files that are written while the cell runs, by file."""
-        return {name: lines for observer in self.observers for name, lines in observer.log().items()}
+        return self.panel.log()
 
-    def lines(self) -> dict[str, Sequence[Mapping[str, Any]]]:
+    def lines(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Return the lines of the files that are written when the cell has come to its end, by file."""
-        return {name: lines for observer in self.observers for name, lines in observer.lines(self).items()}
+        return self.panel.lines(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that steps change, as tensors, numbers, strings, lists and dicts with strings as keys.
@@ -179,7 +166,7 @@ class Federation:
             "clients": self.clients.state_dict(),
             "channel": self.channel.state_dict(),
             "ledger": self.ledger.state_dict(),
-            "observers": {type(observer).__name__: observer.state_dict() for observer in self.observers},
+            "panel": self.panel.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -190,8 +177,7 @@ class Federation:
         self.clients.load_state_dict(state["clients"])
         self.channel.load_state_dict(state["channel"])
         self.ledger.load_state_dict(state["ledger"])
-        for observer in self.observers:
-            observer.load_state_dict(state["observers"][type(observer).__name__])
+        self.panel.load_state_dict(state["panel"])
 
     def _sets_up(self) -> bool:
         """Take the next step of the setup before its end; return whether one was left."""

@@ -68,6 +68,11 @@ class Server:
         common = self.world.context(phase, round, self.mask, progress)
         return ServerContext(**common, state=self.state, cohort=cohort, notes=self.notes)
 
+    def cohort(self, phase: Phase, round: int) -> tuple[int, ...]:
+        """Return the clients of a round, in order."""
+        one_cohort = phase == "setup" and self.method.one_setup_cohort
+        return self.world.cohort(phase, 0 if one_cohort else round)
+
     def start(self) -> int:
         """Start the method; return the number of its setup rounds."""
         mask = self.method.start(self.model, self.context("setup", 0, 0.0))

@@ -84,7 +84,7 @@ class GradientDiagnoser(Observer):
             quality = _quality(view, seen) if estimates else {}
             model = view.clients.scratch(view.server.model)
             energy = gradient_energy(model, world.batch(world.probe), mask) if mask else None
-            self.diagnoses.append(Diagnosis(milestone, rounds, **quality, grad_energy=energy))
+            self.diagnoses.append(Diagnosis(moment=milestone, round=rounds, **quality, grad_energy=energy))
 
 
 def _quality(view: View, seen: Batch) -> dict[str, float | None]:
