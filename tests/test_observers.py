@@ -29,9 +29,8 @@ from fedfore.federation.observers.evaluator import Evaluator
 from fedfore.federation.observers.observer import Observer, View
 from fedfore.federation.observers.sums import partition_sha256
 from fedfore.primitives.flat import flat_parameters
+from fedfore.records.lines import CLIENTS, EIGENVALUES, LAYERS, LINES
 from fedfore.records.metrics import FIELDS, METRICS
-from fedfore.records.run import CLIENTS, EIGENVALUES, LAYERS
-from fedfore.records.schema import is_line
 from fedfore.records.store import LiveRun
 from tests.conftest import TINY, run_in_this_process
 
@@ -265,4 +264,4 @@ def test_a_run_stores_the_lines_of_clients_and_kernels_and_every_field_has_a_row
     ],
 )
 def test_lines_hold_what_their_file_says(name: str, line: dict[str, Any], fits: bool) -> None:
-    assert is_line(line, name) is fits
+    assert LINES[name].fits(line) is fits

@@ -21,7 +21,7 @@ from fedfore.federation.loop import Federation
 from fedfore.federation.states import packed, unpacked
 from fedfore.methods.fed_ntk_zo import FedNTKZO
 from fedfore.primitives.flat import flat_parameters
-from fedfore.records.schema import is_volatile
+from fedfore.records.record import is_volatile
 
 Make = Callable[..., Federation]
 SMALL = "lenet5:width=0.3"
