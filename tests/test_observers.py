@@ -242,14 +242,14 @@ def test_a_run_stores_the_lines_of_clients_and_kernels_and_every_field_has_a_row
     methods = discover(())
     planned = resolve({"grid": grid, "train": {"clients": 2, "rounds": 1}}, methods)
     (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", workers=1)).records
-    assert record["status"] == "ok" and set(record) <= {*METRICS, *FIELDS}
-    assert {CLIENTS, EIGENVALUES, LAYERS} < set(record["files"])
+    assert record.status == "ok"
+    assert {CLIENTS, EIGENVALUES, LAYERS} < set(record.files)
     run = LiveRun(tmp_path)
-    clients = run.lines(record["cell_id"], CLIENTS)
+    clients = run.lines(record.cell_id, CLIENTS)
     assert sum(line["examples"] for line in clients) == 1437
-    assert len(run.lines(record["cell_id"], EIGENVALUES)) == 6
-    stored = json.loads((tmp_path / "cells" / record["cell_id"] / "record.json").read_text(encoding="utf-8"))
-    assert len(stored["partition_sha256"]) == 64
+    assert len(run.lines(record.cell_id, EIGENVALUES)) == 6
+    stored = json.loads((tmp_path / "cells" / record.cell_id / "record.json").read_text(encoding="utf-8"))
+    assert set(stored) <= {*METRICS, *FIELDS} and len(stored["partition_sha256"]) == 64
 
 
 @pytest.mark.parametrize(
