@@ -23,7 +23,7 @@ from fedfore.errors import HistoryError
 from fedfore.execution.matrix import resolve
 from fedfore.execution.rules import NOTHING, completeness_problems, id_problems, present_rules, problems, rules_at
 from fedfore.execution.subject import Asked, Subject
-from fedfore.execution.verification import verify_records
+from fedfore.execution.verification import matrix_problems, verify_records
 from fedfore.plots.cards.markers import marked
 from fedfore.plots.cards.pages import refresh
 from fedfore.records.history import checkout_of, git_text
@@ -325,6 +325,16 @@ def test_a_changed_digit_is_found_by_the_command(
     wrong = [line for line in lines if not line.startswith("ok")]
     assert status == 1 and any(re.search(found, line) for line in wrong), wrong
     assert all(line.startswith("differs") for line in wrong)
+
+
+def test_what_the_stored_command_changed_is_no_difference_of_matrices(checkout: Path) -> None:
+    study = checkout / "results" / "tiny"
+    changed = MATRIX.replace("lr = 0.05", "").replace("seed = [0, 1, 2]", "seed = [3]")
+    (study / "matrix.toml").write_text(changed)
+    asked_for = Asked("tiny", ("params.fedavg.lr=", "seed=[3]"))
+    assert list(matrix_problems(Subject(open_run(study), asked_for, discover(), checkout))) == []
+    found = list(matrix_problems(Subject(open_run(study), Asked("tiny"), discover(), checkout)))
+    assert [line.split()[1] for line in found] == ["grid.seed", "params.fedavg.lr"]
 
 
 def test_a_changed_digit_in_a_figure_is_found(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

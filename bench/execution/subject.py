@@ -26,11 +26,11 @@ class Asked:
     overrides: tuple[str, ...] = ()
     extends: bool = False
 
-    def overridden(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a matrix document with what the command changed in it; what it holds already stays as it is."""
+    def overridden(self, document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> dict[str, Any]:
+        """Return a matrix document with what the command changed in it. Raises ConfigError where it cannot."""
         changed = deepcopy(dict(document))
         for override in self.overrides:
-            apply_override(changed, override)
+            apply_override(changed, override, methods)
         return changed
 
 
@@ -50,8 +50,8 @@ class Subject:
 
     @cached_property
     def document(self) -> dict[str, Any]:
-        """The study's matrix, after what the command changed. Raises ConfigError where it cannot be read."""
-        return self.asked.overridden(read_matrix(self.run.path / MATRIX))
+        """The study's matrix, which holds what the command changed. Raises ConfigError where it cannot be read."""
+        return read_matrix(self.run.path / MATRIX)
 
     @property
     def commit(self) -> str:

@@ -50,14 +50,14 @@ def verify_records(subject: Subject) -> Iterator[Finding]:
 def matrix_problems(subject: Subject) -> Iterator[str]:
     """Yield a sentence where the matrix is not the one at the latest commit that the records name.
 
-    Whole documents are compared, after what the stored command changed. Raises HistoryError where the history does not
-    tell.
+    Whole documents are compared, that of the commit with what the stored command changed. Raises HistoryError where the
+    history does not tell.
     """
     places = (SHIPPED_MATRIX.format(subject.asked.matrix), subject.asked.matrix)
     committed = next(filter(None, (file_at(subject.checkout, subject.commit, place) for place in places)), None)
     if committed is None:
         raise HistoryError(f"Commit {subject.commit[:12]} has no matrix {subject.asked.matrix}.")
-    right = subject.asked.overridden(tomllib.loads(committed.decode()))
+    right = subject.asked.overridden(tomllib.loads(committed.decode()), subject.methods)
     for place in _differing(subject.document, right):
         yield f"{MATRIX}: {place} is not as in commit {subject.commit[:12]}, by which the cells ran; restore it."
 
