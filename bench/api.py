@@ -7,11 +7,11 @@ from fedfore.contract.context import ClientContext, Context, ServerContext
 from fedfore.contract.dynamic_pruning import DynamicPruningConfig, DynamicPruningMethod
 from fedfore.contract.exchange import Estimate, Message, Update, shares
 from fedfore.contract.foresight import ForesightConfig, ForesightPruning
-from fedfore.contract.look import Look
 from fedfore.contract.method import Method
 from fedfore.errors import Skip
 from fedfore.masks import Mask, erk_densities, erk_mask, prunable_shapes, random_mask, uniform_densities
 from fedfore.primitives.keys import Key
+from fedfore.records.look import Look
 
 __all__ = [
     "BPFreeConfig",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.lines import Line2D
+from fedfore.records.look import COLOUR, MARKERS
 
 CONTROL_STYLE: Any = (0, (4, 1.5))
 """Dashes, kept for the control that trains on the exact gradient."""
@@ -43,8 +42,8 @@ class Wish:
         colour, marker = (str(asked.get(name)) for name in ("colour", "marker"))
         return cls(
             label if isinstance(label, str) and label else None,
-            colour if re.fullmatch("#[0-9A-Fa-f]{6}", colour) else None,
-            marker if marker in Line2D.filled_markers else None,
+            colour if COLOUR.fullmatch(colour) else None,
+            marker if marker in MARKERS else None,
             _LINES.get(str(asked.get("line"))),
         )
 

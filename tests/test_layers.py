@@ -318,3 +318,19 @@ def test_a_change_makes_cells_stale_if_it_can_change_a_number(
     assert (code_sha256(method) != before) is is_stale
     file.write_text(kept)
     assert code_sha256(method) == before
+
+
+MOST_LINES, MOST_LINES_OF_A_CLASS, MOST_ARGUMENTS = 300, 170, 7
+
+
+def test_modules_classes_and_argument_lists_stay_small() -> None:
+    odd = [module for module, file in FILES.items() if len(file.read_text(encoding="utf-8").splitlines()) > MOST_LINES]
+    for module in FILES:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno >= MOST_LINES_OF_A_CLASS:
+                odd.append(f"{module}.{node.name}")
+            if isinstance(node, ast.FunctionDef):
+                names = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+                if len([name for name in names if name not in ("self", "cls")]) > MOST_ARGUMENTS:
+                    odd.append(f"{module}.{node.name}")
+    assert odd == []

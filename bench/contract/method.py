@@ -17,11 +17,11 @@ from fedfore.cell import Cell, Phase
 from fedfore.contract.client import Client
 from fedfore.contract.context import ClientContext, Context, ServerContext
 from fedfore.contract.exchange import Estimate, Message, Update, shares
-from fedfore.contract.look import Look
 from fedfore.errors import ContractError
 from fedfore.masks import Mask
 from fedfore.primitives.flat import model_tensors
 from fedfore.primitives.local_sgd import LocalSGDConfig, local_sgd, weighted_mean_
+from fedfore.records.look import Look
 
 USABLE_AXES = ("sparsity", "estimator")
 

@@ -23,10 +23,10 @@ from typing import Literal
 
 from fedfore.contract.border import plugin_border
 from fedfore.contract.instance import make_config
-from fedfore.contract.look import Look
 from fedfore.contract.method import USABLE_AXES, Method
 from fedfore.contract.plugin_files import MethodFile, import_file, method_files
 from fedfore.errors import ConfigError, FedForeError, PluginError, printable, suggestion
+from fedfore.records.look import Look
 from fedfore.records.sources import package_folder
 
 ENTRY_POINT_GROUP = "fedfore.methods"

@@ -26,7 +26,7 @@ WORDLESS = frozenset(
         "fedfore",
         FACADE,
         "fedfore.contract.border",
-        "fedfore.contract.look",
+        "fedfore.records.look",
         "fedfore.errors",
         "fedfore.records.lines",
         "fedfore.records.metrics",

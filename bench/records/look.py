@@ -1,4 +1,4 @@
-"""How a method asks to be drawn."""
+"""How a method asks to be drawn. No torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Literal, get_args
 Marker = Literal["o", "s", "^", "v", "<", ">", "D", "d", "p", "P", "h", "H", "*", "X", "8"]
 Line = Literal["solid", "dotted", "dashdot"]
 """Dashes are kept for controls."""
+COLOUR = re.compile("#[0-9A-Fa-f]{6}")
+MARKERS = get_args(Marker)
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Look:
     line: Line | None = None
 
     def __post_init__(self) -> None:
-        if self.colour is not None and not re.fullmatch("#[0-9A-Fa-f]{6}", self.colour):
+        if self.colour is not None and not COLOUR.fullmatch(self.colour):
             raise ValueError(f'the look\'s colour {self.colour!r} is not written as "#rrggbb"')
-        for name, value, known in (("marker", self.marker, get_args(Marker)), ("line", self.line, get_args(Line))):
+        for name, value, known in (("marker", self.marker, MARKERS), ("line", self.line, get_args(Line))):
             if value is not None and value not in known:
                 raise ValueError(f"the look's {name} {value!r} is none of {', '.join(known)}")
