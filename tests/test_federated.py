@@ -11,11 +11,26 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fedfore.api import BPFreeMethod, Cell, Client, ClientContext, Mask, Message, Method, ServerContext, Update
+from fedfore.api import (
+    BPFreeMethod,
+    Cell,
+    Client,
+    ClientContext,
+    Context,
+    DynamicPruningMethod,
+    Mask,
+    Message,
+    Method,
+    ServerContext,
+    Update,
+)
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.baffle_erk import BaffleERK
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.fedavg_erk import FedAvgERK
+from fedfore.baselines.feddst import FedDST
+from fedfore.baselines.fedmef import FedMef
+from fedfore.baselines.fedtiny import FedTiny
 from fedfore.cell import Protocol
 from fedfore.errors import Diverged
 from fedfore.federation.loop import Federation
@@ -23,6 +38,7 @@ from fedfore.federation.observers.evaluator import Evaluator, Point, round_line
 from fedfore.masks import erk_densities, exact_counts, prunable_shapes
 from fedfore.measure.evaluation import recalibrated
 from fedfore.primitives.flat import flat_parameters, model_tensors
+from fedfore.primitives.prune_grow import Adjustment
 from fedfore.tasks.examples import Examples
 from tests.conftest import TINY, Received
 from tests.plugins.fedprox import FedProx
@@ -436,3 +452,22 @@ def test_a_seeds_recalibration_examples_are_the_same_for_every_method(federation
     ]
     assert start[0] is not None and start[1] is not None
     assert start[0].loss == start[1].loss
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("method", [FedTiny, FedMef, FedDST])
+def test_at_half_precision_both_sides_of_an_adjustment_know_the_same_one(
+    federation: Make, method: type[DynamicPruningMethod], precision: Literal["float16", "bfloat16"]
+) -> None:
+    known: dict[type[Context], set[Adjustment]] = {ServerContext: set(), ClientContext: set()}
+
+    class Telling(method):  # type: ignore[misc, valid-type]
+        def quotas(self, ctx: Context) -> dict[str, int]:
+            adjustment = self.adjustment(ctx)
+            if adjustment is not None:
+                known[type(ctx)].add(adjustment)
+            return super().quotas(ctx)
+
+    train = replace(TINY, rounds=5, wire_precision=precision)
+    federation(Telling, train, given={"adjust_every": 2, "adjust_until": 7}, sparsity=0.8).run()
+    assert known[ServerContext] == known[ClientContext] == {Adjustment(0, 2 / 7), Adjustment(1, 4 / 7)}

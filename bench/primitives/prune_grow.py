@@ -70,8 +70,9 @@ def announce(config: AdjustmentConfig, round: int, progress: float, state: dict[
 
     The first round to start at or after a positive multiple of `adjust_every` adjusts, if it starts before
     `adjust_until`. Under a budget of data passes a round's length depends on its cohort, so a device cannot know this
-    from `round` and `progress`: the server remembers the last multiple in `state` and sends 16 bytes. Where rounds are
-    so long that a multiple of a fraction falls due right after an adjustment, a round of plain training comes first.
+    from `round` and `progress`: the server remembers the last multiple in `state` and sends 16 bytes, the bits of two
+    float64 as int64, which no `wire_precision` rounds: both sides compute with the same values. Where rounds are so
+    long that a multiple of a fraction falls due right after an adjustment, a round of plain training comes first.
     """
     state.pop(_ANNOUNCED, None)
     reached = _falls_due(config, round, progress, state.get("multiples_reached", 0))
@@ -81,7 +82,7 @@ def announce(config: AdjustmentConfig, round: int, progress: float, state: dict[
     number = state.get("adjustments", 0)
     state |= {"multiples_reached": reached, "adjustments": number + 1, "adjusted_round": round}
     elapsed = _position(config.adjust_until, round, progress)
-    state[_ANNOUNCED] = torch.tensor([number, elapsed], dtype=torch.float64)
+    state[_ANNOUNCED] = torch.tensor([number, elapsed], dtype=torch.float64).view(torch.int64)
     return {_ANNOUNCED: state[_ANNOUNCED]}
 
 
@@ -111,7 +112,7 @@ def announced(tensors: Mapping[str, Any]) -> Adjustment | None:
     """Return this round's adjustment from a device's `ctx.received` or the server's `ctx.state`; None trains only."""
     if _ANNOUNCED not in tensors:
         return None
-    number, elapsed = tensors[_ANNOUNCED].tolist()
+    number, elapsed = tensors[_ANNOUNCED].view(torch.float64).tolist()
     return Adjustment(int(number), elapsed)
 
 
