@@ -191,6 +191,13 @@ def test_the_quick_matrix_has_all_five_methods_and_none_is_skipped() -> None:
     assert [counts[name] for name in ("fedavg", "baffle", "fed_ntk_zo", "fedtiny", "fedmef")] == [10, 10, 14, 10, 10]
 
 
+def digest(name: str) -> tuple[int, int, str]:
+    """Return how many cells a matrix has, how many of them are skipped, and a digest of all ids in order."""
+    found = resolve(read_matrix(find_matrix(name)), methods())
+    ids = json.dumps([item.cell.id for item in found]).encode()
+    return len(found), sum(item.skip is not None for item in found), hashlib.sha256(ids).hexdigest()[:16]
+
+
 # matrix: cells, skipped ones among them, digest of all ids in order
 GOLDEN_PLANS = {
     "baffle-as-released": (6, 0, "12bab2ef9e619857"),
@@ -215,12 +222,16 @@ GOLDEN_PLANS = {
 """A matrix that changes orphans the records of every study that was made with it; a new one gets a row."""
 
 
-@pytest.mark.parametrize("name", sorted(named_matrices()))
+def test_every_shipped_matrix_has_a_row_and_every_row_a_matrix() -> None:
+    assert GOLDEN_PLANS.keys() - named_matrices().keys() == set()
+    for name in named_matrices().keys() - GOLDEN_PLANS.keys():
+        row = f'"{name}": {json.dumps(digest(name)).replace("[", "(").replace("]", ")")},'
+        pytest.fail(f"Matrix {name} is new: add its row to GOLDEN_PLANS in tests/test_matrix.py: {row}", pytrace=False)
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN_PLANS))
 def test_every_shipped_matrix_has_the_cells_that_its_records_are_of(name: str) -> None:
-    found = resolve(read_matrix(find_matrix(name)), methods())
-    ids = json.dumps([item.cell.id for item in found]).encode()
-    skipped = sum(item.skip is not None for item in found)
-    assert (len(found), skipped, hashlib.sha256(ids).hexdigest()[:16]) == GOLDEN_PLANS[name]
+    assert digest(name) == GOLDEN_PLANS[name]
 
 
 GRID: Document = {

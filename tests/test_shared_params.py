@@ -151,6 +151,9 @@ UNSET: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "a shared key": ("params.sigma", {"params": "sigma = 1e-3"}),
     "a shared axis": ("params.sigma", {"axes": '"params.sigma" = [1e-3, 1e-4]'}),
+    "all keys of methods": (
+        "params", {"params": "sigma = 1\n[params.baffle]\nlr = 2", "axes": '"params.baffle_erk.sigma" = [3]'},
+    ),
     "a key of every method": (
         "params.sigma", {"params": "sigma = 1\n[params.baffle]\nsigma = 2", "axes": '"params.baffle_erk.sigma" = [3]'},
     ),
@@ -170,6 +173,14 @@ def test_what_a_method_shares_holds_where_its_own_key_is_unset(resolved: Resolve
     assert values(found, "sigma") == [("baffle", 1e-3), ("baffle_erk", 1e-3)]
 
 
+@pytest.mark.parametrize("shared", [{"params": "lr = 0.2"}, {"axes": '"params.lr" = [0.1, 0.2]'}])
+def test_a_key_that_a_method_only_shares_cannot_be_unset_of_it_alone(
+    resolved: Resolved, shared: dict[str, str]
+) -> None:
+    assert "baffle's lr comes from params.lr;" in refusal(lambda: resolved("params.baffle.lr=", **shared))
+    assert 'the matrix does not set "params.fedmef.lr"' in refusal(lambda: resolved("params.fedmef.lr=", **shared))
+
+
 def test_an_unset_cadence_is_a_twentieth_of_the_budget(resolved: Resolved) -> None:
     assert {cell.train.evaluation_interval for cell in resolved()} == {10.0}
     assert {cell.train.evaluation_interval for cell in resolved("train.eval_every=")} == {2.0}
@@ -184,10 +195,18 @@ def test_a_key_is_set_and_unset_in_the_order_of_the_overrides(resolved: Resolved
     ("key", "words"),
     [
         ("train.clients", 'the matrix does not set "train.clients", whose default holds already'),
-        ("train.eval_evry", 'Did you mean "train.eval_every"?'),
+        ("train.eval_evry", '[train] has no key "eval_evry". Did you mean "eval_every"?'),
+        ("train.nope", '[train] has no key "nope". Known: augment,'),
+        ("nope", 'there is no key "nope"'),
+        ("clients", 'Did you mean "train.clients"?'),
+        ("grid", "the grid has no default"),
+        ("params.fedavgg.lr", 'There is no method "fedavgg". Did you mean "fedavg"?'),
+        ("params.baffle.sigm", '[params.baffle] has no key "sigm". Did you mean "sigma"?'),
+        ("params.sigm", 'no method of the grid has a key "sigm". Did you mean "sigma"?'),
+        ("params.baffle", 'the matrix does not set "params.baffle"'),
         ("params.baffle.sigma", 'does not set "params.baffle.sigma"'),
         ("alpha", 'does not set "alpha"'),
-        ("train", 'does not set "train"'),
+        ("train", "needs exactly one of data_passes and rounds"),
         ("method", 'the axis "method" has no default'),
         ("train.rounds", "needs exactly one of data_passes and rounds"),
     ],
@@ -204,7 +223,9 @@ def test_a_seed_of_the_split_is_a_key_of_train_and_changes_no_id_where_it_is_uns
     assert {cell.train.split_seed for cell in fixed} == {3} and {cell.train.split_seed for cell in plain} == {None}
     assert {cell.id for cell in plain}.isdisjoint(cell.id for cell in fixed)
     assert len(resolved("train.split_seed=[0,1]")) == 6
-    assert "train.split_seed = -1" in refusal(lambda: resolved("train.split_seed=-1"))
+    for wrong in ("-1", "true", "''", "1.5"):
+        words = refusal(lambda wrong=wrong: resolved(f"train.split_seed={wrong}"))  # type: ignore[misc]
+        assert "a whole number >= 0, or `train.split_seed=` to unset" in words
 
 
 def drawn(federation: Callable[..., Federation], seed: int, split_seed: int | None) -> tuple[Any, ...]:

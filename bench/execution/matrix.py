@@ -171,13 +171,22 @@ def _sparsity(value: Any) -> float:
     return float(value)
 
 
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if not _is_seed(value):
         raise ConfigError(f"grid.seed holds {value!r}; a seed is a whole number >= 0, of at most 63 bits.")
     return value
 
 
 def _protocol(train: Mapping[str, Any], dataset: str) -> Protocol:
+    split_seed = train.get("split_seed")
+    if split_seed is not None and not _is_seed(split_seed):
+        raise ConfigError(
+            f"train.split_seed = {split_seed!r}; give a whole number >= 0, or `train.split_seed=` to unset it."
+        )
     protocol: Protocol = validated(Protocol, train, "train")
     budgets = (protocol.data_passes is not None) + (protocol.rounds is not None)
     untrained = [name for name in ("setup_only", "meter_only") if getattr(protocol, name)]

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedfore.contract.registry import MethodEntry
+from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.document import (
     AXES,
@@ -23,6 +23,9 @@ from fedfore.execution.document import (
 from fedfore.execution.shared_params import keys_of
 
 Blocks = Sequence[dict[str, Any]]
+
+TABLES = ("train", "params")
+"""The tables that a matrix may leave out."""
 
 
 def apply_override(document: dict[str, Any], override: str, methods: Mapping[str, MethodEntry] = {}) -> None:
@@ -42,7 +45,7 @@ def apply_override(document: dict[str, Any], override: str, methods: Mapping[str
         raise ConfigError(f'--set takes key=value, or key= for its default, got "{override}".')
     blocks = grid_blocks(document)
     if not text:
-        _unset(document, blocks, key)
+        _unset(document, blocks, key, methods)
         return
     try:
         value = tomllib.loads(f"value = {text}")["value"]
@@ -76,23 +79,52 @@ def _meant(key: str) -> str:
     return f"{hint} A key of all methods is params.{key}, a method's own params.<method>.{key}."
 
 
-def _unset(document: dict[str, Any], blocks: Blocks, key: str) -> None:
+def _unset(document: dict[str, Any], blocks: Blocks, key: str, methods: Mapping[str, MethodEntry]) -> None:
     if key in REQUIRED_AXES:
         raise ConfigError(f'--set {key}=: the axis "{key}" has no default; give a list of names.')
+    if key == "grid":
+        raise ConfigError("--set grid=: the grid has no default; it needs its lists of method, dataset and model.")
     places = list(_places(document, blocks, key))
     if not places:
-        raise ConfigError(
-            f'--set {key}=: the matrix does not set "{key}", whose default holds already.'
-            f"{suggestion(key, _keys_set(document, blocks))}"
-        )
+        _check_known(blocks, key, methods)
+        raise ConfigError(f"--set {key}=: {_why_not_set(document, blocks, key)}")
     for table, name in places:
         del table[name]
+
+
+def _check_known(blocks: Blocks, key: str, methods: Mapping[str, MethodEntry]) -> None:
+    """Raise ConfigError where no matrix could set a key; keys of methods are looked for in `methods`, if there are."""
+    table, _, name = key.partition(".")
+    if key in (*AXES, *TABLES):
+        return
+    if table not in TABLES:
+        raise ConfigError(f'--set {key}=: there is no key "{key}".{_meant(key)}')
+    where, known = "[train] has", set(TRAIN_KEYS)
+    if table == "params":
+        where, known = "no method of the grid has", _keys(blocks, methods) | set(methods)
+        if owner := axis_owner(key):
+            where, known = f"[params.{owner}] has", set(keys_of(lookup(methods, owner)) if methods else ())
+            name = name.partition(".")[2]
+        if not methods:
+            return
+    if name not in known:
+        a_key = "a key" if where.startswith("no ") else "no key"
+        raise ConfigError(f'--set {key}=: {where} {a_key} "{name}".{suggestion(name, sorted(known))}')
+
+
+def _why_not_set(document: Mapping[str, Any], blocks: Blocks, key: str) -> str:
+    owner = axis_owner(key)
+    shared = f"params.{key.split('.', 2)[2]}" if owner else ""
+    table, last = table_of(document, shared)
+    if any(owner in names_of(block) and (last in table or shared in block) for block in blocks):
+        return f"{owner}'s {last} comes from {shared}; unset that, or give {owner} a value of its own."
+    return f'the matrix does not set "{key}", whose default holds already.'
 
 
 def _places(document: dict[str, Any], blocks: Blocks, key: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield each table, and its entry, in which a document sets a key or something below it."""
     yield from ((block, axis) for block in blocks for axis in block if axis == key or axis.startswith(f"{key}."))
-    table, last = table_of(document, key)
+    table, last = (document, key) if key in TABLES else table_of(document, key)
     if last in table:
         yield table, last
     yield from _own_places(document, blocks, shared_key(key))
@@ -108,15 +140,6 @@ def _own_places(document: Mapping[str, Any], blocks: Blocks, shared: str) -> Ite
     for table in params.values() if isinstance(params, dict) else ():
         if isinstance(table, dict) and shared in table:
             yield table, shared
-
-
-def _keys_set(document: Mapping[str, Any], blocks: Blocks) -> Iterator[str]:
-    """Yield every key that could be unset."""
-    yield from (axis for block in blocks for axis in block if axis not in REQUIRED_AXES)
-    for name in ("train", "params"):
-        table = document.get(name)
-        for key, value in table.items() if isinstance(table, dict) else ():
-            yield from (f"{name}.{key}.{own}" for own in value) if isinstance(value, dict) else (f"{name}.{key}",)
 
 
 def _set_axis(document: dict[str, Any], blocks: Blocks, key: str, values: list[Any]) -> None:

@@ -22,7 +22,7 @@ class Learnt:
         "all where there are fewer; fixed before running.", FRACTION)
     test_accuracy_span: Number = measured("fraction", "descriptive", "Span of the headline",
         "Share of the budget from the first to the last of the evaluations of which test_accuracy is the mean. "
-        "Null in records whose test_accuracy is the mean of the last 5 evaluations, however far apart these are.")
+        "Null in records of schema 1, which did not store it.")
     final_test_accuracy: Number = measured("fraction", "higher", "Final test accuracy",
         "Test accuracy of the global model at the last evaluation.", FRACTION)
     best_test_accuracy: Number = measured("fraction", "higher", "Best test accuracy",
