@@ -25,6 +25,7 @@ from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ContractError, FedForeError, Skip
 from fedfore.execution.dead_keys import dead_keys, writes_its_own_loop
 from fedfore.execution.hidden_state import hidden_state
+from fedfore.execution.linear_cost import LinearityCheck, declares_linear
 from fedfore.federation.assembly import federation_of
 from fedfore.federation.clients import Clients, ClientsOneByOne
 from fedfore.federation.loop import Federation
@@ -116,6 +117,8 @@ def _checks(method: type[Method]) -> Iterator[tuple[str, Callable[[], object]]]:
         for estimator in get_args(Estimator):
             cell = replace(_cell(method), estimator=estimator)
             yield f"estimator {estimator}", lambda cell=cell: _trains(_run(method, cell))  # type: ignore[misc]
+    if declares_linear(method):
+        yield "linear_cost", lambda: _watched(method, _cell(method), also=[LinearityCheck()])
     if writes_its_own_loop(method):
         yield "dead_keys", lambda: _dead_keys(method)
 
@@ -155,11 +158,15 @@ class Watcher(Observer):
         self.updates += work.updates
 
 
-def _watched(method: type[Method], cell: Cell, clients: type[Clients] = Clients) -> tuple[Federation, Watcher]:
+def _watched(
+    method: type[Method], cell: Cell, clients: type[Clients] = Clients, also: Sequence[Observer] = ()
+) -> tuple[Federation, Watcher]:
     """Run a cell; return its federation and who watched it."""
     method(method.Config(**cell.params)).check(cell)
     watcher = Watcher()
-    federation = federation_of(cell, method, _tiny_digits(), torch.device("cpu"), also=[watcher], clients=clients)
+    federation = federation_of(
+        cell, method, _tiny_digits(), torch.device("cpu"), also=[watcher, *also], clients=clients
+    )
     return federation.run(), watcher
 
 

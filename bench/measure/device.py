@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -139,6 +140,24 @@ def meter_device(setting: DeviceSetting) -> DeviceCost:
         state_bytes=storage_bytes(tensors_in(setting.client_of(1).state)),
         kept_bytes=one.kept_bytes,
     )
+
+
+def misjudged(setting: DeviceSetting, name: str, count: int) -> str | None:
+    """Return, in words, what of an update on one batch is not as the linearity of key `name` has it at `count`.
+
+    None where all is. A peak may differ by what is kept of each of the counted for what is sent. Bytes sent are those
+    of training, which alone are metered.
+    """
+    given, batch = _with(setting, name, count), setting.ctx.cell.train.batch_size
+    real, told = _run(given, batch), _extended(given, batch, [name])
+    if abs(real.peak_bytes - told.peak_bytes) > SCALARS * count:
+        return f"a peak of {real.peak_bytes} bytes, and as a linear key one of {told.peak_bytes}"
+    sent = ("uplink_bytes",) if setting.ctx.phase == "train" else ()
+    for what in ("flops", "perturbation_ops", "drawn", *sent):
+        found, expected = getattr(real, what), getattr(told, what)
+        if not math.isclose(found, expected, rel_tol=1e-9):
+            return f"{what} = {found:.12g}, and as a linear key {expected:.12g}"
+    return None
 
 
 def _cost(setting: DeviceSetting, examples: int, most_steps: int) -> StepCost:

@@ -50,7 +50,7 @@ class CostMeter(Observer):
         before = self._costs.get(kind)
         if before is None or held[fullest] > before.state_bytes:
             with view.clock.charge("meter"):
-                cost = meter_device(_setting(view, ctx, fullest))
+                cost = meter_device(device_setting(view, ctx, fullest))
             self._costs[kind] = cost if before is None else cost.with_peak_of(before)
         return self._costs[kind]
 
@@ -109,7 +109,7 @@ def _kind(view: View, ctx: ClientContext) -> Kind:
     return ctx.phase, view.clients.method.round_kind(ctx), kept
 
 
-def _setting(view: View, ctx: ClientContext, client: int) -> DeviceSetting:
+def device_setting(view: View, ctx: ClientContext, client: int) -> DeviceSetting:
     """Return what a device of this round starts from; its data are the meter's to choose."""
     clients, cell = view.clients, ctx.cell
     device = clients.devices[client]
