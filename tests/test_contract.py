@@ -1,7 +1,9 @@
 """Every rule of the plug-in contract, proved with a small cheating method that it catches."""
 
+import ast
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
+from inspect import isfunction
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +20,7 @@ from fedfore.execution.conformance import Finding, check_method
 from fedfore.federation.loop import Federation
 from fedfore.masks import erk_densities, erk_mask, prunable_shapes, random_mask
 from fedfore.primitives.flat import model_tensors
+from tests.test_layers import FILES
 
 SHIPPED = discover()
 
@@ -283,3 +286,28 @@ def test_a_bad_parameter_is_one_sentence(given: dict[str, Any], said: str) -> No
         make_config(Method, given, "params.fedavg")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# Hooks
+
+
+OPTIONAL = [name for name, kind in Method.__annotations__.items() if kind.startswith("Callable")]
+HOOKS = [*(name for name, own in vars(Method).items() if isfunction(own) and not name.startswith("_")), *OPTIONAL]
+
+
+def names_asked_of_a_method() -> set[str]:
+    """Return the attributes that the harness reads of `method`, `instance` or `instantiate(...)`, by its syntax."""
+    rooms = ("fedfore.federation", "fedfore.measure", "fedfore.execution")
+    found = set()
+    for module, file in FILES.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if module.startswith(rooms) else ():
+            if isinstance(node, ast.Attribute):
+                owner = node.value.func if isinstance(node.value, ast.Call) else node.value
+                if ast.unparse(owner).rpartition(".")[2] in ("method", "instance", "instantiate"):
+                    found.add(node.attr)
+    return found
+
+
+def test_every_hook_is_called_by_the_harness() -> None:
+    assert {"check", "start", "client_update", "client_updates", "estimate"} <= set(HOOKS)
+    assert set(HOOKS) - names_asked_of_a_method() == set()

@@ -10,12 +10,14 @@ To add a model, write one function here, in the file of its family or in one of 
   and an `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global
   generator.
 
-Every shipped model has the option `norm`. `standardised` is `none` with standardised convolutions and scaled residual
+No option is required. The tests try every value of `norm` and `activation` that a model has, and `width` at a half.
+`norm=standardised` is `none` with standardised convolutions and scaled residual
 branches (`fedfore.primitives.sparse_normalisation`), which `fedfore.tasks.models.build` sees to; the parameters are
 those of `none`.
 
 Weights are no concern of that function: `build` gives every model the weights of seed 0, and `initialise` draws others;
 but parameters that it freezes (requires_grad = False) keep their values, travel, and are neither trained nor pruned. No
 two layers share a parameter. A layer that the forward pass does not use gets no gradient.
-The published parameter count of a new model belongs in tests/test_models.py.
+The published parameter count of a new model on 3x32x32 images and 10 classes belongs into `PUBLISHED` in
+tests/test_models.py.
 """
