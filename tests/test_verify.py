@@ -20,8 +20,8 @@ from fedfore.cli.main import main
 from fedfore.cli.verbs.verify import asked
 from fedfore.contract.registry import discover
 from fedfore.errors import HistoryError
+from fedfore.execution.id_rules import NOTHING, completeness_problems, id_problems, present_rules, problems, rules_at
 from fedfore.execution.matrix import resolve
-from fedfore.execution.rules import NOTHING, completeness_problems, id_problems, present_rules, problems, rules_at
 from fedfore.execution.subject import Asked, Subject
 from fedfore.execution.verification import matrix_problems, verify_records
 from fedfore.plots.cards.markers import marked

@@ -11,7 +11,7 @@ from functools import cache, partial
 from typing import Any
 
 from fedfore.errors import HistoryError
-from fedfore.execution.rules import problems
+from fedfore.execution.id_rules import problems
 from fedfore.execution.subject import Subject
 from fedfore.records.agreement import environment_problems, line_problems
 from fedfore.records.findings import Finding, findings
