@@ -12,7 +12,7 @@ import pytest
 from fedfore.cell import Cell
 from fedfore.errors import StoreError
 from fedfore.records import packed
-from fedfore.records.lines import LINES, ROUNDS
+from fedfore.records.lines import LAYERS, LINES, ROUNDS
 from fedfore.records.packing import pack
 from fedfore.records.run_folder import write_notes
 from fedfore.records.store import LiveRun, PackedRun, load_table, open_run, remarks
@@ -103,7 +103,7 @@ def test_damage_is_one_sentence_with_file_and_line(study: PackedRun, name: str, 
         with pytest.raises(StoreError) as caught:
             asks[name]()
         message = str(caught.value)
-        assert message.startswith(f"{path} is damaged in line {number}; ") and message.endswith(".")
+        assert message.startswith(f"{path} is damaged in line {number} (") and message.endswith(".")
     if name == ROUNDS:
         assert study.damaged_lines() == [message]
 
@@ -117,12 +117,50 @@ def test_a_cell_that_has_two_records_is_damage(study: PackedRun) -> None:
 
 
 @pytest.mark.parametrize("name", [packed.PLAN, packed.COMMANDS, packed.ENVIRONMENTS])
-@pytest.mark.parametrize("text", ["", "{", "3", "[3]", '{"order": ["x"], "missing": []}', '{"a": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "3", "[3]", '{"order": [["x"]], "missing": []}', '{"a": 3}'])
 def test_damage_of_the_other_files_is_one_sentence(study: PackedRun, name: str, text: str) -> None:
     (study.path / name).write_text(text)
     ask = {packed.PLAN: study.plan, packed.COMMANDS: study.commands, packed.ENVIRONMENTS: study.environments}[name]
     with pytest.raises(StoreError, match=f"{name} is damaged; it is part of a published study"):
         ask()
+
+
+PERFECT = {"round": 1, "data_passes": 1, "uplink_bytes": 1, "downlink_bytes": 1, "device_flops": 1, "test_loss": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "why"),
+    [
+        (packed.CELLS, {"cell_id": [1]}, r"cell_id cannot be \[1\]"),
+        (packed.CELLS, {"cell_id": "x"}, "its record is of record schema None"),
+        (ROUNDS, {"cell_id": [1]}, r"cell_id cannot be \[1\]"),
+        (ROUNDS, {"cell_id": "x", "round": 1}, "it lacks data_passes"),
+        (ROUNDS, {"cell_id": "x", **PERFECT, "test_accuracy": None}, "test_accuracy cannot be None"),
+        (ROUNDS, {"cell_id": "x", **PERFECT, "test_accuracy": 0.5, "round": None}, "round cannot be None"),
+        (LAYERS, {"cell_id": "x", "layer": "a", "size": 0, "kept": 0, "forward_macs_dense": 1}, "size cannot be 0"),
+        (packed.NOTES, {"cell_id": "x", "notes": 3}, "it lacks notes"),
+    ],
+)
+def test_a_damaged_line_says_what_is_wrong_with_it(study: PackedRun, name: str, line: object, why: str) -> None:
+    path = study.path / name
+    path.write_text((path.read_text() if path.exists() else "") + json.dumps(line) + "\n")
+    with pytest.raises(StoreError, match=rf"damaged in line \d+ \({why}"):
+        study.recorded() if name == packed.CELLS else study.cells_with_lines(name)
+
+
+def test_a_file_that_is_not_utf_8_says_in_which_line(study: PackedRun) -> None:
+    path = study.path / ROUNDS
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\n\xff", 2))
+    with pytest.raises(StoreError, match=r"rounds.jsonl is damaged in line 2 \(it is not UTF-8\)"):
+        study.lines(PLAN[0].id, ROUNDS)
+
+
+def test_a_planned_cell_without_its_line_is_named(study: PackedRun) -> None:
+    path = study.path / packed.CELLS
+    (first, *rest) = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(rest))
+    with pytest.raises(StoreError, match=f"cells.jsonl has no line of {json.loads(first)['cell_id']}, a cell of plan"):
+        study.plan()
 
 
 def test_a_folder_whose_cells_are_gone_is_no_run(study: PackedRun) -> None:

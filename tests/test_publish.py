@@ -13,9 +13,9 @@ import pytest
 
 from fedfore.cell import Cell
 from fedfore.cli.main import main
-from fedfore.errors import StoreError
+from fedfore.errors import ConfigError, StoreError
 from fedfore.execution.matrix_file import matrix_text, read_matrix
-from fedfore.records.publishing import publish, unpack
+from fedfore.records.publishing import publish, study_folder, unpack
 from fedfore.records.run_folder import MATRIX, cell_dir, write_matrix, write_plan, write_record
 from fedfore.records.store import LiveRun, load_table, open_run
 from tests.conftest import run_in_this_process
@@ -184,3 +184,21 @@ def test_an_unfinished_study_is_published_and_gone_on_with_by_the_command(
     commands = json.loads(Path("results/tiny/commands.json").read_text())
     assert commands == ["fedfore run tiny.toml --out live", "fedfore run tiny.toml --out on --from results/tiny"]
     assert main(["publish", "on", "../tiny"]) == 2
+    assert main(["publish", "on", "runs"]) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "", ".", "../tiny", "a/b", "/tmp/x", ".hidden", "-x", "a b", "a" * 101, "ä", "a\n"]
+)
+def test_what_is_no_name_of_a_study_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match="is no name of a study; give at most 100 letters"):
+        study_folder(tmp_path / "results", name)
+    assert contents(tmp_path) == before
+
+
+def test_a_file_that_is_no_study_is_not_the_place_of_one(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Results\n")
+    with pytest.raises(ConfigError, match=r"README.md is there and is no study; choose another name"):
+        study_folder(tmp_path, "README.md")
+    assert study_folder(tmp_path, "lenet5-masks_2.1") == tmp_path / "lenet5-masks_2.1"

@@ -27,6 +27,7 @@ from fedfore.execution.verification import matrix_problems, verify_records
 from fedfore.plots.cards.markers import marked
 from fedfore.plots.cards.pages import refresh
 from fedfore.records.history import checkout_of, git_text
+from fedfore.records.manifest import data_files, write_manifest
 from fedfore.records.origins import code_checked, code_problems, past_code_of
 from fedfore.records.sources import ROOT
 from fedfore.records.store import LiveRun, open_run, pack
@@ -212,6 +213,7 @@ def publish(live: Path, study: Path, commit: str, outcome: Callable[[Cell], str]
     )
     pack(LiveRun(live), study, MATRIX)
     (study / "commands.json").write_text('["fedfore run tiny --workers 2"]')
+    write_manifest(study, data_files(study))
     (study / "card.toml").write_text(CARD)
     (study / "README.md").write_text(PAGE)
 
@@ -256,11 +258,13 @@ def verify(capsys: pytest.CaptureFixture[str], *names: object) -> tuple[int, lis
 def test_a_published_study_passes_every_check(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, lines = verify(capsys)
     assert [line.split(maxsplit=2)[2] for line in lines] == [
+        "files, those of checksums.json",
         "ids of 12 cells",
         "12 cells, those of the matrix",
         "code of 12 cells at 1 commit",
         "matrix tiny, that of the commit",
         "lines of 12 cells, which say the same as their records",
+        "totals and peaks, which are those of their parts, and rounds in order",
         "names of environments",
         "tables of README.md",
         "figures",
@@ -309,8 +313,12 @@ def test_a_changed_digit_in_a_file_of_records_is_found(checkout: Path, file: str
     ("file", "before", "found"),
     [
         ("results/tiny/cells.jsonl", '"test_accuracy"', PAGE_LINE),
-        ("results/tiny/cells.jsonl", '"schema_version"', r"cells.jsonl is damaged in line 1; .* restore it"),
-        ("results/tiny/plan.json", "fedavg-", r"plan.json is damaged"),
+        (
+            "results/tiny/cells.jsonl",
+            '"schema_version"',
+            r"damaged in line 1 \(its record is of record schema 3",
+        ),
+        ("results/tiny/plan.json", "fedavg-", r"cells.jsonl has no line of fedavg-\w{12}, a cell of plan.json"),
         ("results/tiny/README.md", "| dense | ", f"results/tiny/{PAGE_LINE}"),
         ("results/README.md", "(tiny)", f"results/{PAGE_LINE}"),
         ("README.md", "(somebody)", PAGE_LINE),
@@ -354,7 +362,9 @@ def test_a_lost_line_is_found_and_the_other_studies_are_checked(
     cells = Path("results/tiny/cells.jsonl")
     cells.write_text("".join(cells.read_text().splitlines(keepends=True)[1:]))
     status, lines = verify(capsys)
-    assert status == 1 and any(line.startswith("differs tiny") and "plan.json" in line for line in lines)
+    assert status == 1 and any(
+        line.startswith("differs tiny") and "cells.jsonl has no line of" in line for line in lines
+    )
     assert any(line.startswith("ok      zoo  code of 12 cells") for line in lines)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from fedfore.errors import HistoryError
 from fedfore.execution.id_rules import problems
 from fedfore.execution.subject import Subject
-from fedfore.records.agreement import environment_problems, line_problems
+from fedfore.records.agreement import environment_problems, line_problems, relation_problems
 from fedfore.records.findings import Finding, findings
 from fedfore.records.history import file_at
 from fedfore.records.origins import code_checked, code_problems
@@ -41,6 +41,7 @@ def verify_records(subject: Subject) -> Iterator[Finding]:
         (code_checked(records), code_problems(records, subject.checkout)),
         (f"matrix {subject.asked.matrix}, that of the commit", matrix_problems(subject)),
         (f"lines of {len(records)} cells, which say the same as their records", line_problems(run)),
+        ("totals and peaks, which are those of their parts, and rounds in order", relation_problems(run)),
         ("names of environments", environment_problems(run)),
     )
     for checked, found in checks:

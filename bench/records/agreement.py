@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from fedfore.records.lines import DIAGNOSTICS, LAYERS, ROUNDS
-from fedfore.records.packed import CELLS, ENVIRONMENTS
+from fedfore.cell import SIMULATED
+from fedfore.records.lines import ADJUSTMENTS, DIAGNOSTICS, LAYERS, LINES, ROUNDS
+from fedfore.records.packed import CELLS, ENVIRONMENTS, NOTES, PackedRun
 from fedfore.records.probes import HEADLINE_EVALUATIONS
 from fedfore.records.provenance import environment_hash
 from fedfore.records.run import Run
@@ -76,6 +78,17 @@ RULES = (
 )
 
 
+PEAK = "peak_device_bytes"
+KINDS = ("parameters", "gradients", "activations", "perturbation", "optimizer", "messages")
+RELATIONS: tuple[tuple[str, tuple[str, ...], Callable[[list[float]], float]], ...] = (
+    ("uplink_bytes", ("uplink_bytes_setup", "uplink_bytes_train"), sum),
+    ("downlink_bytes", ("downlink_bytes_setup", "downlink_bytes_train"), sum),
+    (PEAK, (f"{PEAK}_setup", f"{PEAK}_train"), max),
+    (PEAK, tuple(f"{PEAK}_{kind}" for kind in KINDS), sum),
+)
+"""Fields of a record that others of it give: the field, those others, and how."""
+
+
 def line_problems(run: Run) -> Iterator[str]:
     """Yield a sentence on each number of a record that ended ok which its cell's lines do not give.
 
@@ -90,6 +103,37 @@ def line_problems(run: Run) -> Iterator[str]:
                 yield (
                     f"{CELLS}: {cell_id}: {rule.field} is {stored!r}, but {rule.file} gives {given!r}; restore both."
                 )
+
+
+def relation_problems(run: Run) -> Iterator[str]:
+    """Yield a sentence on each record that contradicts itself, and on lines that are of no cell or out of order.
+
+    Raises StoreError for what cannot be read.
+    """
+    recorded = run.recorded()
+    for cell_id in recorded:
+        record = run.stored(cell_id) or {}
+        for field, right in _related(record):
+            if record.get(field) != right:
+                yield f"{CELLS}: {cell_id}: {field} is {record.get(field)!r}, but its parts give {right!r}; restore it."
+        for name in (ROUNDS, ADJUSTMENTS):
+            rounds = [line["round"] for line in run.lines(cell_id, name)]
+            for one, other in pairwise(rounds):
+                if one >= other:
+                    yield f"{name}: {cell_id}: round {other!r} comes after round {one!r}; restore it."
+    if isinstance(run, PackedRun):
+        for name in (*LINES, NOTES):
+            for cell_id in sorted(set(run.cells_with_lines(name)) - set(recorded)):
+                yield f"{name}: {cell_id} is no cell of {CELLS}; remove its lines, or restore both."
+
+
+def _related(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a record that follow from its others, with what they give."""
+    yield "simulated", record.get("estimator") in SIMULATED
+    for total, parts, combined in RELATIONS:
+        values = [record[name] for name in parts if record.get(name) is not None]
+        if len(values) == len(parts):
+            yield total, combined(values)
 
 
 def environment_problems(run: Run) -> Iterator[str]:

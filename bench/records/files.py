@@ -61,9 +61,12 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def damaged(path: Path, line: int | None = None, mend: str = RUN_AGAIN) -> StoreError:
-    """Return the error of a file whose content, in that line, is not what was written there; `mend` says what to do."""
-    return StoreError(f"{path} is damaged{f' in line {line}' if line else ''}; {mend}.")
+def damaged(path: Path, line: int | None = None, mend: str = RUN_AGAIN, why: str | None = None) -> StoreError:
+    """Return the error of a file whose content, in that line, is not what was written there.
+
+    `mend` says what to do, `why` what is wrong, where that is known.
+    """
+    return StoreError(f"{path} is damaged{f' in line {line}' if line else ''}{f' ({why})' if why else ''}; {mend}.")
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
@@ -98,9 +101,9 @@ def read_lines(path: Path, mend: str = RUN_AGAIN) -> list[dict[str, Any]]:
         try:
             lines.append(_parsed(text))
         except ValueError:
-            raise damaged(path, number, mend) from None
+            raise damaged(path, number, mend, "it is no JSON") from None
         if not isinstance(lines[-1], dict):
-            raise damaged(path, number, mend)
+            raise damaged(path, number, mend, "it is no object")
     return lines
 
 
@@ -112,8 +115,8 @@ def _text(path: Path, mend: str) -> str | None:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except UnicodeDecodeError:
-        raise damaged(path, mend=mend) from None
+    except UnicodeDecodeError as error:
+        raise damaged(path, error.object[: error.start].count(b"\n") + 1, mend, "it is not UTF-8") from None
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {error.strerror or error}.") from None
 

@@ -17,7 +17,10 @@ EIGENVALUES = "eigenvalues.jsonl"
 
 @dataclass(frozen=True)
 class LinesFile:
-    """A kind of file: what a line is of, and the keys that every line has; numbers or null, but for those listed."""
+    """A kind of file: what a line is of, and the keys that every line has; numbers or null, but for those listed.
+
+    `known` are the numbers that are never null, `positive` those that are above 0 too.
+    """
 
     of: str
     required: tuple[str, ...]
@@ -25,26 +28,40 @@ class LinesFile:
     lists: tuple[str, ...] = ()
     """Keys of lists of numbers."""
 
-    def fits(self, line: Mapping[str, Any]) -> bool:
-        """Return whether a JSON object is a line of such a file."""
-        return all(key in line for key in self.required) and all(map(self._may_hold, line, line.values()))
+    known: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
+
+    def problem(self, line: Mapping[str, Any]) -> str | None:
+        """Return what makes a JSON object no line of such a file, in words, or None where it is one."""
+        lacking = [key for key in self.required if key not in line]
+        odd = [key for key, value in line.items() if not self._may_hold(key, value)]
+        return f"it lacks {lacking[0]}" if lacking else f"{odd[0]} cannot be {line[odd[0]]!r}" if odd else None
 
     def _may_hold(self, key: str, value: object) -> bool:
         if key in self.words:
             return isinstance(value, str)
         if key in self.lists:
             return isinstance(value, list) and all(map(_is_number, value))
-        return _is_number(value)
+        if key in self.positive:
+            return isinstance(value, int | float) and _is_number(value) and value > 0
+        return _is_number(value) and (value is not None or key not in self.known)
 
 
 LINES: Mapping[str, LinesFile] = {
     ROUNDS: LinesFile(
         "an evaluation",
         ("round", "data_passes", "uplink_bytes", "downlink_bytes", "device_flops", "test_accuracy", "test_loss"),
+        known=("round", "test_accuracy"),
     ),
-    DIAGNOSTICS: LinesFile("a moment at which gradients were diagnosed", ("moment", "round")),
-    LAYERS: LinesFile("a prunable layer", ("layer", "size", "kept", "forward_macs_dense"), words=("layer",)),
-    ADJUSTMENTS: LinesFile("a change of the mask in training", ("round", "pruned", "grown", "churn")),
+    DIAGNOSTICS: LinesFile("a moment at which gradients were diagnosed", ("moment", "round"), known=("round",)),
+    LAYERS: LinesFile(
+        "a prunable layer",
+        ("layer", "size", "kept", "forward_macs_dense"),
+        words=("layer",),
+        known=("kept", "forward_macs_dense"),
+        positive=("size",),
+    ),
+    ADJUSTMENTS: LinesFile("a change of the mask in training", ("round", "pruned", "grown", "churn"), known=("round",)),
     CLIENTS: LinesFile("a client", ("client", "examples", "class_counts", "test_accuracy"), lists=("class_counts",)),
     EIGENVALUES: LinesFile(
         "a kernel that was measured", ("client", "inputs", "eigenvalues"), words=("inputs",), lists=("eigenvalues",)

@@ -7,6 +7,7 @@
     STUDY/environments.json   versions and processors by hash
     STUDY/commands.json       the commands that made the run
     STUDY/matrix.toml         the matrix, as it was read
+    STUDY/checksums.json      hashes of these files (see `manifest`)
 
 Lines files without a line are left out. A study's card (README.md) and its figures lie beside them.
 """
@@ -53,6 +54,9 @@ class PackedRun(Run):
         plan = self._value(PLAN, dict)
         try:
             missing = {cell["id"]: cell_from_json(cell) for cell in plan["missing"]}
+            lost = [name for name in plan["order"] if name not in missing and name not in self._records]
+            if lost:
+                raise StoreError(f"{self.path / CELLS} has no line of {lost[0]}, a cell of {PLAN}; {RESTORE}.")
             return migrated_cells([missing.get(name) or cell_of(self._records[name]) for name in plan["order"]])
         except ConfigError as error:
             raise StoreError(f"{self.path} cannot be read: {error}") from None
@@ -90,6 +94,10 @@ class PackedRun(Run):
     def lines(self, cell_id: str, name: str) -> list[dict[str, Any]]:
         return self._lines_by_cell(name).get(cell_id, [])
 
+    def cells_with_lines(self, name: str) -> list[str]:
+        """Return the cells that the file `name` has lines of, in its order."""
+        return list(self._lines_by_cell(name))
+
     def notes(self, cell_id: str) -> dict[str, Any]:
         (found,) = self._lines_by_cell(NOTES).get(cell_id, [{"notes": {}}])
         notes: dict[str, Any] = found["notes"]
@@ -105,8 +113,8 @@ class PackedRun(Run):
         for number, (name, (line,)) in enumerate(self._lines_by_cell(CELLS).items(), 1):
             try:
                 found[name] = record_from_json({"cell_id": name, **line}, name)
-            except ValueError:
-                raise damaged(self.path / CELLS, number, RESTORE) from None
+            except ValueError as error:
+                raise damaged(self.path / CELLS, number, RESTORE, f"its record {error}") from None
         return found
 
     def _lines_by_cell(self, name: str) -> _Lines:
@@ -133,11 +141,19 @@ def _read(path: Path) -> _Lines:
     found: _Lines = {}
     for number, line in enumerate(read_lines(path, RESTORE), 1):
         cell_id = line.pop("cell_id", None)
-        if path.name in LINES:
-            good = LINES[path.name].fits(line)
-        else:
-            good = cell_id not in found and (path.name != NOTES or isinstance(line.get("notes"), dict))
-        if not good or not isinstance(cell_id, str):
-            raise damaged(path, number, RESTORE)
+        problem = _problem(path.name, cell_id, line, found)
+        if problem:
+            raise damaged(path, number, RESTORE, problem)
         found.setdefault(cell_id, []).append(line)
     return found
+
+
+def _problem(name: str, cell_id: object, line: dict[str, Any], before: _Lines) -> str | None:
+    """Return what makes a line none of the packed file `name`, in words, or None where it is one."""
+    if not isinstance(cell_id, str):
+        return f"cell_id cannot be {cell_id!r}"
+    if name in LINES:
+        return LINES[name].problem(line)
+    if cell_id in before:
+        return f"{cell_id} has a line already"
+    return None if name != NOTES or isinstance(line.get("notes"), dict) else "it lacks notes"

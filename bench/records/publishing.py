@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fedfore.errors import StoreError
+from fedfore.errors import ConfigError, StoreError
 from fedfore.records.files import dumped, write_atomically
 from fedfore.records.history import DIRTY
 from fedfore.records.lines import LINES
+from fedfore.records.manifest import manifest_problems
 from fedfore.records.migration import SCHEMA_VERSION
 from fedfore.records.packed import MATRIX, PackedRun, is_packed
 from fedfore.records.packing import pack
@@ -24,6 +26,8 @@ from fedfore.records.run_folder import (
     write_notes,
     write_plan,
 )
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def publish(run: Run, folder: Path, *, unfinished: bool = False) -> tuple[int, int]:
@@ -49,6 +53,18 @@ def publish(run: Run, folder: Path, *, unfinished: bool = False) -> tuple[int, i
             _check_replaced(PackedRun(folder), run)
         pack(run, folder, (run.path / MATRIX).read_text(encoding="utf-8"))
     return len(records), len(plan)
+
+
+def study_folder(results: Path, name: str) -> Path:
+    """Return where a study of this name is published. Raises ConfigError where the name is none for a study."""
+    if not _NAME.fullmatch(name) or name == "runs":
+        raise ConfigError(
+            f'"{name}" is no name of a study; give at most 100 letters, digits, ".", "_" or "-", no mark first.'
+        )
+    folder = results / name
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        raise ConfigError(f"{folder} is there and is no study; choose another name.")
+    return folder
 
 
 def _incomplete(run: Run, records: Iterable[str], missing: list[str]) -> Iterator[str]:
@@ -102,6 +118,8 @@ def unpack(study: Run, run: Path) -> None:
         raise StoreError(f"{study.path} is no published study; name the folder of one.")
     if (run / "plan.json").exists():
         raise StoreError(f"{run} holds a run already, which goes on without --from; or choose another --out.")
+    for problem in manifest_problems(study.path):
+        raise StoreError(f"{study.path} is not gone on with: {problem}")
     with locked(run):
         for values in study.environments().values():
             write_environment(run, values)

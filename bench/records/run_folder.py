@@ -221,6 +221,7 @@ def read_cell_lines(run: Path, cell_id: str, name: str) -> list[dict[str, Any]]:
     path = cell_dir(run, cell_id) / name
     lines = read_lines(path)
     for number, line in enumerate(lines, 1):
-        if not LINES[name].fits(line):
-            raise damaged(path, number)
+        problem = LINES[name].problem(line)
+        if problem:
+            raise damaged(path, number, why=problem)
     return lines

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fedfore.errors import ConfigError
-
 HELP = "pack a run into a published study: a few files, with tables and figures for its card"
 
 
@@ -22,12 +20,10 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.cards.pages import PAGE, refresh
     from fedfore.plots.cards.template import write_card
     from fedfore.records.packed import is_packed
-    from fedfore.records.publishing import publish
+    from fedfore.records.publishing import publish, study_folder
     from fedfore.records.store import open_run
 
-    name, folder = options.name, options.out / options.name
-    if Path(name).name != name or name == "runs":
-        raise ConfigError(f'"{name}" is no name of a study; give a plain word, such as the name of its matrix.')
+    name, folder = options.name, study_folder(options.out, options.name)
     before = f", which had {len(open_run(folder).recorded())}" if is_packed(folder) else ""
     there, planned = publish(open_run(options.run), folder, unfinished=options.unfinished)
     print(f"{folder}: {there} of {planned} cells{before}")

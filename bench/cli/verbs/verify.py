@@ -47,6 +47,7 @@ def verified(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> Iterator[
     from fedfore.plots.cards.pages import PAGE, shared_pages
     from fedfore.records.findings import Finding, findings
     from fedfore.records.history import checkout_of
+    from fedfore.records.manifest import CHECKSUMS, manifest_problems
     from fedfore.records.packed import is_packed
     from fedfore.records.store import open_run
 
@@ -55,7 +56,8 @@ def verified(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> Iterator[
     for folder in folders:
         study = open_run(folder)
         try:
-            if is_packed(folder):
+            if is_packed(folder) or (folder / CHECKSUMS).exists():
+                yield from findings(folder.name, f"files, those of {CHECKSUMS}", manifest_problems(folder))
                 yield from verify_records(Subject(study, asked(study.commands()), methods, checkout))
         except FedForeError as error:
             yield Finding("differs", folder.name, str(error))
