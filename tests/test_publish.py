@@ -13,6 +13,7 @@ import pytest
 
 from fedfore.cell import Cell
 from fedfore.cli.main import main
+from fedfore.cli.verbs.run import command_at_root
 from fedfore.errors import ConfigError, StoreError
 from fedfore.execution.matrix_file import matrix_text, read_matrix
 from fedfore.records.publishing import publish, study_folder, unpack
@@ -161,6 +162,7 @@ def test_an_unfinished_study_is_published_and_gone_on_with_by_the_command(
     run_in_this_process(monkeypatch)
     monkeypatch.setattr("fedfore.plots.report.write_report", lambda run: run / "report.html")
     monkeypatch.setattr("fedfore.execution.runner.git_commit", lambda: "0" * 40)
+    monkeypatch.setattr("fedfore.cli.verbs.publish.unverifiable", lambda run: ())
     monkeypatch.chdir(tmp_path)
     Path("tiny.toml").write_text(TINY)
     assert main(["run", "tiny.toml", "--out", "live"]) == 0
@@ -174,6 +176,9 @@ def test_an_unfinished_study_is_published_and_gone_on_with_by_the_command(
     assert "| cells | 2 of 3 cells, no verdicts |" in page.read_text(encoding="utf-8")
     assert main(["run", "tiny.toml", "--out", "results/tiny"]) == 2
     assert "is a published study and stays as it is" in capsys.readouterr().err
+    assert main(["run", "tiny.toml", "--set", "seed=[7]", "--out", "on", "--from", "results/tiny"]) == 2
+    assert "results/tiny holds another plan (3 cells, 0 of them in common" in capsys.readouterr().err
+    assert not Path("on").exists()
     assert main(["run", "tiny.toml", "--out", "on", "--from", "results/tiny"]) == 0
     assert "3 cells planned, 2 already there, 1 to run" in capsys.readouterr().err
     for cell in rest:
@@ -202,3 +207,17 @@ def test_a_file_that_is_no_study_is_not_the_place_of_one(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"README.md is there and is no study; choose another name"):
         study_folder(tmp_path, "README.md")
     assert study_folder(tmp_path, "lenet5-masks_2.1") == tmp_path / "lenet5-masks_2.1"
+
+
+def test_the_stored_command_names_a_matrix_of_the_checkout_from_its_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr("fedfore.cli.verbs.run.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path / "mine")
+    for typed in ("tiny.toml", "./tiny.toml", "../mine/tiny.toml", str(tmp_path / "mine" / "tiny.toml")):
+        told = command_at_root(f"fedfore run {typed} --set 'seed=[1, 2]'", typed, Path(typed))
+        assert told == "fedfore run mine/tiny.toml --set 'seed=[1, 2]'"
+    for kept in ("/elsewhere/tiny.toml", "quick"):
+        assert command_at_root(f"fedfore run {kept}", kept, Path(kept)) == f"fedfore run {kept}"
+    assert command_at_root("fedfore run", "quick", Path("quick.toml")) == "fedfore run"

@@ -368,6 +368,30 @@ def test_a_lost_line_is_found_and_the_other_studies_are_checked(
     assert any(line.startswith("ok      zoo  code of 12 cells") for line in lines)
 
 
+def asking(run: Path, command: str) -> None:
+    plan = json.loads((run / "plan.json").read_text())
+    (run / "plan.json").write_text(json.dumps({**plan, "commands": [command]}))
+
+
+def test_what_verify_could_not_check_is_not_published(
+    original: Path, checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = Path(shutil.copytree(original.parent / "live", tmp_path / "live"))
+    (live / "matrix.toml").write_text(MATRIX)
+    asking(live, "fedfore run mine/tiny.toml")
+    assert main(["publish", str(live), "mine"]) == 2
+    assert "has no matrix mine/tiny.toml; a matrix is committed before it runs" in capsys.readouterr().err
+    asking(live, "fedfore run tiny")
+    record = next((live / "cells").glob("fedavg-*/record.json"))
+    text, earlier = record.read_text(), git(checkout, "log", "--format=%H", "--grep=^1$")
+    record.write_text(json.dumps({**json.loads(text), "git_commit": earlier}))
+    assert main(["publish", str(live), "mine"]) == 2
+    assert f"there is no method fedavg at commit {earlier[:12]}" in capsys.readouterr().err
+    assert not Path("results/mine").exists()
+    record.write_text(text)
+    assert main(["publish", str(live), "mine"]) == 0
+
+
 def test_an_unfinished_study_verifies_as_far_as_it_goes(
     checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,7 +57,9 @@ def matrix_problems(subject: Subject) -> Iterator[str]:
     places = (SHIPPED_MATRIX.format(subject.asked.matrix), subject.asked.matrix)
     committed = next(filter(None, (file_at(subject.checkout, subject.commit, place) for place in places)), None)
     if committed is None:
-        raise HistoryError(f"Commit {subject.commit[:12]} has no matrix {subject.asked.matrix}.")
+        raise HistoryError(
+            f"Commit {subject.commit[:12]} has no matrix {subject.asked.matrix}; a matrix is committed before it runs."
+        )
     right = subject.asked.overridden(tomllib.loads(committed.decode()), subject.methods)
     for place in _differing(subject.document, right):
         yield f"{MATRIX}: {place} is not as in commit {subject.commit[:12]}, by which the cells ran; restore it."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from itertools import chain
 from pathlib import Path
 
 from fedfore.errors import ConfigError, StoreError
@@ -21,6 +22,7 @@ from fedfore.records.run_folder import (
     cell_dir,
     lines_writer,
     locked,
+    other_plan,
     write_environment,
     write_matrix,
     write_notes,
@@ -30,12 +32,13 @@ from fedfore.records.run_folder import (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def publish(run: Run, folder: Path, *, unfinished: bool = False) -> tuple[int, int]:
+def publish(run: Run, folder: Path, *, unfinished: bool = False, unverifiable: Iterable[str] = ()) -> tuple[int, int]:
     """Pack a live run into the folder of a study; return how many cells it has a record of, and how many it plans.
 
     A study that is there gives way to the same one with more cells. Raises StoreError, with one sentence, for a run
     that is not to be published: with cells missing, unless `unfinished`, with records that cannot be read, or are of
-    other plans or settings, of several codes of one method, or of a commit from which the checkout differed.
+    other plans or settings, of several codes of one method, or of a commit from which the checkout differed; and for
+    what is `unverifiable` in it, which is asked last.
     """
     if run.is_published:
         raise StoreError(f"{run.path} is a published study already; name a run directory.")
@@ -43,12 +46,13 @@ def publish(run: Run, folder: Path, *, unfinished: bool = False) -> tuple[int, i
     with locked(run.path):
         records = {cell.id: record for cell in plan if (record := run.record(cell)) is not None}
         missing = [cell.id for cell in plan if cell.id not in records]
-        for refusal in (
-            *_incomplete(run, records, [] if unfinished and records else missing),
-            *(f"{name} {problem}" for name, problem in _other_settings(run, records)),
-            *_other_code(records.values()),
+        for refusal in chain(
+            _incomplete(run, records, [] if unfinished and records else missing),
+            (f"{name} {problem}" for name, problem in _other_settings(run, records)),
+            _other_code(records.values()),
+            unverifiable,
         ):
-            raise StoreError(f"{run.path} is not published: {refusal}.")
+            raise StoreError(f"{run.path} is not published: {refusal.rstrip('.')}.")
         if is_packed(folder):
             _check_replaced(PackedRun(folder), run)
         pack(run, folder, (run.path / MATRIX).read_text(encoding="utf-8"))
@@ -108,11 +112,12 @@ def _check_replaced(old: PackedRun, new: Run) -> None:
         raise StoreError(f"{old.path} has all cells of {new.path} already.")
 
 
-def unpack(study: Run, run: Path) -> None:
+def unpack(study: Run, run: Path, planned: Set[str] | None = None) -> None:
     """Lay a published study out as a live run, to be gone on with; finished cells need not run again.
 
-    Tracebacks are not published, so cells that failed with one run again. Raises StoreError where the study cannot be
-    read, where it is none, or where there is a run already.
+    Tracebacks are not published, so cells that failed with one run again. `planned` are the only ids that its plan may
+    have; None lets it have any. Raises StoreError, before anything is written, where the study cannot be read, is none,
+    is not as it was published or of another plan, or where there is a run already.
     """
     if not study.is_published:
         raise StoreError(f"{study.path} is no published study; name the folder of one.")
@@ -120,6 +125,9 @@ def unpack(study: Run, run: Path) -> None:
         raise StoreError(f"{run} holds a run already, which goes on without --from; or choose another --out.")
     for problem in manifest_problems(study.path):
         raise StoreError(f"{study.path} is not gone on with: {problem}")
+    cells = {cell.id for cell in study.plan()}
+    if planned is not None and cells != planned:
+        raise other_plan(study.path, cells, planned)
     with locked(run):
         for values in study.environments().values():
             write_environment(run, values)

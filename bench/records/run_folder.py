@@ -14,7 +14,7 @@ A missing value is null beside a status; NaN is never written; a planned cell wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -85,10 +85,7 @@ def write_plan(
     if (run / "plan.json").exists():
         before = {cell.id: _with_defaults(cell, defaults or {}) for cell in read_plan(run)}
         if before.keys() != planned.keys() and not extend:
-            raise StoreError(
-                f"{run} holds another plan ({len(before)} cells, {len(before.keys() & planned.keys())} of them in "
-                "common with this one); choose another --out, or unite both with --extend."
-            )
+            raise other_plan(run, before.keys(), planned.keys())
         planned = before | planned
         commands = read_commands(run)
         files = {**{name: str(file) for name, file in read_plugins(run).items()}, **files}
@@ -100,6 +97,14 @@ def write_plan(
     }
     write_atomically(run / "plan.json", dumped(document))
     return list(planned.values())
+
+
+def other_plan(run: Path, before: Set[str], planned: Set[str]) -> StoreError:
+    """Return the error of a run or study that holds other cells than are planned."""
+    return StoreError(
+        f"{run} holds another plan ({len(before)} cells, {len(before & planned)} of them in common with this one); "
+        "choose another --out, or unite both with --extend."
+    )
 
 
 def write_matrix(run: Path, text: str) -> None:

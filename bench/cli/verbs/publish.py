@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedfore.records.run import Run
 
 HELP = "pack a run into a published study: a few files, with tables and figures for its card"
 
@@ -13,6 +18,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of the study")
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where studies lie [results]")
     parser.add_argument("--unfinished", action="store_true", help="store what there is of a run that goes on later")
+
+
+def unverifiable(run: Run) -> Iterator[str]:
+    """Yield what `fedfore verify` would find of the code and the matrix of this run, which its commit must have.
+
+    Raises HistoryError where the history does not tell.
+    """
+    from fedfore.cli.verbs.verify import asked
+    from fedfore.contract.registry import discover
+    from fedfore.execution.subject import Subject
+    from fedfore.execution.verification import matrix_problems
+    from fedfore.records.history import checkout_of
+    from fedfore.records.origins import code_problems
+
+    subject = Subject(run, asked(run.commands()), discover(), checkout_of(Path.cwd()))
+    yield from code_problems(subject.records, subject.checkout)
+    yield from matrix_problems(subject)
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -25,7 +47,8 @@ def execute(options: argparse.Namespace) -> int:
 
     name, folder = options.name, study_folder(options.out, options.name)
     before = f", which had {len(open_run(folder).recorded())}" if is_packed(folder) else ""
-    there, planned = publish(open_run(options.run), folder, unfinished=options.unfinished)
+    run = open_run(options.run)
+    there, planned = publish(run, folder, unfinished=options.unfinished, unverifiable=unverifiable(run))
     print(f"{folder}: {there} of {planned} cells{before}")
     is_new = write_card(folder)
     for path in refresh(options.out, [name]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,9 @@ from fedfore.cli.arguments import add_data_dir, add_matrix, positive, seconds
 from fedfore.cli.output import complain
 from fedfore.cli.planning import planned_matrix
 from fedfore.errors import FedForeError, printable
+from fedfore.matrices import named_matrices
 from fedfore.records.record import DONE, Record
+from fedfore.records.sources import ROOT
 
 HELP = "run a matrix and write its report"
 
@@ -40,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_dir(parser)
 
 
+def command_at_root(command: str, matrix: str, file: Path) -> str:
+    """Return a command as it is typed at the checkout's root: there the path of a matrix file is that in its commit."""
+    words, place = shlex.split(command), file.resolve()
+    if matrix in words and matrix not in named_matrices() and place.is_relative_to(ROOT):
+        words[words.index(matrix)] = place.relative_to(ROOT).as_posix()
+    return shlex.join(words)
+
+
 def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import failure, what_went_wrong
     from fedfore.execution.matrix_file import matrix_text
@@ -53,7 +64,7 @@ def execute(options: argparse.Namespace) -> int:
     run = options.out or Path("results") / "runs" / path.stem
     settings = RunOptions(
         run=here / run,
-        command=options.command,
+        command=command_at_root(options.command, options.matrix, path),
         workers=options.workers or available_cpus(),
         device=options.device,
         rerun=options.rerun,
@@ -64,7 +75,8 @@ def execute(options: argparse.Namespace) -> int:
         matrix=matrix_text(path, options.overrides, methods),
     )
     if options.study is not None:
-        unpack(open_run(options.study), settings.run)
+        ids = None if options.extend else {item.cell.id for item in planned}
+        unpack(open_run(options.study), settings.run, ids)
     bars: list[tqdm[Any]] = []
 
     def start(launched: int, kept: int, stale: int) -> None:
