@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -54,6 +55,21 @@ def _lower(sentence: str) -> str:
 @cache
 def declared_keys(kind: type) -> Mapping[str, Key]:
     """Return the keys of a configuration that declare something of themselves (see `Key`), by name."""
-    names = {item.name for item in dataclasses.fields(kind)}
-    said = {name: getattr(hint, "__metadata__", ()) for name, hint in _hints(kind).items() if name in names}
-    return {name: own for name, of_key in said.items() for own in of_key if isinstance(own, Key)}
+    return {name: own for name, hint in key_types(kind).items() for own in unfolded(hint)[1] if isinstance(own, Key)}
+
+
+def key_types(kind: type) -> dict[str, Any]:
+    """Return the types of a configuration's keys, by name, with what is written beside them."""
+    hints = _hints(kind)
+    return {item.name: hints[item.name] for item in dataclasses.fields(kind)}
+
+
+def unfolded(hint: Any) -> tuple[list[Any], list[Any]]:
+    """Return the plain types of which a type is the union, and what is written beside them, the outermost last."""
+    if get_origin(hint) is Annotated:
+        types, beside = unfolded(hint.__origin__)
+        return types, [*beside, *hint.__metadata__]
+    if get_origin(hint) not in (Union, UnionType):
+        return [hint], []
+    parts = [unfolded(part) for part in get_args(hint)]
+    return [one for types, _ in parts for one in types], [one for _, beside in parts for one in beside]

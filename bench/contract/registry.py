@@ -9,7 +9,6 @@ One rule for names, that of bare keys in TOML, since a name is a key of the matr
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import re
@@ -22,15 +21,13 @@ from types import ModuleType
 from typing import Literal
 
 from fedfore.contract.border import plugin_border
-from fedfore.contract.instance import make_config
-from fedfore.contract.method import USABLE_AXES, Method
+from fedfore.contract.declarations import check_declarations
+from fedfore.contract.method import Method
 from fedfore.contract.plugin_files import MethodFile, import_file, method_files
 from fedfore.errors import ConfigError, FedForeError, PluginError, printable, suggestion
-from fedfore.records.look import Look
 from fedfore.records.sources import package_folder
 
 ENTRY_POINT_GROUP = "fedfore.methods"
-LABEL = re.compile(r"\S(.{0,58}\S)?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 Role = Literal["method", "baseline", "plugin"]
 
@@ -140,26 +137,9 @@ def _entry(name: str, role: Role, file: Path, load: Callable[[], type[Method] | 
             method = load()
             if method is None:
                 return None
-            _check_declarations(method, name)
+            check_declarations(method, name)
             return MethodEntry(name, role, Path(inspect.getfile(method)), method)
     except FedForeError as error:
         reason = str(error)
         place = "" if str(file) in reason else f" ({printable(str(file))})"
         return MethodEntry(shown, role, file, None, f'The method "{shown}" cannot be used{place}: {reason}.')
-
-
-def _check_declarations(method: object, name: str) -> None:
-    """Raise PluginError or ConfigError unless a class declares what the harness reads of it."""
-    if not (inspect.isclass(method) and issubclass(method, Method)):
-        raise PluginError("it is no subclass of fedfore.api.Method")
-    odd = sorted(set(method.uses) - set(USABLE_AXES))
-    if odd:
-        raise PluginError(f'its `uses` names "{odd[0]}", and the axes are {" and ".join(USABLE_AXES)}')
-    label: object = method.label
-    if label is not None and not (isinstance(label, str) and label.isprintable() and LABEL.fullmatch(label)):
-        raise PluginError(f"its label {label!r} is no text of 1 to 60 characters in one line")
-    if not isinstance(method.look, Look | None):
-        raise PluginError(f"its look is a {type(method.look).__name__}, and not a fedfore.api.Look")
-    if not dataclasses.is_dataclass(method.Config):
-        raise PluginError("its Config is no dataclass")
-    make_config(method, {}, name)  # every key has a default

@@ -225,6 +225,8 @@ def _notes(trial: Trial) -> None:
         json.dumps(trial.federation.server.notes, allow_nan=False)
     except ValueError:
         raise ContractError("notes", "A note holds a number that is not finite.") from None
+    except TypeError as error:
+        raise ContractError("notes", f"The notes hold what is no JSON ({error}); write them by ctx.note.") from None
 
 
 def _hidden_state(trial: Trial) -> None:

@@ -22,12 +22,12 @@ from fedfore.contract.instance import instantiate
 from fedfore.contract.method import Method
 from fedfore.federation.ledger import Totals
 from fedfore.federation.loop import Federation
-from fedfore.federation.observers.cost_meter import CostMeter
+from fedfore.federation.observers.cost_meter import CostMeter, round_kind
 from fedfore.federation.observers.sums import DeviceTraffic, ModelSize, Stopwatch
 from fedfore.federation.server import client_context
 from fedfore.federation.world import World
 from fedfore.masks import Mask, erk_densities, prunable_shapes, random_mask
-from fedfore.measure.device import DeviceCost
+from fedfore.measure.device import DeviceCost, examples_at_once
 from fedfore.streams import stream_seed, torch_generator
 from fedfore.tasks import loading
 
@@ -56,7 +56,7 @@ def metered_fields(
     )
     imagined = replace(cell, train=train, alpha="iid")
     instance = instantiate(method, cell.params)
-    share = max(2 * train.batch_size, *(instance.examples_at_once(phase) for phase in get_args(Phase)))
+    share = max(2 * train.batch_size, *(examples_at_once(instance, phase) for phase in get_args(Phase)))
     world = World.of(imagined, loading.stand_in(cell.dataset, share * train.clients), device)
     rehearsal = Rehearsal(world, method)
     rehearsal.meter_setup()
@@ -88,7 +88,7 @@ class Rehearsal(Federation):
     def meter_setup(self) -> None:
         """Run the setup up to the first round of its last kind, and meter that."""
         contexts = [client_context(self.server.context("setup", round, 0.0), {}) for round in range(self.start())]
-        kinds = [self.clients.method.round_kind(ctx) for ctx in contexts]
+        kinds = [round_kind(self, ctx) for ctx in contexts]
         if kinds:
             last = kinds.index(kinds[-1])
             for round in range(last):

@@ -17,6 +17,7 @@ from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, FedForeError, Skip
 from fedfore.execution.feasibility import Feasibility
+from fedfore.federation.rules import expect
 from fedfore.masks import prunable_weights
 from fedfore.tasks import models
 from fedfore.tasks.datasets import spec
@@ -100,10 +101,11 @@ class Planning:
     def _prepare(self, cell: Cell, method: Method, outline: _Outline) -> None:
         with self._border(cell):
             try:
-                method.prepare(copy.deepcopy(outline.module))
+                prepared = method.prepare(copy.deepcopy(outline.module))
             except RuntimeError:  # it looks at weights, which an outline does not have
                 described = spec(cell.dataset)
-                method.prepare(models.build(cell.model, described.input_shape, described.num_classes))
+                prepared = method.prepare(models.build(cell.model, described.input_shape, described.num_classes))
+            expect(prepared, nn.Module, "prepare")
 
     def _border(self, cell: Cell) -> AbstractContextManager[None]:
         return plugin_border(cell.method, self.methods[cell.method].file)

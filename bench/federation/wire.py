@@ -119,7 +119,7 @@ def encode(packet: Packet, layout: Layout, active: Tensor | None, precision: Wir
         body.append(struct.pack("<I", packet.scalars.numel()) + _dense(packet.scalars.to(torch.float32).to(floats)))
     body.append(struct.pack("<B", len(packet.tensors)))
     for name, tensor in packet.tensors.items():
-        encoded = name.encode()
+        encoded = _encoded(name)
         if tensor.dtype not in _DTYPES or tensor.ndim > MAX_DIMENSIONS or len(encoded) > 255:
             raise ContractError(
                 "message_type", f'The wire cannot carry tensor "{name[:40]}" of {tensor.dtype}, {tensor.ndim}-d.'
@@ -130,6 +130,15 @@ def encode(packet: Packet, layout: Layout, active: Tensor | None, precision: Wir
         body.append(struct.pack(f"<{tensor.ndim}I", *tensor.shape))
         body.append(values_sent)
     return _HEADER.pack(MAGIC, VERSION, flags, packet.num_examples) + b"".join(body)
+
+
+def _encoded(name: str) -> bytes:
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        raise ContractError(
+            "message_type", f"The wire cannot carry a tensor of the name {name[:40]!r}; give it one that is UTF-8."
+        ) from None
 
 
 def _travelling(dtype: torch.dtype, floats: torch.dtype) -> torch.dtype:

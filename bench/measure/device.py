@@ -20,13 +20,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fedfore.cell import Account
+from fedfore.cell import Account, Phase
 from fedfore.contract.client import Client
 from fedfore.contract.config import declared_keys
 from fedfore.contract.context import ClientContext
 from fedfore.contract.exchange import Update
 from fedfore.contract.instance import instantiate
 from fedfore.contract.method import Method
+from fedfore.errors import ContractError
 from fedfore.measure.memory import sparse_saving, storage_bytes, tensors_in
 from fedfore.measure.step_meter import StepCost, StepMeter
 from fedfore.primitives.accounting import account
@@ -123,7 +124,7 @@ def meter_device(setting: DeviceSetting) -> DeviceCost:
     per_batch = flops / drawn if drawn else 0.0
     invented = two.drawn > 1 and setting.largest < 2 * batch
     real = [_cost(setting, setting.largest, 3)] if invented else [one, two]
-    at_once = instantiate(setting.method, setting.params).examples_at_once(setting.ctx.phase)
+    at_once = examples_at_once(instantiate(setting.method, setting.params), setting.ctx.phase)
     held = min(at_once, setting.largest) if two.drawn else 0
     if held > 2 * batch:
         real.append(_cost(setting, held, 2))
@@ -140,6 +141,17 @@ def meter_device(setting: DeviceSetting) -> DeviceCost:
         state_bytes=storage_bytes(tensors_in(setting.client_of(1).state)),
         kept_bytes=one.kept_bytes,
     )
+
+
+def examples_at_once(method: Method, phase: Phase) -> int:
+    """Return what `Method.examples_at_once` does. Raises ContractError (`hook_type`) for what is no whole number."""
+    held: object = method.examples_at_once(phase)
+    if not isinstance(held, int):
+        raise ContractError(
+            "hook_type",
+            f"{type(method).__name__}.examples_at_once must return a whole number of examples, got {held!r}.",
+        )
+    return held
 
 
 def misjudged(setting: DeviceSetting, name: str, count: int) -> str | None:

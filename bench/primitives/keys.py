@@ -12,7 +12,8 @@ from fedfore.cell import Phase
 class Key:
     """What a key means to the harness: `num_directions: Annotated[PositiveInt, Key(linear_in="train", tiny=4)] = 500`.
 
-    A key without a declaration is metered as it is. A subclass that gives the key another meaning declares it anew.
+    It stands beside the key's type or beside a part of a union, `Annotated[int, Key(...)] | None`. A key without a
+    declaration is metered as it is. A subclass that gives the key another meaning declares it anew.
 
     linear_in: the phase in which a device's FLOPs, bytes sent and drawn batches grow by the same amount with each one
     more, from 2 on, and its peak of memory not at all, or by the same amount from 17 on; a large value is then metered

@@ -25,8 +25,9 @@ class Look:
     line: Line | None = None
 
     def __post_init__(self) -> None:
-        if self.colour is not None and not COLOUR.fullmatch(self.colour):
-            raise ValueError(f'the look\'s colour {self.colour!r} is not written as "#rrggbb"')
+        colour: object = self.colour
+        if colour is not None and not (isinstance(colour, str) and COLOUR.fullmatch(colour)):
+            raise ValueError(f'the look\'s colour {colour!r} is not written as "#rrggbb"')
         for name, value, known in (("marker", self.marker, MARKERS), ("line", self.line, get_args(Line))):
             if value is not None and value not in known:
                 raise ValueError(f"the look's {name} {value!r} is none of {', '.join(known)}")

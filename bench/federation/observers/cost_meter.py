@@ -11,6 +11,7 @@ from fedfore.cell import Phase
 from fedfore.contract.context import ClientContext
 from fedfore.federation.ledger import PHASES
 from fedfore.federation.observers.observer import Observer, View, Work
+from fedfore.federation.rules import expect
 from fedfore.measure.device import DeviceCost, DeviceSetting, meter_device
 from fedfore.measure.memory import ACCOUNTS, storage_bytes, tensors_in
 
@@ -104,9 +105,16 @@ class CostMeter(Observer):
         }
 
 
+def round_kind(view: View, ctx: ClientContext) -> str:
+    """Return what the method calls a round. Raises ContractError (`hook_type`) for what is no text."""
+    kind = view.clients.method.round_kind(ctx)
+    expect(kind, str, f"{type(view.clients.method).__name__}.round_kind")
+    return kind
+
+
 def _kind(view: View, ctx: ClientContext) -> Kind:
     kept = () if ctx.mask is None else tuple(ctx.mask.layer_kept.values())
-    return ctx.phase, view.clients.method.round_kind(ctx), kept
+    return ctx.phase, round_kind(view, ctx), kept
 
 
 def device_setting(view: View, ctx: ClientContext, client: int) -> DeviceSetting:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fedfore.contract.client import Client
 from fedfore.contract.context import ClientContext
@@ -28,6 +28,7 @@ from fedfore.measure.diagnostics import (
     variance_ratio,
 )
 from fedfore.primitives.gradients import Batch
+from fedfore.primitives.zeroth_order import Step
 from fedfore.records.lines import DIAGNOSTICS
 from fedfore.records.probes import MILESTONES
 
@@ -127,6 +128,9 @@ def estimated(method: Method, model: nn.Module, update: Update, client: Client, 
     if estimate is None:
         return None
     expect(estimate, Estimate, "estimate")
+    expect(estimate.gradient, Tensor, "Estimate.gradient")
+    if estimate.step is not None:
+        expect(estimate.step, Step, "Estimate.step")
     size = sum(parameter.numel() for parameter in model.parameters())
     if estimate.gradient.shape != (size,):
         raise ContractError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fedfore.federation.observers.kernels import probe_examples, probe_generator
 from fedfore.federation.observers.observer import Observer, View
+from fedfore.federation.rules import expect
 from fedfore.masks import Mask
 from fedfore.measure.ntk import empirical_ntk
 from fedfore.measure.ntk_errors import layer_density_l1, mask_iou, shuffled_iou, spectrum, spectrum_distance
@@ -47,6 +48,9 @@ class MaskComparison(Observer):
         if not cell.train.compare_masks or mask is None:
             return
         configs = [view.server.method.centralised(cell.train.cohort_size, real_inputs=real) for real in (False, True)]
+        for config in configs:
+            if config is not None:
+                expect(config, view.server.method.Config, "centralised")
         if None not in configs:
             with view.clock.charge("ntk"):
                 federated = [self._ideal(view, config, number) for config in configs for number in (0, 1)]
