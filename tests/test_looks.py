@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,24 @@ def drawn(look: Look) -> tuple[str, str, int]:
     return look.colour, look.marker, look.line
 
 
+def xyz(colour: str) -> list[float]:
+    """Return the CIE coordinates X, Y, Z of an sRGB colour, relative to white."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    rows = ((0.4339, 0.3762, 0.1899), (0.2126, 0.7152, 0.0722), (0.0177, 0.1095, 0.8728))
+    return [sum(weight * value for weight, value in zip(row, linear, strict=True)) for row in rows]
+
+
+def luminance(colour: str) -> float:
+    return xyz(colour)[1]
+
+
+def lab(colour: str) -> tuple[float, float, float]:
+    """Return the CIELAB coordinates, in which distances are as large as they look."""
+    x, y, z = (t ** (1 / 3) if t > 0.008856 else 7.787 * t + 16 / 116 for t in xyz(colour))
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
 def test_shipped_methods_differ_in_colour_and_in_marker() -> None:
     assert (
         len({one.colour for one in METHODS.values()}) == len({one.marker for one in METHODS.values()}) == len(METHODS)
@@ -46,17 +66,41 @@ def test_others_are_dealt_colours_and_markers_by_name_whatever_the_order() -> No
     assert found["fedavg"] == METHODS["fedavg"]
 
 
-@pytest.mark.parametrize("count", [6, 20, 21, 60, 100])
+def test_sixteen_others_beside_all_shipped_methods_have_colours_that_can_be_told_apart() -> None:
+    found = dealt(*(f"mine_{number:02}" for number in range(16)), *METHODS)
+    colours = [lab(one.colour) for one in found.values()]
+    assert len(set(colours)) == 16 + len(METHODS)
+    assert min(math.dist(one, other) for one, other in itertools.combinations(colours, 2)) > 18
+
+
+def test_twelve_others_alone_differ_in_colour_and_in_marker() -> None:
+    found = dealt(*(f"mine_{number:02}" for number in range(12)))
+    assert len({one.colour for one in found.values()}) == len({one.marker for one in found.values()}) == 12
+
+
+def test_the_colours_and_markers_of_shipped_methods_that_are_not_in_the_run_are_dealt_last() -> None:
+    found = dealt(*(f"mine_{number:02}" for number in range(24)), "fedavg")
+    assert len({one.colour for one in found.values()}) == 25
+    assert [name for name, one in found.items() if one.colour == METHODS["fedavg"].colour] == ["fedavg"]
+
+
+def test_no_other_is_dealt_a_colour_that_one_asks_for() -> None:
+    found = dealt("one", "three", two=Wish(colour=DEALT_COLOURS[0]))
+    assert len({one.colour for one in found.values()}) == 3
+
+
+@pytest.mark.parametrize("count", [6, 20, 96, 100, 400])
 def test_no_two_of_many_are_alike_and_lines_vary_where_colours_and_markers_run_out(count: int) -> None:
     found = dealt(*(f"mine_{number:03}" for number in range(count)), *METHODS)
     assert len({drawn(one) for one in found.values()}) == count + len(METHODS)
     few = len(DEALT_COLOURS) * len(DEALT_MARKERS)
-    assert max(one.line for one in found.values()) == min((count - 1) // few, len(LINE_STYLES) - 1)
+    assert max(one.line for one in found.values()) == (count - 1) // few
 
 
 def test_more_methods_than_looks_are_drawn_all_the_same() -> None:
-    found = dealt(*(f"mine_{number:03}" for number in range(130)))
-    assert len({drawn(one) for one in found.values()}) == 100
+    most = len(DEALT_COLOURS) * len(DEALT_MARKERS) * len(LINE_STYLES)
+    found = dealt(*(f"mine_{number:03}" for number in range(most + 10)), *METHODS)
+    assert len({drawn(one) for one in found.values()}) == most + len(METHODS)
 
 
 def test_a_method_has_what_it_asks_for_and_is_dealt_the_rest() -> None:
@@ -71,7 +115,7 @@ def test_a_method_has_what_it_asks_for_and_is_dealt_the_rest() -> None:
     assert (found["red"].label, found["red"].colour) == ("red", "#FF0000")
     assert found["octagonal"].marker == "8" and found["octagonal"].colour in DEALT_COLOURS
     assert found["fedavg"] == Look("FedAvg, mine", METHODS["fedavg"].colour, METHODS["fedavg"].marker)
-    assert found["another"] == dealt("another")["another"]
+    assert len({one.colour for one in found.values()}) == len(found)
 
 
 def test_two_that_ask_for_the_same_look_and_label_keep_their_colour_and_differ() -> None:
@@ -97,14 +141,8 @@ def test_what_cannot_be_drawn_is_not_asked_for(look: object, wish: Wish) -> None
     assert Wish.of("", look) == wish and Wish.of("A", look).label == "A"
 
 
-def luminance(colour: str) -> float:
-    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
 def test_every_colour_can_be_seen_on_white() -> None:
-    for one in dealt(*PLUGINS).values():
+    for one in dealt(*(f"mine_{number:02}" for number in range(16)), *METHODS).values():
         assert 1.05 / (luminance(one.colour) + 0.05) > 2.0, one
         for variant in range(36):
             drawn = line_style(Series(one.label, one.label, one, variant, has_sparsity=False))
