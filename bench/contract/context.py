@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -85,6 +85,11 @@ class ClientContext(Context):
     def rng(self, role: str, client: Client) -> torch.Generator:
         """Return this round's generator of stream `role` for one client."""
         return torch_generator(stream_seed(self.cell.seed, role, self.phase, self.round, client.id))
+
+
+def with_own_copies(ctx: ClientContext) -> ClientContext:
+    """Return the context of a device that holds what it received in tensors of its own."""
+    return replace(ctx, received={name: tensor.clone() for name, tensor in ctx.received.items()})
 
 
 def _noted(value: Any) -> Any:

@@ -133,7 +133,7 @@ class Rehearsal(Federation):
         ctx = client_context(asked, message.tensors)
         if again or not self.meter.knows(self, ctx):
             received = self.channel.down(message, asked)
-            self.clients.receive(asked.cohort, received.model)
+            self.clients.receive(asked.cohort, received.model, asked.phase)
             ctx = replace(ctx, received=received.tensors)
         return self.meter.cost(self, ctx, asked.cohort), message
 

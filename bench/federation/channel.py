@@ -11,7 +11,7 @@ from fedfore.contract.context import ClientContext, ServerContext
 from fedfore.contract.exchange import Message, Update
 from fedfore.errors import ContractError
 from fedfore.federation.ledger import Ledger
-from fedfore.federation.rules import check_plain, check_tensors, check_update
+from fedfore.federation.rules import check_tensors, check_update
 from fedfore.federation.server import Server
 from fedfore.federation.wire import Packet, decode, encode
 from fedfore.primitives.flat import model_tensors
@@ -54,9 +54,8 @@ class Channel:
     def up(self, update: Update, client: Client, ctx: ClientContext) -> Update:
         """Check, encode, count and decode one client's update.
 
-        Raises ContractError where it, or what the client keeps, breaks a rule.
+        Raises ContractError where it breaks a rule.
         """
-        check_plain(client.state, "client.state")
         data = self.encoded(update, client.id, ctx)
         self.ledger.totals[ctx.phase].uplink_bytes += len(data)
         got = decode(data, self.server.layout, self.server.active, self.server.world.torch_device)

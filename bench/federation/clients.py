@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from fedfore.cell import Phase
 from fedfore.contract.client import Client
-from fedfore.contract.context import ClientContext
+from fedfore.contract.context import ClientContext, with_own_copies
 from fedfore.contract.exchange import Update
 from fedfore.contract.instance import fingerprint, instantiate
 from fedfore.contract.method import Method
 from fedfore.errors import ContractError
 from fedfore.federation.ledger import PHASES
-from fedfore.federation.rules import check_unchanged
-from fedfore.federation.states import load_buffers, packed, unpacked
+from fedfore.federation.rules import check_plain, check_unchanged, storages_of
+from fedfore.federation.states import load_buffers, other_buffers, packed, unpacked
+from fedfore.federation.untouched import unchanged_modules
 from fedfore.federation.world import World
 from fedfore.primitives.flat import flat_parameters, load_tensors, model_tensors
 from fedfore.streams import stream_seed
@@ -80,13 +81,23 @@ class Clients:
             name: own.clone() if name in frozen else torch.full_like(own, math.nan)
             for name, own in model_tensors(model).items()
         }
+        self._counters = {name: own.clone() for name, own in other_buffers(model).items()}
         self.devices = [self._device(client) for client in range(len(world.parts))]
+        self._go_without = False
         self._fingerprint = fingerprint(self.method)
 
-    def receive(self, cohort: Iterable[int], model: Mapping[str, Tensor] | None) -> None:
-        """Let the cohort hold the tensors of `model`; None leaves each what it received last."""
-        for client in cohort:
-            self.devices[client].model = self.devices[client].model if model is None else model
+    def receive(self, cohort: Iterable[int], model: Mapping[str, Tensor] | None, phase: Phase) -> None:
+        """Let the cohort hold the tensors of `model`; None leaves each what it received last.
+
+        While every round of training brings a model, no device needs an earlier one: they are dropped.
+        """
+        if phase == "train" and model is None:
+            self._go_without = True
+        elif phase == "train" and not self._go_without:
+            for device in self.devices:
+                device.model = None
+        for client in cohort if model is not None else ():
+            self.devices[client].model = model
 
     def of(self, cohort: Iterable[int], phase: Phase) -> list[Client]:
         """Return these devices as a method sees them in a phase."""
@@ -96,7 +107,10 @@ class Clients:
         """Let the cohort do its work of a round; return its updates as the server receives them."""
         clients = self.of(cohort, ctx.phase)
         made = self._made(clients, ctx)
-        received = [send(update, client, ctx) for update, client in zip(made, clients, strict=True)]
+        received, taken = [], storages_of(self.model)
+        for update, client in zip(made, clients, strict=True):
+            check_plain(client.state, "client.state", taken)
+            received.append(send(update, client, ctx))
         for client in clients:
             self._remember(client)
         return received
@@ -109,15 +123,15 @@ class Clients:
         received = self.devices[client.id].model
         if received is None and phase != "setup":
             raise ContractError(
-                "no_model", f"Client {client.id} takes part in a round without a model and has never received one."
+                "no_model",
+                f"Client {client.id} takes part in a round without a model and holds none; send it one, and no two "
+                "models in training before the first round without one.",
             )
-        load_tensors(self.model, received or self._unknown)
-        return self.model.train()
+        return self._loaded(received or self._unknown, self._counters)
 
     def scratch(self, model: nn.Module) -> nn.Module:
-        """Return the devices' model with the weights of another one: whatever happens to it, nobody will see."""
-        load_tensors(self.model, model_tensors(model))
-        return self.model.train()
+        """Return the devices' model with the values of another one: whatever happens to them, nobody will see."""
+        return self._loaded(model_tensors(model), other_buffers(model))
 
     def largest(self) -> int:
         """Return the examples of the largest device."""
@@ -147,10 +161,9 @@ class Clients:
             if device.model is not None:
                 models.setdefault(id(device.model), device.model)
         places = {key: place for place, key in enumerate(models)}
-        own = model_tensors(self.model)
         return {
             "models": [dict(model) for model in models.values()],
-            "buffers": {name: value for name, value in self.model.named_buffers() if name not in own},
+            "go_without": self._go_without,
             "devices": [
                 {
                     "state": packed(device.state),
@@ -163,7 +176,7 @@ class Clients:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        load_buffers(self.model, state["buffers"])
+        self._go_without = state["go_without"]
         for device, stored in zip(self.devices, state["devices"], strict=True):
             device.state.clear()
             device.state.update(unpacked(stored["state"]))
@@ -176,7 +189,9 @@ class Clients:
         models = [self.devices[client.id].model for client in clients]
         if together is None or not all(model is models[0] for model in models):
             return self._made_apart(clients, ctx)
-        updates = together(self.load_received(clients[0], ctx.phase), clients, ctx)
+        model = self.load_received(clients[0], ctx.phase)
+        with unchanged_modules(model, type(self.method), "client_updates"):
+            updates = together(model, clients, with_own_copies(ctx))
         if not isinstance(updates, list) or len(updates) != len(clients):
             name = type(self.method).__name__
             raise ContractError("hook_type", f"{name}.client_updates returns one Update a client.")
@@ -185,8 +200,17 @@ class Clients:
     def _made_apart(self, clients: Sequence[Client], ctx: ClientContext) -> Iterable[Update]:
         """Yield the devices' updates one by one, each made from copies of its own of all that it received."""
         for client in clients:
-            own = {name: tensor.clone() for name, tensor in ctx.received.items()}
-            yield self.method.client_update(self.load_received(client, ctx.phase), client, replace(ctx, received=own))
+            model = self.load_received(client, ctx.phase)
+            with unchanged_modules(model, type(self.method), "client_update"):
+                update = self.method.client_update(model, client, with_own_copies(ctx))
+            yield update
+
+    def _loaded(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Tensor]) -> nn.Module:
+        """Return the devices' model in training mode, with these values and no gradients."""
+        load_tensors(self.model, tensors)
+        load_buffers(self.model, counters)
+        self.model.zero_grad(set_to_none=True)
+        return self.model.train()
 
     def _remember(self, client: Client) -> None:
         """Make the dict that a method left as a client's state its device's only one."""

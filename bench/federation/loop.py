@@ -9,6 +9,7 @@ from torch import nn
 
 from fedfore.cell import Phase
 from fedfore.contract.method import Method
+from fedfore.errors import ConfigError
 from fedfore.federation.channel import Channel
 from fedfore.federation.clients import Clients
 from fedfore.federation.ledger import Ledger, Totals
@@ -86,6 +87,7 @@ class Federation:
             self._is_set_up = True
             self.server.check_sparsity()
             self.panel.after_setup(self)
+            self.server.forget_start()
         elif not self.ledger.is_spent:
             self.round("train", train.rounds)
             self.server.check_sparsity()
@@ -116,7 +118,7 @@ class Federation:
             cohort = self.server.cohort(phase, number) if cohort is None else cohort
             asked = self.server.context(phase, number, self.ledger.progress, tuple(cohort))
             received = self.channel.down(self.server.message(asked), asked)
-            self.clients.receive(cohort, received.model)
+            self.clients.receive(cohort, received.model, phase)
             ctx = client_context(asked, received.tensors)
         self.panel.before_work(self, ctx, cohort)
         with self.clock.charge(phase):
@@ -170,7 +172,12 @@ class Federation:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned of a federation of the same cell, method and observers."""
+        """Go on from what `state_dict` returned of a federation of the same cell, method and observers.
+
+        Raises ConfigError unless this federation is a new one, which has taken no step.
+        """
+        if self.setup_rounds is not None:
+            raise ConfigError("This federation has taken steps of its own; load the state into a new one.")
         self.setup_rounds, self._is_set_up = state["setup_rounds"], state["is_set_up"]
         self.clock.seconds.update(state["seconds"])
         self.server.load_state_dict(state["server"])

@@ -21,6 +21,7 @@ from fedfore.masks import Mask, prunable_weights
 
 SPARSITY_TOLERANCE = 0.01
 DEEPEST = 20
+PLAIN = (str, int, float, bool, type(None))
 MOST_EXAMPLES = 2**32 - 1
 """What the wire has room for."""
 
@@ -34,17 +35,68 @@ def expect(value: object, kind: type, hook: str) -> None:
         )
 
 
-def check_plain(state: object, where: str, depth: int = 0) -> None:
-    """Raise (`state_type`) unless a state holds tensors, numbers and strings only, in dicts and lists of them."""
+def storages_of(model: nn.Module) -> set[int]:
+    """Return what holds the values of a model, for `check_plain`."""
+    return {id_of_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
+
+
+def id_of_storage(tensor: Tensor) -> int:
+    """Return a number that tensors have in common where they share memory."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def check_plain(state: object, where: str, taken: set[int]) -> None:
+    """Raise (`state_type`) unless a state can be saved as it is and comes back the same.
+
+    It is a dict of tensors, numbers and strings, and of dicts, lists and tuples of them, each in memory of its own:
+    `taken` is memory that others hold already (see `storages_of`), to which the state's is added.
+    """
+    if type(state) is not dict:
+        raise ContractError("state_type", f"{where} is a {type(state).__name__}; it stays a dict.")
+    _check_value(state, where, taken, 0)
+
+
+def _check_value(value: object, where: str, taken: set[int], depth: int) -> None:
     if depth > DEEPEST:
         raise ContractError("state_type", f"{where} nests its values more than {DEEPEST} deep.")
-    if isinstance(state, dict | list | tuple):
-        for value in state.values() if isinstance(state, dict) else state:
-            check_plain(value, where, depth + 1)
-    elif not (state is None or isinstance(state, Tensor | str | int | float)):
+    if type(value) is dict:
+        _take(id(value), where, taken)
+        for key, inner in value.items():
+            _check_key(key, where)
+            _check_value(inner, where, taken, depth + 1)
+    elif type(value) in (list, tuple):
+        assert isinstance(value, list | tuple)
+        if type(value) is list:
+            _take(id(value), where, taken)
+        for inner in value:
+            _check_value(inner, where, taken, depth + 1)
+    elif type(value) is Tensor:
+        if value.layout != torch.strided or value.is_meta or value.is_complex() or value.is_quantized:
+            raise ContractError("state_type", f"{where} holds a tensor that is no dense one of real numbers in memory.")
+        if value.requires_grad:
+            raise ContractError("state_type", f"{where} holds a tensor with a gradient; detach and clone it.")
+        if value.numel():
+            _take(id_of_storage(value), where, taken)
+    elif type(value) not in PLAIN:
         raise ContractError(
-            "state_type", f"{where} holds a {type(state).__name__}; it keeps tensors, numbers and strings only."
+            "state_type", f"{where} holds a {type(value).__name__}; it keeps tensors, numbers and strings only."
         )
+
+
+def _take(memory: int, where: str, taken: set[int]) -> None:
+    if memory in taken:
+        raise ContractError(
+            "state_type", f"{where} shares memory with the model or with another entry; keep a copy, as by .clone()."
+        )
+    taken.add(memory)
+
+
+def _check_key(key: object, where: str) -> None:
+    for part in key if type(key) is tuple else (key,):
+        if type(part) not in (str, int):
+            raise ContractError(
+                "state_type", f"{where} has the key {key!r}; keys are strings, whole numbers, and tuples of them."
+            )
 
 
 def check_update(update: object, who: str) -> None:

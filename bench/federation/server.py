@@ -16,7 +16,7 @@ from fedfore.contract.context import ClientContext, Context, ServerContext
 from fedfore.contract.exchange import Message, Update
 from fedfore.contract.instance import fingerprint, instantiate
 from fedfore.contract.method import Method
-from fedfore.errors import Diverged
+from fedfore.errors import ContractError, Diverged
 from fedfore.federation.rules import (
     check_last_batches,
     check_named,
@@ -27,8 +27,10 @@ from fedfore.federation.rules import (
     check_unchanged,
     check_untouched,
     expect,
+    storages_of,
 )
 from fedfore.federation.states import load_buffers, mask_of, mask_state, packed, unpacked
+from fedfore.federation.untouched import unchanged_modules, unchanged_values
 from fedfore.federation.wire import Layout
 from fedfore.federation.world import World
 from fedfore.masks import Mask
@@ -42,8 +44,8 @@ class Server:
     has told of itself.
 
     `active` are the indices of the model's values that travel under the mask, None for all. `started` are the
-    parameters that `start` left, before any mask. Every hook raises ContractError where the method
-    breaks a rule.
+    parameters that `start` left, before any mask; nothing once training begins. Every hook raises ContractError where
+    the method breaks a rule.
     """
 
     def __init__(self, method: type[Method], world: World) -> None:
@@ -75,24 +77,31 @@ class Server:
 
     def start(self) -> int:
         """Start the method; return the number of its setup rounds."""
-        mask = self.method.start(self.model, self.context("setup", 0, 0.0))
+        with unchanged_modules(self.model, type(self.method), "start"):
+            mask = self.method.start(self.model, self.context("setup", 0, 0.0))
+        check_plain(self.state, "ctx.state", storages_of(self.model))
         self.started = {name: own.detach().clone() for name, own in self.model.named_parameters()}
         self.adopt(mask)
         skips_setup = self.world.cell.sparsity == 0 and "sparsity" in self.method.uses
         rounds = 0 if skips_setup else self.method.setup_rounds(self.world.cell)
         expect(rounds, int, "setup_rounds")
+        if isinstance(rounds, bool) or rounds < 0:
+            name = type(self.method).__name__
+            raise ContractError("hook_type", f"{name}.setup_rounds returns {rounds!r}; it is a number from 0 on.")
         return rounds
 
     def message(self, ctx: ServerContext) -> Message:
         """Return what the server sends in a round."""
-        message = self.method.broadcast(self.model, ctx)
+        with unchanged_modules(self.model, type(self.method), "broadcast"):
+            message = self.method.broadcast(self.model, ctx)
         expect(message, Message, "broadcast")
         check_named(message.tensors, "the server")
         return message
 
     def aggregate(self, updates: Sequence[Update], ctx: ServerContext) -> None:
         """Let the method end a round. Raises Diverged at the first weight that is not finite."""
-        mask = self.method.aggregate(self.model, updates, ctx)
+        with unchanged_modules(self.model, type(self.method), "aggregate"):
+            mask = self.method.aggregate(self.model, updates, ctx)
         self.adopt(mask, ctx.round + 1 if ctx.phase == "train" else None)
         if not bool(torch.isfinite(flat_parameters(self.model)).all()):
             raise Diverged(
@@ -101,11 +110,13 @@ class Server:
             )
         where = f"the server after {ctx.phase} round {ctx.round}"
         check_tensors(model_tensors(self.model), self.layout, self.mask, where)
-        check_plain(self.state, "ctx.state")
+        check_plain(self.state, "ctx.state", storages_of(self.model))
 
     def evaluation_weights(self, ctx: ServerContext) -> Mapping[str, Tensor] | None:
         """Return the tensors that are evaluated in place of the model's, by name, or None."""
-        other = self.method.evaluation_weights(self.model, ctx)
+        method, hook = type(self.method), "evaluation_weights"
+        with unchanged_modules(self.model, method, hook), unchanged_values(self.model, self.state, method, hook):
+            other = self.method.evaluation_weights(self.model, ctx)
         if other is None:
             return None
         expect(other, Mapping, "evaluation_weights")
@@ -153,6 +164,10 @@ class Server:
         model = self.world.initial_model(self.method)
         load_tensors(model, self.started)
         return model
+
+    def forget_start(self) -> None:
+        """Drop what only `dense_start` reads, once training begins."""
+        self.started = {}
 
     @cached_property
     def macs(self) -> ForwardMacs:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedfore.masks import Mask
+from fedfore.primitives.flat import float_buffers
 
 
 def packed(value: Any) -> Any:
@@ -45,6 +46,12 @@ def mask_state(mask: Mask | None) -> dict[str, Tensor]:
 def mask_of(layers: Mapping[str, Tensor]) -> Mask | None:
     """Return the mask of these layers, or None where there are none."""
     return Mask(layers) if layers else None
+
+
+def other_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers of `model` that never travel, such as counters, by name."""
+    sent = float_buffers(model)
+    return {name: buffer for name, buffer in model.named_buffers() if name not in sent}
 
 
 @torch.no_grad()

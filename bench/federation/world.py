@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class World:
     def context(self, phase: Phase, round: int, mask: Mask | None, progress: float) -> dict[str, Any]:
         """Return the fields of a round's contexts that server and devices have in common."""
         return {
-            "cell": self.cell,
+            "cell": self._shown_cell,
             "phase": phase,
             "round": round,
             "mask": mask,
@@ -95,6 +96,11 @@ class World:
             "input_shape": self.spec.input_shape,
             "initialise": self.initialise,
         }
+
+    @cached_property
+    def _shown_cell(self) -> Cell:
+        """The cell as hooks see it, with parameters that nobody can change."""
+        return replace(self.cell, params=MappingProxyType(dict(self.cell.params)))
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Return these training examples as one batch, as they are."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from fedfore.cell import Account, Phase
 from fedfore.contract.client import Client
 from fedfore.contract.config import declared_keys
-from fedfore.contract.context import ClientContext
+from fedfore.contract.context import ClientContext, with_own_copies
 from fedfore.contract.exchange import Update
 from fedfore.contract.instance import instantiate
 from fedfore.contract.method import Method
@@ -205,7 +205,7 @@ def _with(setting: DeviceSetting, name: str, count: int) -> DeviceSetting:
 def _run(setting: DeviceSetting, examples: int) -> StepCost:
     method = instantiate(setting.method, setting.params)
     client = setting.client_of(examples)
-    model, ctx = copy.deepcopy(setting.model), setting.ctx
+    model, ctx = copy.deepcopy(setting.model), with_own_copies(setting.ctx)
     flat_parameters(model)
     resident: dict[Account, list[Tensor]] = {
         "parameters": [*(p.data for p in model.parameters()), *model.buffers()],

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -67,8 +68,8 @@ class LiveBytes:
 
 
 def tensors_in(state: object) -> list[Tensor]:
-    """Return the tensors of a state, however deep in dicts, lists and tuples."""
-    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+    """Return the dense tensors of a state, however deep in dicts, lists and tuples."""
+    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor) and leaf.layout == torch.strided]
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fedfore.contract.client import Client
-from fedfore.contract.context import ClientContext
+from fedfore.contract.context import ClientContext, with_own_copies
 from fedfore.contract.exchange import Estimate, Update
 from fedfore.contract.method import Method
 from fedfore.errors import ContractError, Diverged
@@ -105,7 +105,7 @@ def _quality(view: View, seen: Batch) -> dict[str, float | None]:
     state = copy.deepcopy(clients.devices[0].state)
     client = client_of(world, 0, world.probe[:size], state, "probe", as_they_are=True)
     ctx = client_context(asked, message.tensors)
-    update = clients.method.client_update(clients.scratch(server.model), client, ctx)
+    update = clients.method.client_update(clients.scratch(server.model), client, with_own_copies(ctx))
     estimate = estimated(clients.method, clients.scratch(server.model), update, client, ctx)
     if estimate is None:
         return {}
