@@ -13,7 +13,11 @@ from fedfore.primitives.zeroth_order import Step
 
 @dataclass(frozen=True)
 class Message:
-    """What the server broadcasts: the model's active values (`model`), and named tensors beside them."""
+    """What the server broadcasts: the model's active values (`model`), and named tensors beside them.
+
+    Without a model a device goes on from the one that it received last. From the first training round without one, each
+    device keeps its own for that; before, every model that is sent in training replaces those of all devices.
+    """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     model: bool = True

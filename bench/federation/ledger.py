@@ -21,6 +21,12 @@ class Totals:
     downlink_bytes: int = 0
     flops: float = 0.0
 
+    def book_round(self, clients: int, examples: int) -> None:
+        """Add a round of so many clients, which drew so many examples together."""
+        self.rounds += 1
+        self.client_rounds += clients
+        self.examples += examples
+
 
 @dataclass
 class Ledger:

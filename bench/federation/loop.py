@@ -104,7 +104,7 @@ class Federation:
         while self._sets_up():
             pass
         self.server.check_sparsity()
-        return self.server.mask
+        return self.mask
 
     def start(self) -> int:
         """Run `start`; return the number of setup rounds."""
@@ -126,11 +126,8 @@ class Federation:
             drawn_before = sum(client.examples_drawn for client in clients)
             updates = self.clients.updates(cohort, ctx, self.channel.up)
             self.server.check_mask()
-            totals = self.ledger.totals[phase]
             drawn = sum(client.examples_drawn for client in clients) - drawn_before
-            totals.rounds += 1
-            totals.client_rounds += len(cohort)
-            totals.examples += drawn
+            self.ledger.totals[phase].book_round(len(cohort), drawn)
             self.panel.after_work(self, Work(ctx=ctx, cohort=cohort, updates=updates, drawn=drawn))
             self.server.aggregate(updates, asked)
 
@@ -172,10 +169,7 @@ class Federation:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned of a federation of the same cell, method and observers.
-
-        Raises ConfigError unless this federation is a new one, which has taken no step.
-        """
+        """Go on, in a new federation, from what one of the same cell returned. Raises ConfigError after a step."""
         if self.setup_rounds is not None:
             raise ConfigError("This federation has taken steps of its own; load the state into a new one.")
         self.setup_rounds, self._is_set_up = state["setup_rounds"], state["is_set_up"]
