@@ -170,8 +170,8 @@ def test_a_segment_is_a_layer_with_what_follows_it_and_never_starts_in_place() -
     blocks = [[type(unit).__name__ for unit in segment] for segment in segments(build("resnet14", CIFAR, 10))]
     assert blocks == [
         ["Conv2d", "BatchNorm2d", "ReLU"],
-        *[["_BasicBlock"]] * 5,
-        ["_BasicBlock", "AdaptiveAvgPool2d", "Flatten"],
+        *[["BasicBlock"]] * 5,
+        ["BasicBlock", "AdaptiveAvgPool2d", "Flatten"],
         ["Linear"],
     ]
 

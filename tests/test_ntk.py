@@ -335,8 +335,14 @@ def test_gaussian_probes_carry_no_heterogeneity(lenet: nn.Module) -> None:
 def test_shares_may_be_counts_and_a_repeated_measurement_is_the_same_bit_for_bit() -> None:
     model, probes = net(), inputs(2 * MIN_PROBES).split(MIN_PROBES)
     once = measure(model, probes, [0.25, 0.75], half_mask(model), torch_generator(0))
-    assert once == measure(model, probes, [10, 30], half_mask(model), torch_generator(0))
-    assert once != measure(model, probes, [10, 30], None, torch_generator(0))
+    again = measure(model, probes, [10, 30], half_mask(model), torch_generator(0))
+    dense = measure(model, probes, [10, 30], None, torch_generator(0))
+    assert once is not None and again is not None and dense is not None
+    assert once.rel_frobenius_error == again.rel_frobenius_error != dense.rel_frobenius_error
+    assert once.mmd2 == again.mmd2 != dense.mmd2
+    assert once.spectrum_error == again.spectrum_error != dense.spectrum_error
+    assert torch.equal(once.spectrum, again.spectrum) and not torch.equal(once.spectrum, dense.spectrum)
+    assert all(map(torch.equal, once.client_spectra, again.client_spectra))
 
 
 def test_too_few_probes_are_refused() -> None:
