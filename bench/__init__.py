@@ -8,6 +8,7 @@ Its rooms, from the doors down; each `__init__` says what its room may import, w
     measure, tasks  what looks at a model or a device; what is learnt
     contract        what a method is
     primitives      what methods are made of
+    judgement       what records say against one another: estimates, contrasts, verdicts
     records         what is stored, and read without torch
     matrices        the matrices that ship
     errors, cell, streams, masks: the vocabulary that everybody may import

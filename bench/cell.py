@@ -26,6 +26,7 @@ Initialiser = Literal["kaiming", "pytorch"]
 InputScaling = Literal["standardised", "unit"]
 Estimator = Literal["finite_difference", "directional", "moment", "exact"]
 Phase = Literal["setup", "train"]
+Stage = Literal["tune1", "tune2", "report"]
 Account = Literal["parameters", "gradients", "activations", "perturbation", "optimizer", "messages"]
 """What a device's memory holds."""
 SIMULATED = frozenset({"moment"})
@@ -141,6 +142,8 @@ class Cell:
     """How zeroth-order methods estimate a gradient; none for a method to which the axis means nothing."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """The method's whole configuration with its defaults filled in."""
+    stage: Stage = "report"
+    """What the cell is for: a trial of the first or second step of tuning, or a result that is reported."""
     id: str = ""
     """`<method>-<12 hex>` (see `cell_id`)."""
 

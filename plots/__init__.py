@@ -1,6 +1,6 @@
 """Figures, tables, the HTML report and study cards, from stored records alone.
 
-May import `records`, `errors` and `cell`. No torch.
+May import `judgement`, `records`, `errors` and `cell`. No torch.
 """
 
 if __name__ != "fedfore.plots":

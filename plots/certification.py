@@ -1,64 +1,13 @@
-"""Which results of simulated estimators stand for what devices would compute.
-
-`directional` and `moment` compute the limit sigma -> 0 of the scalars that a device gets by finite differences. Scalars
-that differ from it by a relative error r add r^2 to the estimate's own relative variance, (P + 1) / K at P parameters
-and K perturbations. A point, all seeds of one setting together, is certified where r is small at every milestone of
-training. A point that is not is shown with a mark, and is no part of any comparison.
-"""
+"""The footnote on points whose simulation is not certified (see `fedfore.judgement.certificates`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-import numpy as np
 import pandas as pd
 
-from fedfore.plots.lines import readable_lines
+from fedfore.judgement.certificates import MOST_SCALAR_ERROR
 from fedfore.plots.wording import DOUBLE_DAGGER
-from fedfore.records.store import DIAGNOSTICS, Run
-
-MOST_SCALAR_ERROR = 0.10
-"""The largest relative error of a certified point's scalars: it adds 1% to the estimate's own variance."""
-SIMULATING = ("directional", "moment")
-"""The estimators that need a certificate: `finite_difference` is the real thing, `exact` a control without noise."""
-Certificate = Literal["certified", "uncertified", "unknown"]
-WITHHELD: tuple[Certificate, ...] = ("uncertified", "unknown")
-"""Certificates that keep a point out of comparisons."""
-
-
-def certificate(seeds: Sequence[pd.Series[float]]) -> Certificate:
-    """Return whether a point is certified, from its seeds' `fd_scalar_error` by milestone, NaN where not measured.
-
-    Certified: at every milestone the geometric mean over seeds is at most `MOST_SCALAR_ERROR`, and no seed's error is
-    unknown. Uncertified: at some milestone the mean over what is known is larger.
-    """
-    errors = pd.concat(list(seeds), axis=1)
-    with np.errstate(divide="ignore"):
-        means = np.exp(np.log(errors).mean(axis=1))
-    if bool((means > MOST_SCALAR_ERROR).any()):
-        return "uncertified"
-    return "unknown" if any(own.empty or own.isna().any() for own in seeds) else "certified"
-
-
-def certificates(run: Run, cells: pd.DataFrame, point: Sequence[str]) -> pd.Series[str]:
-    """Return the certificate of each cell's point, empty for a cell that needs none or has nothing to certify.
-
-    `point` are the columns that say which cells differ in nothing but the seed.
-    """
-    found = pd.Series("", cells.index, dtype=object)
-    needing = cells[cells["ok"] & cells["trained"] & cells["estimator"].isin(SIMULATING)]
-    for _, own in needing.groupby(list(point), observed=True):
-        found[own.index] = certificate([_scalar_errors(run, cell_id) for cell_id in own["cell_id"]])
-    return found
-
-
-def _scalar_errors(run: Run, cell_id: str) -> pd.Series[float]:
-    lines = readable_lines(run, cell_id, DIAGNOSTICS)
-    if lines.empty:
-        return pd.Series(dtype=float)
-    lines = lines.set_index("moment").reindex(columns=["fd_scalar_error"])
-    return lines["fd_scalar_error"].astype(float)
 
 
 def certificate_notes(shown: pd.DataFrame, point: Sequence[str]) -> list[str]:

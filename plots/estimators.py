@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from fedfore.plots.certification import MOST_SCALAR_ERROR
+from fedfore.judgement.certificates import MOST_SCALAR_ERROR
 from fedfore.plots.fields import FORM, PRECISION, SIGMA, value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, label_edges, panels

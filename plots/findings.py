@@ -1,7 +1,7 @@
 """Sentences that a run's numbers support: best methods, paired differences over shared seeds, costs, masks, kernels.
 
 No sentence compares methods on fewer than two seeds, and one whose interval includes 0 says so. No sentence compares
-what was trained by a simulated estimator that is not certified (see `fedfore.plots.certification`).
+what was trained by a simulated estimator that is not certified (see `fedfore.judgement.certificates`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from fedfore.judgement.certificates import MOST_SCALAR_ERROR
+from fedfore.judgement.estimates import Estimate
 from fedfore.plots.budget import budget_sentences
-from fedfore.plots.certification import MOST_SCALAR_ERROR
 from fedfore.plots.fields import value_label
 from fedfore.plots.kernel_figures import ntk_sentences
 from fedfore.plots.mask_figures import mask_sentences
@@ -23,7 +24,6 @@ from fedfore.plots.points import POINT, paired_difference, points, records, sele
 from fedfore.plots.study import Study, shown_sparsity
 from fedfore.plots.wording import DOUBLE_DAGGER, human_bytes, human_count, verdict
 from fedfore.records.metrics import METRICS
-from fedfore.records.statistics import Estimate
 
 _METRIC = "test_accuracy"
 _COSTS = {"peak_device_bytes": human_bytes, "device_step_flops": human_count, "uplink_bytes": human_bytes}

@@ -15,6 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fedfore.judgement.estimates import Estimate, estimate
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges, panels
@@ -23,7 +24,6 @@ from fedfore.plots.points import points, select
 from fedfore.plots.view import Drawn, View, seeds_sentence
 from fedfore.plots.wording import MINUS, UNKNOWN, axis_label, difference_text
 from fedfore.records.metrics import METRICS
-from fedfore.records.statistics import Estimate, estimate
 
 _CLIENTS = "train.clients"
 _PROBES = {"": "", "_gaussian": ", Gaussian"}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedfore.judgement.estimates import Estimate, estimate, half_width
 from fedfore.plots.lines import readable_lines
-from fedfore.records.statistics import Estimate, half_width, paired_estimate
 from fedfore.records.store import ROUNDS, Run
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
@@ -60,7 +60,7 @@ def paired_difference(
     """Return the mean of first minus second over the seeds that both points finished, in the metric's unit."""
     ok = cells[cells["ok"]]
     sides = [select(ok, point).set_index("seed")[metric] for point in (first, second)]
-    return paired_estimate(*sides)
+    return estimate((sides[0] - sides[1]).dropna())
 
 
 def twins(cells: pd.DataFrame) -> pd.DataFrame:

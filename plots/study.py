@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from fedfore.errors import StoreError
+from fedfore.judgement.certificates import WITHHELD, certificates
 from fedfore.plots.budget import TOLERANCE, budget_used
-from fedfore.plots.certification import WITHHELD, certificates
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series
 from fedfore.plots.points import POINT
@@ -31,10 +31,10 @@ class Study:
     `cells` has one row a planned cell: the columns of `fedfore.records.store.load_table`, with `alpha` and `series` as
     ordered categories of labels, `method_label`, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to
     training and be evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it trained past
-    its budget, `certificate` (see `fedfore.plots.certification`), and `withheld`: whether that keeps its point out of
-    comparisons of what was trained. `looks` are those of the run's methods, in the order of legends. `tuned` says which
-    parameters take one value a point, such as a learning rate chosen for each sparsity, and so do not split a series;
-    `left_out` what else differs between series than their labels say.
+    its budget, `certificate` (see `fedfore.judgement.certificates`), and `withheld`: whether that keeps its point out
+    of comparisons of what was trained. `looks` are those of the run's methods, in the order of legends. `tuned` says
+    which parameters take one value a point, such as a learning rate chosen for each sparsity, and so do not split a
+    series; `left_out` what else differs between series than their labels say.
     """
 
     run: Run

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 
+from fedfore.judgement.estimates import Estimate
 from fedfore.plots.fields import value_label
 from fedfore.records.metrics import METRICS
-from fedfore.records.statistics import Estimate
 
 DAGGER = "†"
 DOUBLE_DAGGER = "‡"

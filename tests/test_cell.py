@@ -176,7 +176,7 @@ def test_two_spellings_of_one_cell_have_one_id(one: tuple[Any, ...], other: tupl
 
 CHANGED: dict[str, Any] = {
     "method": "fedprox", "dataset": "mnist", "model": "resnet20", "sparsity": 0.5, "alpha": "iid", "seed": 2,
-    "estimator": "directional", "params": {**DEFAULTS, "lr": 0.06},
+    "estimator": "directional", "params": {**DEFAULTS, "lr": 0.06}, "stage": "tune1",
 }  # fmt: skip
 CHANGED_PROTOCOL: dict[str, Any] = {
     "clients": 11, "participation": 0.5, "batch_size": 16, "min_client_examples": 5, "data_passes": 5.0, "rounds": 6,

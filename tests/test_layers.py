@@ -36,18 +36,19 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "fedfore.streams": (),
     "fedfore.masks": ("fedfore.errors",),
     "fedfore.records*": ("fedfore.errors", "fedfore.cell"),
+    "fedfore.judgement*": ("fedfore.records.*", "fedfore.errors", "fedfore.cell"),
     "fedfore.primitives*": VOCABULARY,
     "fedfore.contract*": BELOW_CONTRACT,
     "fedfore.api": (*BELOW_CONTRACT, "fedfore.contract.*"),
     "fedfore.tasks*": BELOW_CONTRACT,
     "fedfore.measure*": (*BELOW_CONTRACT, "fedfore.contract.*", "fedfore.tasks.*"),
     "fedfore.federation*": BELOW_FEDERATION,
-    "fedfore.execution*": (*BELOW_FEDERATION, "fedfore.federation.*", "fedfore.matrices"),
+    "fedfore.execution*": (*BELOW_FEDERATION, "fedfore.federation.*", "fedfore.judgement.*", "fedfore.matrices"),
     "fedfore.cli*": ("fedfore.*",),
     "fedfore.docs*": ("fedfore.*",),
     "fedfore.methods*": ("fedfore.api", "fedfore.primitives.*"),
     "fedfore.baselines*": ("fedfore.api", "fedfore.primitives.*"),
-    "fedfore.plots*": ("fedfore.records.*", "fedfore.errors", "fedfore.cell"),
+    "fedfore.plots*": ("fedfore.judgement.*", "fedfore.records.*", "fedfore.errors", "fedfore.cell"),
 }
 MOST_IN_ONE_FOLDER = 10
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from fedfore.cell import Cell, cell_id
 from fedfore.errors import StoreError
+from fedfore.judgement.estimates import estimate, half_width
 from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.figures import WrittenFigure, draw_figures, write_figures
 from fedfore.plots.findings import findings
@@ -34,7 +35,6 @@ from fedfore.plots.tables import FORMATS, presentable, render, summary
 from fedfore.plots.view import Drawn, View
 from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
-from fedfore.records.statistics import estimate, half_width
 from fedfore.records.store import LiveRun, cell_dir
 from tests.synthetic import METHODS, accuracy, cells, write_run
 

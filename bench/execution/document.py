@@ -14,10 +14,13 @@ from typing import Any
 
 from fedfore.cell import Protocol
 from fedfore.errors import ConfigError, suggestion
+from fedfore.judgement.contrasts import TABLES as JUDGED
 
 REQUIRED_AXES = ("method", "dataset", "model")
 AXES = (*REQUIRED_AXES, "sparsity", "alpha", "seed", "estimator")
 TRAIN_KEYS = (*(item.name for item in fields(Protocol)), "estimator")
+TABLES = ("grid", "train", "params", *JUDGED)
+"""The tables that a matrix can have."""
 BUDGETS = frozenset({"train.data_passes", "train.rounds"})
 """The keys of which one is the budget."""
 UNTRAINED = frozenset({"train.setup_only", "train.meter_only"})
@@ -69,8 +72,8 @@ def check_document(document: Mapping[str, Any]) -> None:
     Such a setting stands in [train] or [params.<method>] although every block of the grid has an axis in its place.
     """
     for table in document:
-        if table not in ("grid", "train", "params"):
-            raise ConfigError(f"A matrix has no table [{table}].{suggestion(table, ('grid', 'train', 'params'))}")
+        if table not in TABLES:
+            raise ConfigError(f"A matrix has no table [{table}].{suggestion(table, TABLES)}")
     _check_integers(document, "")
     blocks = grid_blocks(document)
     for key in dict.fromkeys(key for block in blocks for key in block):

@@ -20,6 +20,8 @@ from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.document import AXES, REQUIRED_AXES, axis_owner, check_document, grid_blocks
 from fedfore.execution.planning import Planning
 from fedfore.execution.shared_params import spelt_out
+from fedfore.judgement.contrasts import check_judgement
+from fedfore.records.table import settings_table
 from fedfore.tasks import models
 from fedfore.tasks.datasets import spec
 from fedfore.tasks.partition import parse_alpha
@@ -59,6 +61,7 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
                 cell = _cell(point, train, params.get(method, {}), methods)
                 if cell.id not in planned:
                     planned[cell.id] = PlannedCell(cell, planning.skip_reason(cell))
+    check_judgement(document, settings_table([item.cell for item in planned.values()]))
     return list(planned.values())
 
 

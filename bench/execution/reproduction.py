@@ -10,10 +10,10 @@ from typing import Any, Literal
 from fedfore.cell import Cell, cell_id
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError
+from fedfore.judgement.estimates import estimate
 from fedfore.records.metrics import METRICS
 from fedfore.records.record import Record, cell_of, identity, is_volatile
 from fedfore.records.run import Run
-from fedfore.records.statistics import estimate
 
 JUDGED = tuple(name for name, row in METRICS.items() if row.direction != "descriptive" and not is_volatile(name))
 """The numbers of a record that a judgement can rest on: of two values one is better, and no clock is read."""

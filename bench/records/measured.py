@@ -20,6 +20,12 @@ class Learnt:
     test_accuracy: Number = measured("fraction", "higher", "Test accuracy",
         f"Headline: mean test accuracy of the global model over the last {HEADLINE_EVALUATIONS} evaluations, or over "
         "all where there are fewer; fixed before running.", FRACTION)
+    chance_accuracy: Number = measured("fraction", "descriptive", "Chance accuracy",
+        "1 / classes of the data set: what a cell counts as that failed, diverged or ran out of time or memory.",
+        FRACTION)
+    test_accuracy_last5: Number = measured("fraction", "higher", "Test accuracy, last five evaluations",
+        "Mean test accuracy over the last 5 evaluations, however much of training they span: the headline of records "
+        "of schemas 1 and 2, null in later ones.", FRACTION)
     test_accuracy_span: Number = measured("fraction", "descriptive", "Span of the headline",
         "Share of the budget from the first to the last of the evaluations of which test_accuracy is the mean. "
         "Null in records of schema 1, which did not store it.")

@@ -39,6 +39,9 @@ class Identity:
     seed: int = told("Seed of everything random in the cell.")
     estimator: str | None = told("How updates are estimated; null for a method that has no choice.", default=None)
     simulated: bool = told("Whether the estimator uses something that no device could send.")
+    stage: str = told(
+        "What the cell is for: tune1 and tune2 are trials of tuning, report is a result.", default="report"
+    )
     train: dict[str, Any] = told("The protocol, with its defaults filled in.")
     params: dict[str, Any] = told("The method's parameters, with their defaults filled in.")
 
@@ -155,7 +158,7 @@ def cell_of(record: Record) -> Cell:
 
     Raises ConfigError for settings that no cell has.
     """
-    names = ("method", "dataset", "model", "train", "alpha", "seed", "estimator", "params")
+    names = ("method", "dataset", "model", "train", "alpha", "seed", "estimator", "params", "stage")
     own = {name: getattr(record, name) for name in names}
     return cell_from_json({"id": record.cell_id, "sparsity": record.sparsity_asked, **own})
 

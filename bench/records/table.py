@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -60,6 +61,11 @@ def is_stale(why: str) -> bool:
     return why not in ("", UNKNOWN)
 
 
+def settings_table(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return one row a planned cell, its settings in the columns of `load_table`."""
+    return pd.DataFrame([_columns(identity(cell)) for cell in cells])
+
+
 def load_table(run: Run) -> pd.DataFrame:
     """Return one row a planned cell: every record field, `train.*` and `params.*` columns, `stale` and `staleness`.
 
@@ -74,10 +80,7 @@ def load_table(run: Run) -> pd.DataFrame:
         record, reason = _found(run, cell)
         why = "" if record is None or run.is_published else staleness(record, cell, present)
         missing = {**identity(cell), "status": "missing", "reason": reason or NOT_RUN}
-        known = record_to_json(record) if record else missing
-        row = {name: value for name, value in known.items() if name not in _NESTED}
-        for group in ("train", "params"):
-            row |= {f"{group}.{name}": _scalar(value) for name, value in known[group].items()}
+        row = _columns(record_to_json(record) if record else missing)
         rows.append(row | {"stale": is_stale(why), "staleness": why})
     table = pd.DataFrame(rows)
     table = table.reindex(columns=[*table, *(name for name in FIELDS if name not in (*table, *_NESTED))])
@@ -90,6 +93,14 @@ def _found(run: Run, cell: Cell) -> tuple[Record | None, str | None]:
         return run.record(cell), None
     except StoreError as error:
         return None, str(error)
+
+
+def _columns(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a cell as columns, those of its nested groups by `group.name`."""
+    row = {name: value for name, value in known.items() if name not in _NESTED}
+    for group in ("train", "params"):
+        row |= {f"{group}.{name}": _scalar(value) for name, value in known[group].items()}
+    return row
 
 
 def _scalar(value: object) -> object:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fedfore.errors import ConfigError, suggestion
 from fedfore.records.store import Run, load_table, open_run
 
 MESSAGES = "exchanges.jsonl"
 """Of a study of messages, which runs no cells: one line an exchange, as `fedfore messages --json` prints it."""
-_GROUPS = ("params.", "train.")
-_ALSO = {"sparsity": ("sparsity_asked",)}
-_AXES = ("method", "dataset", "model", "sparsity_asked", "alpha", "estimator", "seed", "moment", "layer", "round")
-_MOST_SHOWN = 3
 
 
 class Archive:
@@ -67,55 +59,3 @@ class Archive:
         lines = pd.concat(known, names=["cell_id", "line"]).reset_index()
         both = [name for name in lines if name in cells and name != "cell_id"]
         return lines.merge(cells.drop(columns=both), on="cell_id")
-
-
-def column(table: pd.DataFrame, name: str) -> str:
-    """Return the column that a filter or a metric names: itself, or a parameter or a key of `train`.
-
-    Raises ConfigError where no column has the name.
-    """
-    for candidate in _candidates(name):
-        if candidate in table:
-            return candidate
-    known = {part.removeprefix("params.").removeprefix("train.") for part in map(str, table)}
-    raise ConfigError(f'nothing is called "{name}".{suggestion(name, known)}')
-
-
-def has_column(table: pd.DataFrame, name: str) -> bool:
-    """Return whether a filter or a metric of that name means a column."""
-    return any(candidate in table for candidate in _candidates(name))
-
-
-def _candidates(name: str) -> tuple[str, ...]:
-    return (name, *_ALSO.get(name, ()), *(group + name for group in _GROUPS))
-
-
-def fitting(table: pd.DataFrame, filters: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Return which rows all filters fit, a list any of whose values fits. Raises ConfigError for an unknown name."""
-    fits = np.ones(len(table), dtype=bool)
-    for name, wanted in filters.items():
-        values = table[column(table, name)]
-        options = wanted if isinstance(wanted, list) else [wanted]
-        fits &= np.logical_or.reduce([_equal(values, option) for option in options])
-    return fits
-
-
-def _equal(values: pd.Series[Any], wanted: object) -> NDArray[np.bool_]:
-    same = values == wanted
-    if isinstance(wanted, bool):  # 1 is not True
-        same &= values.map(lambda value: isinstance(value, bool | np.bool_))
-    return np.asarray(same | values.isna() if wanted == "none" else same, dtype=bool)
-
-
-def several(table: pd.DataFrame, keys: pd.DataFrame) -> str | None:
-    """Return what rows of a table with the same keys differ in, as the end of a sentence; None where there are none.
-
-    `keys` has the table's index, or a part of it.
-    """
-    alike = keys[keys.duplicated(keep=False)]
-    if alike.empty:
-        return None
-    rows = table.loc[alike.index[(alike == alike.iloc[0]).all(axis=1)]]
-    settings = [name for name in map(str, rows) if name in _AXES or name.startswith(_GROUPS)]
-    differing = [name for name in settings if rows[name].nunique(dropna=False) > 1]
-    return ", ".join(differing[:_MOST_SHOWN]) or "nothing that is recorded"

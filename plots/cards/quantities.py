@@ -13,9 +13,10 @@ import pandas as pd
 from scipy import stats
 
 from fedfore.errors import ConfigError
-from fedfore.plots.cards.archive import Archive, column, fitting, has_column, several
+from fedfore.judgement.estimates import estimate
+from fedfore.judgement.selection import column, fitting, has_column, several
+from fedfore.plots.cards.archive import Archive
 from fedfore.plots.cards.specification import Quantity, Reduction
-from fedfore.records.statistics import estimate
 
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*")
 _REDUCED: Mapping[Reduction, Callable[[Any], Any]] = {

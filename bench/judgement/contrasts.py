@@ -1,0 +1,205 @@
+"""Contrasts: what a matrix asks of its records, stated before its cells run (`[[contrast]]`).
+
+    [[contrast]]
+    name = "NTK mask against dense"
+    of = { method = "fed_ntk_zo", saliency = "ntk" }
+    against = { method = "baffle" }
+    metric = "test_accuracy"      # the default
+    margin = 0.01                 # of equivalence, in the metric's unit; without one nothing is called equivalent
+    family = "masks"              # Holm's correction is within a family; without a name all of a matrix are one
+
+`of` and `against` are filters as a card has them (see `selection.fitting`). What `of` leaves open, such as alpha, makes
+one comparison a setting, each a member of the family; where `against` leaves it open too, both sides agree in it.
+
+`[[control]]` tables, each with a filter `where`, name the series that compete with nobody and are shown apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from fedfore.errors import ConfigError, suggestion
+from fedfore.judgement.selection import fitting, short, varying
+from fedfore.records.metrics import METRICS
+
+Filters = Mapping[str, Any]
+Positive = Annotated[float, Field(gt=0.0)]
+TABLES = ("contrast", "control")
+"""The tables of a matrix that say how its records are judged."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One question of a matrix. `compare` says whether of minus against is asked for, or their ratio.
+
+    `margin` is in the metric's unit; of a ratio it is relative: 0.05 means within 5% of each other.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    of: Filters
+    against: Filters
+    metric: str = "test_accuracy"
+    compare: Literal["difference", "ratio"] = "difference"
+    margin: Positive | None = None
+    family: str = "study"
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Control:
+    """Series that compete with nobody: those of all cells that `where` fits."""
+
+    where: Filters = field(default_factory=dict)
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+_CONTRAST, _CONTROL = TypeAdapter(Contrast), TypeAdapter(Control)
+
+
+def contrasts(document: Mapping[str, Any]) -> list[Contrast]:
+    """Return the contrasts of a matrix. Raises ConfigError for a table that is none, and for two of one name."""
+    found = [_contrast(number, table) for number, table in enumerate(_tables(document, "contrast"), 1)]
+    names = [one.name for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f'Two contrasts are called "{name}"; give each a name of its own.')
+    return found
+
+
+def controls(document: Mapping[str, Any]) -> list[Control]:
+    """Return the filters of a matrix' controls. Raises ConfigError for a table that is none."""
+    return [_validated(_CONTROL, f"[[control]] {n}", table) for n, table in enumerate(_tables(document, "control"), 1)]
+
+
+def check_judgement(document: Mapping[str, Any], cells: pd.DataFrame) -> None:
+    """Raise ConfigError for a contrast or a control that a matrix' planned cells (`settings_table`) cannot answer."""
+    for contrast in contrasts(document):
+        pairings(cells, contrast)
+    for control in controls(document):
+        if not fitting(cells, control.where).any():
+            raise ConfigError(f"[[control]] where = {dict(control.where)!r} fits no cell; correct it, or leave it out.")
+
+
+def _tables(document: Mapping[str, Any], name: str) -> Sequence[Any]:
+    tables = document.get(name, [])
+    if not isinstance(tables, list):
+        raise ConfigError(f"[{name}] is a list of tables; write [[{name}]].")
+    return tables
+
+
+def _contrast(number: int, table: Any) -> Contrast:
+    found: Contrast = _validated(_CONTRAST, f"[[contrast]] {number}", table)
+    metric = METRICS.get(found.metric)
+    if metric is None:
+        raise ConfigError(
+            f'Contrast "{found.name}": there is no metric "{found.metric}".{suggestion(found.metric, METRICS)}'
+        )
+    if metric.direction == "descriptive":
+        raise ConfigError(
+            f'Contrast "{found.name}": {found.metric} describes, and no side of it is better; take another metric.'
+        )
+    return found
+
+
+def _validated(adapter: TypeAdapter[Any], where: str, table: Any) -> Any:
+    try:
+        return adapter.validate_python(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{where}: {f'{key}: ' if key else ''}{first['msg'][0].lower()}{first['msg'][1:]}.") from None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One comparison of a contrast: the rows of both sides in a table, and the setting in which they are compared.
+
+    `setting` has the columns in which the comparisons of the contrast differ, by their short names.
+    """
+
+    contrast: Contrast
+    setting: Mapping[str, Any]
+    of: pd.Index[Any]
+    against: pd.Index[Any]
+
+
+def pairings(cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = ()) -> list[Pairing]:
+    """Return the comparisons of a contrast among a table's cells, of which only those to be reported count.
+
+    `tuned` are the columns of keys whose values were chosen and make no setting of their own. Raises ConfigError where
+    a filter fits no cell, where a cell is on both sides, and where a setting has several opponents or none.
+    """
+    reported = cells[cells["stage"] == "report"]
+    of, against = (_side(reported, contrast, name) for name in ("of", "against"))
+    both = of.index.intersection(against.index)
+    if len(both):
+        raise ConfigError(f'Contrast "{contrast.name}": {cells.loc[both[0], "cell_id"]} is on both sides; narrow one.')
+    shared = [name for name in varying(against) if name not in tuned]
+    own = [name for name in varying(of) if name not in tuned]
+    keys = list(dict.fromkeys([*own, *shared]))
+    if not keys:
+        return [Pairing(contrast, {}, of.index, against.index)]
+    naming = _telling(of, own)
+    opponents = {key: rows.index for key, rows in _groups(against, shared)} if shared else {(): against.index}
+    found = []
+    for key, rows in _groups(of, keys):
+        values = dict(zip(keys, key, strict=True))
+        opponent = opponents.get(tuple(values[name] for name in shared))
+        if opponent is not None:
+            found.append(Pairing(contrast, {short(name): values[name] for name in naming}, rows.index, opponent))
+    if not found:
+        raise ConfigError(
+            f'Contrast "{contrast.name}": against differs in {", ".join(map(short, shared))}, in which no cell of the '
+            "other side agrees with it; name a value of it in `against`."
+        )
+    return found
+
+
+def _side(reported: pd.DataFrame, contrast: Contrast, name: str) -> pd.DataFrame:
+    filters: Filters = getattr(contrast, name)
+    try:
+        rows = reported[fitting(reported, filters)]
+    except ConfigError as error:
+        raise ConfigError(f'Contrast "{contrast.name}", {name}: {error}') from None
+    if rows.empty:
+        said = ", ".join(f"{key} = {value!r}" for key, value in filters.items()) or "no filter"
+        raise ConfigError(f'Contrast "{contrast.name}": no cell fits `{name}` ({said}).')
+    return rows
+
+
+def _telling(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Return the first of these columns that tell rows apart as well as all of them do."""
+    kept: list[str] = []
+    for name in names:
+        more = [*kept, name]
+        if len(_distinct(rows, more)) > len(_distinct(rows, kept)):
+            kept = more
+    return kept
+
+
+def _distinct(rows: pd.DataFrame, names: Sequence[str]) -> set[tuple[Any, ...]]:
+    return set(rows[list(names)].astype(str).itertuples(index=False, name=None))
+
+
+def _groups(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Yield the rows of each combination of values, as values that are equal where they mean the same."""
+    plain = rows[list(names)].astype(object)
+    plain = plain.where(plain.notna(), None)
+    keys = pd.Series(list(plain.itertuples(index=False, name=None)), index=rows.index, dtype=object)
+    for key in dict.fromkeys(keys):
+        yield key, rows[[one == key for one in keys]]
+
+
+def is_control(cells: pd.DataFrame, found: Sequence[Control]) -> pd.Series[bool]:
+    """Return which rows are of controls: those that a control of the matrix fits, and those of the exact gradient."""
+    marked = cells["estimator"].eq("exact")
+    for one in found:
+        marked |= fitting(cells, one.where)
+    return marked
