@@ -20,8 +20,7 @@ from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.document import AXES, REQUIRED_AXES, axis_owner, check_document, grid_blocks
 from fedfore.execution.planning import Planning
 from fedfore.execution.shared_params import spelt_out
-from fedfore.judgement.contrasts import check_judgement
-from fedfore.records.table import settings_table
+from fedfore.judgement.contrasts import contrasts, controls
 from fedfore.tasks import models
 from fedfore.tasks.datasets import spec
 from fedfore.tasks.partition import parse_alpha
@@ -40,6 +39,8 @@ class PlannedCell:
 def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> list[PlannedCell]:
     """Return every distinct cell of a matrix, in the order of the file."""
     check_document(document)
+    contrasts(document)
+    controls(document)
     document = spelt_out(document, methods)
     train, params = _table(document, "train"), document["params"]
     for name, table in params.items():
@@ -61,7 +62,6 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
                 cell = _cell(point, train, params.get(method, {}), methods)
                 if cell.id not in planned:
                     planned[cell.id] = PlannedCell(cell, planning.skip_reason(cell))
-    check_judgement(document, settings_table([item.cell for item in planned.values()]))
     return list(planned.values())
 
 

@@ -21,10 +21,11 @@ from fedfore.execution.document import (
     table_of,
 )
 from fedfore.execution.shared_params import keys_of
+from fedfore.judgement.contrasts import TABLES as JUDGED
 
 Blocks = Sequence[dict[str, Any]]
 
-TABLES = ("train", "params")
+TABLES = ("train", "params", *JUDGED)
 """The tables that a matrix may leave out."""
 
 

@@ -78,13 +78,15 @@ def controls(document: Mapping[str, Any]) -> list[Control]:
     return [_validated(_CONTROL, f"[[control]] {n}", table) for n, table in enumerate(_tables(document, "control"), 1)]
 
 
-def check_judgement(document: Mapping[str, Any], cells: pd.DataFrame) -> None:
-    """Raise ConfigError for a contrast or a control that a matrix' planned cells (`settings_table`) cannot answer."""
-    for contrast in contrasts(document):
-        pairings(cells, contrast)
+def unanswered(document: Mapping[str, Any], cells: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence on each contrast or control of a matrix that its planned cells (`settings_table`) cannot answer.
+
+    Raises ConfigError for a table that is none.
+    """
+    yield from filter(None, (problem(cells, contrast) for contrast in contrasts(document)))
     for control in controls(document):
         if not fitting(cells, control.where).any():
-            raise ConfigError(f"[[control]] where = {dict(control.where)!r} fits no cell; correct it, or leave it out.")
+            yield f"[[control]] where = {dict(control.where)!r} fits no cell; correct it, or leave it out."
 
 
 def _tables(document: Mapping[str, Any], name: str) -> Sequence[Any]:
@@ -115,6 +117,15 @@ def _validated(adapter: TypeAdapter[Any], where: str, table: Any) -> Any:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{where}: {f'{key}: ' if key else ''}{first['msg'][0].lower()}{first['msg'][1:]}.") from None
+
+
+def problem(cells: pd.DataFrame, contrast: Contrast) -> str | None:
+    """Return why a table's cells cannot answer a contrast, as a sentence; None where they can."""
+    try:
+        pairings(cells, contrast)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 @dataclass(frozen=True)

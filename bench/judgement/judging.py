@@ -13,7 +13,7 @@ import pandas as pd
 
 from fedfore.errors import ConfigError, StoreError
 from fedfore.judgement.certificates import SIMULATING, WITHHELD, certificate, needs_certificate, scalar_errors
-from fedfore.judgement.contrasts import Contrast, Pairing, contrasts, pairings
+from fedfore.judgement.contrasts import Contrast, Pairing, contrasts, pairings, problem
 from fedfore.judgement.estimates import Difference, Scale, paired, welch
 from fedfore.judgement.selection import several
 from fedfore.judgement.verdicts import Answer, Question, Verdict, answers
@@ -125,6 +125,15 @@ def contrasts_of(run: Run) -> list[Contrast]:
         raise StoreError(f"{path} cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no valid TOML: {error}.") from None
+
+
+def judged_of(run: Run) -> list[Judged]:
+    """Return every comparison that a run's matrix asks for, judged; a contrast whose cells it left out is not asked.
+
+    Raises StoreError or ConfigError for a run or a matrix that cannot be read.
+    """
+    cells = evidence(run)
+    return judged(cells, [one for one in contrasts_of(run) if not problem(cells, one)])
 
 
 def judged(cells: pd.DataFrame, asked: Iterable[Contrast], tuned: Sequence[str] = ()) -> list[Judged]:
