@@ -21,7 +21,7 @@ from pebble import ProcessExpired
 from fedfore.cli.main import main
 from fedfore.execution import worker
 from fedfore.records import files
-from fedfore.records.metrics import FIELDS, METRICS
+from fedfore.records.metrics import FIELDS, MEASURED
 from fedfore.records.record import record_to_json
 from fedfore.records.store import DONE, ROUNDS, LiveRun, load_table, remarks
 from tests.conftest import InThisProcess, Task, run_in_this_process
@@ -409,7 +409,7 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_the_fields_of_a_record_are_exactly_those_that_have_a_row_and_made_up_records_have_the_same(run: Run) -> None:
     found, _ = run.records().values()
-    assert found.keys() == FIELDS.keys() > METRICS.keys()
+    assert found.keys() == FIELDS.keys() > MEASURED.keys()
     made = record_to_json(record(cells(("fedavg",), alphas=("iid",), seeds=(0,))[0]))
     assert found.keys() == made.keys()
     assert found["started_utc"] <= found["finished_utc"] and found["hash_scheme"] == 2

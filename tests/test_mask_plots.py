@@ -23,7 +23,7 @@ from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
 from fedfore.plots.tables import mask_tables, presentable, render, summary
 from fedfore.plots.view import Drawn, View
-from fedfore.records.metrics import METRICS
+from fedfore.records.metrics import MEASURED
 from fedfore.records.store import LAYERS, lines_writer
 from tests.synthetic import cells, write_run
 
@@ -63,7 +63,7 @@ def nothing(cell: Cell) -> dict[str, int]:
 
 def measured(cell: Cell) -> dict[str, Any]:
     """Return the fields of a record of a cell that ends before training."""
-    untrained = dict.fromkeys(METRICS) if cell.train.setup_only else {}
+    untrained = dict.fromkeys(MEASURED) if cell.train.setup_only else {}
     return untrained | MACS | {"forward_macs_masked": 1000 * (1 - cell.sparsity) + 20 * cell.seed, "uplink_bytes": 5}
 
 
@@ -137,7 +137,7 @@ def test_what_is_left_is_measured_against_the_dense_model(study_of: MakeStudy) -
 
 
 def test_only_the_figures_that_have_data_are_drawn(study_of: MakeStudy) -> None:
-    unknown = dict.fromkeys(METRICS)
+    unknown = dict.fromkeys(MEASURED)
     assert set(figures(study_of(varied({}), change=lambda cell: unknown))) == {"layer-densities"}
     energy_alone = figures(study_of(varied({}), nothing, lambda cell: unknown | {"grad_energy_kept": 0.3}))
     assert {name: len(one.figure.axes) for name, one in energy_alone.items()} == {"what-is-left": 1}

@@ -30,7 +30,7 @@ from fedfore.primitives.finite_difference import BLOCK, FiniteDifferenceConfig, 
 from fedfore.primitives.flat import flat_parameters
 from fedfore.primitives.gradients import Batch
 from fedfore.primitives.perturbations import Directions
-from fedfore.records.metrics import METRICS
+from fedfore.records.metrics import MEASURED
 from fedfore.streams import torch_generator
 from fedfore.tasks.models import build
 from tests.conftest import TINY
@@ -362,10 +362,10 @@ def test_a_zeroth_order_cell_meters_the_on_device_algorithm_whatever_it_simulate
 def test_every_measured_number_has_a_row_in_the_metric_table_and_every_cost_is_measured(federation: Make) -> None:
     measured = run_fields(federation(FedAvg))
     texts = {"uncounted_ops", "evaluates_other_weights", "method_variant", "ntk_reason", "partition_sha256"}
-    costs = {name for name, metric in METRICS.items() if metric.unit in ("MACs", "FLOPs", "operations", "bytes")}
-    assert costs <= set(measured) - texts <= set(METRICS)
+    costs = {name for name, metric in MEASURED.items() if metric.unit in ("MACs", "FLOPs", "operations", "bytes")}
+    assert costs <= set(measured) - texts <= set(MEASURED)
     for name in set(measured) - texts:
-        low, high = METRICS[name].limits
+        low, high = MEASURED[name].limits
         if measured[name] is not None:
             assert (low is None or measured[name] >= low) and (high is None or measured[name] <= high), name
 

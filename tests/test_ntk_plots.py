@@ -19,7 +19,7 @@ from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
 from fedfore.plots.view import Drawn, View
 from fedfore.plots.wording import MINUS, UNKNOWN
-from fedfore.records.metrics import METRICS
+from fedfore.records.metrics import MEASURED
 from tests.synthetic import cells, write_run
 
 T_OF_TWO = 12.706205
@@ -47,7 +47,7 @@ def skew(cell: Cell) -> float:
 def kernels(cell: Cell) -> dict[str, Any]:
     """Return errors above those of random deals by `skew` + 0.0002 x seed on real probes, by nothing on Gaussian."""
     base = {"ntk_mmd2": -0.002, "ntk_spectrum_error": 0.05, "ntk_rel_frobenius_error": 1 - 1 / cell.train.clients}
-    found: dict[str, Any] = dict.fromkeys(METRICS)
+    found: dict[str, Any] = dict.fromkeys(MEASURED)
     for name, value in base.items():
         found |= {f"{name}_iid": value, f"{name}_gaussian": value, f"{name}_gaussian_iid": value}
         found[name] = value + skew(cell) + 0.0002 * cell.seed
@@ -57,7 +57,7 @@ def kernels(cell: Cell) -> dict[str, Any]:
 def masks(cell: Cell) -> dict[str, Any]:
     """Return masks farther from centralised ones, by 0.2 + 0.01 x seed where devices upload masks."""
     far = 0.2 + 0.01 * cell.seed if cell.params.get("upload") == "masks" else 0.03 * cell.seed
-    return dict.fromkeys(METRICS) | {
+    return dict.fromkeys(MEASURED) | {
         "layer_density_l1": 0.1 + far, "layer_density_l1_null": 0.1 + 0.02 * cell.seed,
         "mask_iou": 0.3, "mask_iou_null": 0.4, "mask_iou_shuffled": 0.2,
         "target_layer_density_l1": 0.5, "target_layer_density_l1_null": 0.1 + 0.02 * cell.seed,
@@ -147,7 +147,7 @@ def test_a_tile_without_a_result_says_so(study_of: Callable[..., Study]) -> None
 def test_one_number_of_clients_has_no_heat_map(study_of: Callable[..., Study]) -> None:
     study = study_of(planned(10), kernels)
     assert figures(study) == {} and list(ntk_sentences(study.cells)) == []
-    assert figures(study_of(planned(2, 10), lambda cell: dict.fromkeys(METRICS))) == {}
+    assert figures(study_of(planned(2, 10), lambda cell: dict.fromkeys(MEASURED))) == {}
 
 
 def test_settings_apart_from_clients_have_heat_maps_of_their_own(study_of: Callable[..., Study]) -> None:

@@ -20,7 +20,8 @@ import pytest
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.errors import StoreError
 from fedfore.records.code_hash import code_sha256
-from fedfore.records.metrics import METRICS
+from fedfore.records.derived import DERIVED
+from fedfore.records.metrics import FIELDS, MEASURED, METRICS
 from fedfore.records.packed import CELLS, MATRIX
 from fedfore.records.provenance import environment, environment_hash, git_commit
 from fedfore.records.sources import ROOT, shipped_method_file
@@ -278,6 +279,25 @@ def test_a_table_without_a_measurement_still_has_every_row_and_every_metric_as_n
     assert list(table["status"]) == [status] * 2
     assert table[list(METRICS)].isna().all(axis=None)
     assert all(pd.api.types.is_numeric_dtype(table[name]) for name in METRICS)
+
+
+def test_totals_follow_from_their_parts_and_are_not_known_where_a_part_is_not(tmp_path: Path) -> None:
+    planned(tmp_path, cell(0), cell(1), cell(2))
+    traffic = {"uplink_bytes": 3, "downlink_bytes": 2**40, "setup_flops_total": 5, "train_flops_total": 7}
+    write_record(tmp_path, record(cell(0), **traffic))
+    write_record(tmp_path, record(cell(1), **{**traffic, "downlink_bytes": None}))
+    table = load_table(LiveRun(tmp_path))
+    assert table["total_bytes"].fillna(-1).tolist() == [2**40 + 3, -1, -1]
+    assert table["device_flops_total"].fillna(-1).tolist() == [12, 12, -1]
+    stored = json.loads((tmp_path / "cells" / cell(0).id / "record.json").read_text())
+    assert {"uplink_bytes", "train_flops_total"} < set(stored) and not set(DERIVED) & set(stored)
+
+
+def test_every_derived_metric_is_the_sum_of_measured_ones_of_its_unit_and_says_so() -> None:
+    for name, metric in DERIVED.items():
+        assert METRICS[name] is metric and set(metric.parts) <= set(MEASURED) and name not in FIELDS
+        assert {MEASURED[part].unit for part in metric.parts} == {metric.unit}
+        assert metric.description.endswith(f"Derived, not stored: {' + '.join(metric.parts)}.")
 
 
 def test_a_list_among_the_params_is_one_value_of_the_table(tmp_path: Path) -> None:

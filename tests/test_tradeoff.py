@@ -15,7 +15,7 @@ from fedfore.plots.findings import findings
 from fedfore.plots.study import load_study
 from fedfore.plots.tables import render
 from fedfore.plots.tradeoff import on_front
-from fedfore.records.metrics import METRICS
+from fedfore.records.metrics import MEASURED
 from tests.synthetic import cells, write_run
 
 
@@ -47,7 +47,7 @@ def costs(cell: Cell) -> dict[str, Any]:
     batch, saves = cell.train.batch_size, cell.params.get("memory") == "checkpoint"
     bytes_, flops = (100, 1000) if cell.method == "fed_ntk_zo" else (500, 133) if saves else (1000, 100)
     values = {"peak_device_bytes": bytes_ * batch, "device_step_flops": flops * batch, "forward_macs_masked": 1}
-    return {**dict.fromkeys(METRICS), **values, "forward_macs_dense": 2}
+    return {**dict.fromkeys(MEASURED), **values, "forward_macs_dense": 2}
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from fedfore.cell import Cell, cell_id
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError
 from fedfore.judgement.estimates import estimate
-from fedfore.records.metrics import METRICS
+from fedfore.records.metrics import MEASURED
 from fedfore.records.record import Record, cell_of, identity, is_volatile
 from fedfore.records.run import Run
 
-JUDGED = tuple(name for name, row in METRICS.items() if row.direction != "descriptive" and not is_volatile(name))
+JUDGED = tuple(name for name, row in MEASURED.items() if row.direction != "descriptive" and not is_volatile(name))
 """The numbers of a record that a judgement can rest on: of two values one is better, and no clock is read."""
 Verdict = Literal["equal", "within", "different"]
 

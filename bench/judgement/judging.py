@@ -101,8 +101,8 @@ def is_accuracy(metric: str) -> bool:
 
 
 def is_metered(metric: str) -> bool:
-    """Return whether metering makes a metric, so that it has no chance in it and needs no seeds."""
-    return metric.startswith(_METERED)
+    """Return whether metering makes a metric, or all parts of a sum, so that it has no chance and needs no seeds."""
+    return all(name.startswith(_METERED) for name in METRICS[metric].parts or (metric,))
 
 
 def evidence(run: Run) -> pd.DataFrame:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import get_args
 
 from fedfore.cell import Account
+from fedfore.records.derived import DERIVED
 from fedfore.records.record import Record
 from fedfore.records.rows import Metric, Row, metrics_of, rows_of
 
-METRICS: Mapping[str, Metric] = metrics_of(Record)
-"""Every number that a cell is measured to have."""
+MEASURED: Mapping[str, Metric] = metrics_of(Record)
+"""Every number that a cell is measured to have; a record stores them."""
+METRICS: Mapping[str, Metric] = {**MEASURED, **DERIVED}
+"""Every number that a table of cells has: those that are measured, and those that follow from them."""
 FIELDS: Mapping[str, Row] = rows_of(Record)
-"""Every field of a record, the metrics among them."""
+"""Every field of a record, the measured metrics among them."""
 PEAK_PARTS = tuple(f"peak_device_bytes_{part}" for part in get_args(Account))

@@ -47,7 +47,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured quantity. `limits` are the values it can take at all; None leaves an end open."""
+    """One measured quantity, or one that is the sum of its `parts`, which are measured.
+
+    `limits` are the values it can take at all; None leaves an end open.
+    """
 
     name: str
     unit: str
@@ -55,6 +58,7 @@ class Metric:
     label: str
     description: str
     limits: tuple[float | None, float | None] = (0.0, None)
+    parts: tuple[str, ...] = ()
 
 
 def measured(

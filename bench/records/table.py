@@ -13,7 +13,8 @@ import pandas as pd
 from fedfore.cell import Cell
 from fedfore.errors import PluginError, StoreError
 from fedfore.records.code_hash import code_sha256
-from fedfore.records.metrics import FIELDS, METRICS
+from fedfore.records.derived import DERIVED
+from fedfore.records.metrics import FIELDS, MEASURED
 from fedfore.records.record import Record, completed, differing_settings, identity, record_to_json
 from fedfore.records.run import NOT_RUN, Run
 from fedfore.records.sources import shipped_method_file
@@ -84,7 +85,9 @@ def load_table(run: Run) -> pd.DataFrame:
         rows.append(row | {"stale": is_stale(why), "staleness": why})
     table = pd.DataFrame(rows)
     table = table.reindex(columns=[*table, *(name for name in FIELDS if name not in (*table, *_NESTED))])
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in METRICS})
+    table = table.assign(**{name: pd.to_numeric(table[name]) for name in MEASURED})
+    sums = {name: table[list(metric.parts)].sum(axis=1, skipna=False) for name, metric in DERIVED.items()}
+    return table.assign(**sums)
 
 
 def _found(run: Run, cell: Cell) -> tuple[Record | None, str | None]:
