@@ -18,11 +18,8 @@ from fedfore.plots.naming import Series
 from fedfore.plots.points import curve, points, records, select
 from fedfore.plots.study import shown_sparsity
 from fedfore.plots.view import Drawn, View, handle, line_style, mark_withheld, percent_axis, seeds_sentence
-from fedfore.plots.wording import axis_label, human_bytes, human_count
-from fedfore.records.probes import HEADLINE_EVALUATIONS
+from fedfore.plots.wording import HEADLINES, axis_label, human_bytes, human_count
 
-_METRIC = "test_accuracy"
-_SPREAD = f"{_METRIC}_half_width"
 _PANEL_HEIGHT = 2.1
 
 
@@ -54,9 +51,13 @@ _COSTS = (
 
 
 def _finished_points(view: View) -> pd.DataFrame:
-    """Return the points to draw; an interval of two seeds (t = 12.7) would fill the panel and is left to the table."""
-    summary = points(view.cells, [_METRIC])
-    summary[_SPREAD] = summary[_SPREAD].where(summary["n_ok"] > 2)
+    """Return the points to draw, their accuracy in `mean` and `spread`.
+
+    An interval of two seeds (t = 12.7) would fill the panel and is left to the table.
+    """
+    metric = view.study.accuracy
+    summary = points(view.cells, [metric]).rename(columns={metric: "mean", f"{metric}_half_width": "spread"})
+    summary["spread"] = summary["spread"].where(summary["n_ok"] > 2)
     return summary[summary["n_ok"] > 0]
 
 
@@ -74,7 +75,7 @@ def _limit(panel: Axes, low: float, high: float) -> None:
 
 def _reference_line(panel: Axes, series: Series, row: dict[str, float]) -> None:
     style = line_style(series)
-    mean, spread = row[_METRIC], row[_SPREAD]
+    mean, spread = row["mean"], row["spread"]
     panel.axhline(mean, color=style["color"], linestyle=style["linestyle"], linewidth=1.2, zorder=2)
     if not math.isnan(spread):
         panel.axhspan(mean - spread, mean + spread, color=style["color"], alpha=0.12, linewidth=0)
@@ -101,27 +102,27 @@ def accuracy_by_sparsity(view: View) -> Drawn:
             dodge = step * 0.3 * ((index + 0.5) / len(curves) - 0.5)
             at = own["sparsity"].map(position) + dodge
             panel.errorbar(
-                at, own[_METRIC], yerr=own[_SPREAD], elinewidth=0.9, capsize=1.8, zorder=3, **line_style(one)
+                at, own["mean"], yerr=own["spread"], elinewidth=0.9, capsize=1.8, zorder=3, **line_style(one)
             )
             for x, row in zip(at, records(own), strict=True):
                 if row["withheld"]:
-                    mark_withheld(panel, x, row[_METRIC])
+                    mark_withheld(panel, x, row["mean"])
         panel.set_title(alpha)
         panel.xaxis.set_major_locator(FixedLocator(list(position.values())))
         panel.set_xticklabels([value_label(level) for level in levels])
         panel.set_xlim(min(position.values()) - 0.5 * step, max(position.values()) + 0.5 * step)
-    spread = summary[_SPREAD].fillna(0.0)
-    _limit(axes[0], (summary[_METRIC] - spread).min(), (summary[_METRIC] + spread).max())
-    label_edges(axes, "Sparsity (log scale of density)", axis_label(_METRIC))
+    spread = summary["spread"].fillna(0.0)
+    _limit(axes[0], (summary["mean"] - spread).min(), (summary["mean"] + spread).max())
+    label_edges(axes, "Sparsity (log scale of density)", axis_label(view.study.accuracy))
     legend = [handle(one, view.named(one, view.cells), marker=one.has_sparsity) for one in view.series]
     frame(figure, view.title, legend, accuracy_notes(view.cells))
     reference = " Horizontal lines, with bands: methods without the sparsity axis." if lines else ""
     return Drawn(
         f"accuracy-sparsity-{view.slug}",
         f"Accuracy against sparsity: {view.title}",
-        f"Test accuracy of the global model (mean of the last {HEADLINE_EVALUATIONS} evaluations) against the fraction "
-        f"of prunable weights that are zero, one panel a label distribution. {_seeds_of(view, summary)} Markers are "
-        f"shifted sideways a little to be told apart.{reference}",
+        f"Test accuracy of the global model ({HEADLINES[view.study.accuracy]}) against the fraction of prunable "
+        f"weights that are zero, one panel a label distribution. {_seeds_of(view, summary)} Markers are shifted "
+        f"sideways a little to be told apart.{reference}",
         f"Chart of test accuracy against sparsity for {', '.join(one.label for one in view.series)}; the table of "
         "results holds the same numbers.",
         figure,
@@ -137,20 +138,20 @@ def accuracy_by_series(view: View) -> Drawn:
         for row, one in enumerate(view.series):
             own = select(summary, {"alpha": alpha, "series": one.label})
             style = line_style(one) | {"linestyle": "", "capsize": 1.8, "elinewidth": 1.0}
-            panel.errorbar(own[_METRIC], [row] * len(own), xerr=own[_SPREAD], **style)
+            panel.errorbar(own["mean"], [row] * len(own), xerr=own["spread"], **style)
             if own["withheld"].any():
-                mark_withheld(panel, own[_METRIC].iloc[0], row)
+                mark_withheld(panel, own["mean"].iloc[0], row)
         panel.set_title(alpha)
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
         percent_axis(panel.xaxis)
-    label_edges(axes, axis_label(_METRIC), "")
+    label_edges(axes, axis_label(view.study.accuracy), "")
     frame(figure, view.title, [], accuracy_notes(view.cells))
     return Drawn(
         f"accuracy-{view.slug}",
         f"Accuracy: {view.title}",
-        f"Test accuracy of the global model (mean of the last {HEADLINE_EVALUATIONS} evaluations), one panel a label "
-        "distribution. " + _seeds_of(view, summary),
+        f"Test accuracy of the global model ({HEADLINES[view.study.accuracy]}), one panel a label distribution. "
+        + _seeds_of(view, summary),
         f"Chart of test accuracy for {', '.join(names)}; the table of results holds the same numbers.",
         figure,
     )
@@ -217,7 +218,7 @@ def _accuracy_along(view: View, cost: _Cost) -> Drawn:
                 _log_axis(panel, everything["x"].min(), everything["x"].max(), cost)
             else:
                 panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    label_edges(axes, cost.label, axis_label(_METRIC))
+    label_edges(axes, cost.label, axis_label("test_accuracy"))
     legend = [handle(one, view.named(one, shown)) for one in series]
     frame(figure, view.title, legend, accuracy_notes(shown))
     which = "" if level is None else f" Methods with the sparsity axis are shown at sparsity {value_label(level)}."

@@ -21,7 +21,7 @@ from fedfore.plots.lines import readable_lines
 from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.points import twins
 from fedfore.plots.view import Drawn, View, percent_axis
-from fedfore.plots.wording import power_of_ten
+from fedfore.plots.wording import HEADLINES, power_of_ten
 from fedfore.records.probes import SCALAR_DIRECTIONS
 from fedfore.records.store import DIAGNOSTICS
 
@@ -43,7 +43,7 @@ def estimator_figures(view: View) -> Iterator[Drawn]:
         yield _variance_ratio(view, ratios)
     if {"fd_scalar_error", SIGMA} <= set(diagnoses) and diagnoses[SIGMA].nunique() > 1:
         yield _scalar_error(view, diagnoses.dropna(subset="fd_scalar_error"))
-    pairs = twins(view.cells)
+    pairs = twins(view.cells, view.study.accuracy)
     if not pairs.empty:
         yield _twins(view, pairs)
 
@@ -205,9 +205,9 @@ def _twins(view: View, pairs: pd.DataFrame) -> Drawn:
     return Drawn(
         f"twins-{view.slug}",
         f"Simulated cells against their finite-difference twins: {view.title}",
-        "Headline accuracy of a simulated cell minus that of its twin, which differs in the estimator alone; one mark "
-        "a seed. `directional` uses the twin's very perturbations, `moment` draws others of the same distribution, and "
-        f"`exact` has no noise at all. The band is ±{_BAND:g} points.",
+        f"Test accuracy ({HEADLINES[view.study.accuracy]}) of a simulated cell minus that of its twin, which differs "
+        "in the estimator alone; one mark a seed. `directional` uses the twin's very perturbations, `moment` draws "
+        f"others of the same distribution, and `exact` has no noise at all. The band is ±{_BAND:g} points.",
         "Chart of accuracy differences between simulated cells and their finite-difference twins.",
         figure,
     )

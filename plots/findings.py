@@ -25,7 +25,6 @@ from fedfore.plots.study import Study, shown_sparsity
 from fedfore.plots.wording import DOUBLE_DAGGER, human_bytes, human_count, verdict
 from fedfore.records.metrics import METRICS
 
-_METRIC = "test_accuracy"
 _COSTS = {"peak_device_bytes": human_bytes, "device_step_flops": human_count, "uplink_bytes": human_bytes}
 _MOST_TIED = 3
 _SAME = 1.05
@@ -56,7 +55,7 @@ def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None
     reference = {**point, "series": study.reference.label, "sparsity": 0.0}
     if select(study.cells, reference).empty:
         return None
-    return paired_difference(study.compared, point, reference, _METRIC)
+    return paired_difference(study.compared, point, reference, study.accuracy)
 
 
 def _name(study: Study, point: Mapping[str, Any]) -> str:
@@ -65,10 +64,10 @@ def _name(study: Study, point: Mapping[str, Any]) -> str:
     return f"{point['series']}{sparsity}"
 
 
-def _best(table: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the point of highest mean accuracy among those of at least two seeds."""
-    enough = table[(table["n_ok"] > 1) & table[_METRIC].notna()]
-    return records(enough.nlargest(1, _METRIC))[0] if len(enough) else None
+def _best(table: pd.DataFrame, metric: str) -> dict[str, Any] | None:
+    """Return the point of highest mean among those of at least two seeds."""
+    enough = table[(table["n_ok"] > 1) & table[metric].notna()]
+    return records(enough.nlargest(1, metric))[0] if len(enough) else None
 
 
 def _no_controls(study: Study, cells: pd.DataFrame) -> pd.DataFrame:
@@ -81,20 +80,21 @@ def _key(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _best_of_each_alpha(study: Study, summary: pd.DataFrame) -> Iterator[str]:
+    metric = study.accuracy
     for alpha, here in summary.groupby("alpha", observed=True):
-        best = _best(here)
+        best = _best(here, metric)
         if best is None:
             certified = " that is certified" if here["withheld"].any() else ""
             yield f"{alpha}: no point{certified} has two finished seeds, so no method is called better than another."
             continue
         sentence = (
             f"{alpha}: {_name(study, best)} has the highest mean test accuracy, "
-            f"{100 * best[_METRIC]:.1f} ± {100 * best[f'{_METRIC}_half_width']:.1f} % over {best['n_ok']} seeds"
+            f"{100 * best[metric]:.1f} ± {100 * best[f'{metric}_half_width']:.1f} % over {best['n_ok']} seeds"
         )
-        second = _best(here[here["series"] != best["series"]])
+        second = _best(here[here["series"] != best["series"]], metric)
         if second is not None:
-            difference = paired_difference(study.compared, _key(best), _key(second), _METRIC)
-            tied = ", which has the same mean," if second[_METRIC] == best[_METRIC] else ","
+            difference = paired_difference(study.compared, _key(best), _key(second), metric)
+            tied = ", which has the same mean," if second[metric] == best[metric] else ","
             sentence += f"; against the next method, {_name(study, second)}{tied} {verdict(difference)}"
         yield sentence + "."
 
@@ -102,7 +102,7 @@ def _best_of_each_alpha(study: Study, summary: pd.DataFrame) -> Iterator[str]:
 def _sparse_against_dense(study: Study, summary: pd.DataFrame) -> Iterator[str]:
     parts = []
     for alpha, here in summary[summary["sparsity"] > 0].groupby("alpha", observed=True):
-        best = _best(here)
+        best = _best(here, study.accuracy)
         difference = against_reference(study, _key(best)) if best else None
         if best and difference:
             parts.append(f"{alpha}: {_name(study, best)}, {verdict(difference)}")
@@ -121,7 +121,7 @@ def _sparse_against_dense_estimates(study: Study, cells: pd.DataFrame) -> Iterat
         named = [{_settings(study, one): one for one in own} for own in (first, second)]
         shared = [text for text in named[0] if text in named[1]]
         if shared:
-            yield _difference_by_alpha(cells, named[0][shared[-1]], named[1][shared[-1]], level)
+            yield _difference_by_alpha(study, cells, named[0][shared[-1]], named[1][shared[-1]], level)
 
 
 def _by_method(series: Sequence[Series]) -> list[list[Series]]:
@@ -133,7 +133,7 @@ def _settings(study: Study, series: Series) -> str:
     return series.label.removeprefix(study.looks[series.method].label)
 
 
-def _difference_by_alpha(cells: pd.DataFrame, sparse: Series, dense: Series, level: float) -> str:
+def _difference_by_alpha(study: Study, cells: pd.DataFrame, sparse: Series, dense: Series, level: float) -> str:
     place = {"dataset": cells["dataset"].iloc[0], "model": cells["model"].iloc[0]}
     parts = []
     for alpha in cells["alpha"].cat.remove_unused_categories().cat.categories:
@@ -142,7 +142,7 @@ def _difference_by_alpha(cells: pd.DataFrame, sparse: Series, dense: Series, lev
         if any(select(cells, point)["withheld"].any() for point in (first, second)):
             parts.append(f"{alpha}: not compared (not certified)")
             continue
-        parts.append(f"{alpha}: {verdict(paired_difference(cells, first, second, _METRIC))}")
+        parts.append(f"{alpha}: {verdict(paired_difference(cells, first, second, study.accuracy))}")
     return f"{sparse.label} at sparsity {value_label(level)} against {dense.label}: {'; '.join(parts)}."
 
 
@@ -237,7 +237,7 @@ def _of_training(study: Study, cells: pd.DataFrame) -> Iterator[str]:
     if not cells["ok"].any():
         return
     yield from budget_sentences(cells)
-    summary = points(_no_controls(study, study.compared.loc[cells.index]), [_METRIC])
+    summary = points(_no_controls(study, study.compared.loc[cells.index]), [study.accuracy])
     yield from _best_of_each_alpha(study, summary)
     yield from _sparse_against_dense(study, summary)
     yield from _sparse_against_dense_estimates(study, cells)

@@ -63,20 +63,20 @@ def paired_difference(
     return estimate((sides[0] - sides[1]).dropna())
 
 
-def twins(cells: pd.DataFrame) -> pd.DataFrame:
+def twins(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return one row a simulated ok cell with an ok twin, which differs from it in its `finite_difference` alone.
 
     A description: that a twin is near says nothing for its cell, since two seeds may be.
-    Columns: those of the simulated cell, `real` (the twin's headline accuracy, a fraction) and `difference` to it.
+    Columns: those of the simulated cell, `real` (the twin's value of the metric) and `difference` to it.
     """
     same = ["method", "dataset", "model", "alpha", "sparsity", "seed"]
     same += [name for name in map(str, cells) if name.startswith(("params.", "train."))]
     ok = cells[cells["ok"] & cells["estimator"].notna()]
     is_real = ok["estimator"] == "finite_difference"
     keys = pd.Series(["|".join(map(str, row)) for row in ok[same].itertuples(index=False)], index=ok.index, dtype=str)
-    real = pd.Series(ok.loc[is_real, "test_accuracy"].to_numpy(), index=keys[is_real].to_numpy(), dtype=float)
+    real = pd.Series(ok.loc[is_real, metric].to_numpy(), index=keys[is_real].to_numpy(), dtype=float)
     found = ok[~is_real].assign(real=[real.get(key, float("nan")) for key in keys[~is_real]])
-    return found.assign(difference=found["test_accuracy"] - found["real"]).dropna(subset="real")
+    return found.assign(difference=found[metric] - found["real"]).dropna(subset="real")
 
 
 def curve(run: Run, cell_ids: Sequence[str], x: str, *, log: bool) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def _results(study: Study) -> Iterator[_Table]:
         differences = [against_reference(study, point) for point in records(numbers[list(POINT)])]
         texts = [difference_text(difference) if difference else UNKNOWN for difference in differences]
         if study.reference and set(texts) != {UNKNOWN}:
-            place = list(shown).index(axis_label("test_accuracy")) + 1
+            place = list(shown).index(axis_label(study.accuracy)) + 1
             shown.insert(place, f"Minus {study.reference.label}, points", texts)
         yield _Table(f"{dataset}, {model}", tuple(shown.columns), tuple(shown.itertuples(index=False, name=None)))
 

@@ -17,7 +17,7 @@ from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series
 from fedfore.plots.points import POINT
-from fedfore.plots.wording import alpha_label
+from fedfore.plots.wording import HEADLINES, alpha_label
 from fedfore.records.store import Run, load_table, open_run
 
 REFERENCE = "fedavg"
@@ -28,17 +28,19 @@ REFERENCE = "fedavg"
 class Study:
     """A run as figures and tables see it.
 
-    `cells` has one row a planned cell: the columns of `fedfore.records.store.load_table`, with `alpha` and `series` as
-    ordered categories of labels, `method_label`, `sparsity` as asked, `ok`, `trained`: whether the cell is to go on to
-    training and be evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it trained past
-    its budget, `certificate` (see `fedfore.judgement.certificates`), and `withheld`: whether that keeps its point out
-    of comparisons of what was trained. `looks` are those of the run's methods, in the order of legends. `tuned` says
-    which parameters take one value a point, such as a learning rate chosen for each sparsity, and so do not split a
-    series; `left_out` what else differs between series than their labels say.
+    `cells` has one row a planned cell that is reported: the columns of `fedfore.records.store.load_table`, with `alpha`
+    and `series` as ordered categories of labels, `method_label`, `sparsity` as asked, `ok`, `trained`: whether the cell
+    is to go on to training and be evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it
+    trained past its budget, `certificate` (see `fedfore.judgement.certificates`), and `withheld`: whether that keeps
+    its point out of comparisons of what was trained. `trials` are the rows of `load_table` that tuned, which enter
+    nothing else. `looks` are those of the run's methods, in the order of legends. `tuned` says which parameters take
+    one value a point, such as a learning rate chosen for each sparsity, and so do not split a series; `left_out` what
+    else differs between series than their labels say.
     """
 
     run: Run
     cells: pd.DataFrame
+    trials: pd.DataFrame
     looks: Mapping[str, Look]
     series: tuple[Series, ...]
     tuned: tuple[str, ...]
@@ -48,6 +50,12 @@ class Study:
     def ok(self) -> pd.DataFrame:
         """The cells that ended well."""
         return self.cells[self.cells["ok"]]
+
+    @property
+    def accuracy(self) -> str:
+        """The accuracy that the study shows: the headline where some ok cell has it, else that of older records."""
+        headline, older = HEADLINES
+        return headline if self.ok[headline].notna().any() else older
 
     @property
     def reference(self) -> Series | None:
@@ -85,9 +93,11 @@ def _alpha_order(alpha: Any) -> tuple[int, float, str]:
 def load_study(run: Path) -> Study:
     """Read a run and group its cells into series. Raises StoreError for a run that cannot be read or plans nothing."""
     opened = open_run(run)
-    cells = load_table(opened).copy()  # one block of memory a type, where that table has one a column
+    planned = load_table(opened).copy()  # one block of memory a type, where that table has one a column
+    reported = planned["stage"] == "report"
+    cells, trials = planned[reported], planned[~reported]
     if cells.empty:
-        raise StoreError(f"The plan of {run} holds no cell; run a matrix into it.")
+        raise StoreError(f"The plan of {run} holds no cell that is reported; run a matrix into it.")
     alphas = {alpha_label(alpha): None for alpha in sorted(cells["alpha"].unique(), key=_alpha_order)}
     cells = cells.assign(
         alpha=pd.Categorical(cells["alpha"].map(alpha_label), list(alphas), ordered=True),
@@ -110,7 +120,7 @@ def load_study(run: Path) -> Study:
     cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD))
     tuned = tuple(itertools.chain.from_iterable(own.tuned for own in found))
     left_out = tuple(itertools.chain.from_iterable(own.left_out for own in found))
-    return Study(opened, cells, dealt, series, tuned, left_out)
+    return Study(opened, cells, trials, dealt, series, tuned, left_out)
 
 
 def _wish(cells: pd.DataFrame) -> Wish:

@@ -20,6 +20,7 @@ from fedfore.plots.study import Study, load_study
 from fedfore.plots.wording import (
     DAGGER,
     DOUBLE_DAGGER,
+    HEADLINES,
     OVERSPENT,
     UNKNOWN,
     axis_label,
@@ -32,7 +33,7 @@ from fedfore.records.metrics import METRICS
 from fedfore.records.store import load_table, open_run
 
 _SUMMARY_METRICS = (
-    "test_accuracy", "peak_device_bytes", "device_step_flops", "train_flops_total", "setup_flops_total",
+    *HEADLINES, "peak_device_bytes", "device_step_flops", "train_flops_total", "setup_flops_total",
     "uplink_bytes", "downlink_bytes", "data_passes",
 )  # fmt: skip
 _HEADERS = {
@@ -59,8 +60,9 @@ def presentable(numbers: pd.DataFrame) -> pd.DataFrame:
     A metric that no row knows, or that is 0 in all, has no column; nor have data passes that are the same in all.
     """
     shown = _point_columns(numbers)
-    if numbers["test_accuracy"].notna().any():
-        shown[axis_label("test_accuracy")] = _percents(numbers, "test_accuracy")
+    for metric in HEADLINES:
+        if numbers[metric].notna().any():
+            shown[axis_label(metric)] = _percents(numbers, metric)
     passes = data_passes_texts(numbers["data_passes"])
     if passes:
         shown[METRICS["data_passes"].label] = passes

@@ -8,7 +8,15 @@ import re
 from fedfore.judgement.estimates import Estimate
 from fedfore.plots.fields import value_label
 from fedfore.records.metrics import METRICS
+from fedfore.records.probes import HEADLINE_EVALUATIONS, HEADLINE_SHARE
 
+HEADLINES = {
+    "test_accuracy": (
+        f"mean of the evaluations in the last {HEADLINE_SHARE:.0%} of the budget, {HEADLINE_EVALUATIONS} or more"
+    ),
+    "test_accuracy_last5": f"mean of the last {HEADLINE_EVALUATIONS} evaluations",
+}
+"""The headline accuracy, and what older records have in its place, with what each is a mean of."""
 DAGGER = "†"
 DOUBLE_DAGGER = "‡"
 OVERSPENT = "§"

@@ -66,12 +66,12 @@ def test_twins_differ_in_the_estimator_alone(study_of: Callable[..., Study]) -> 
         planned("finite_difference", "directional", "moment"),
         change=lambda cell: {"test_accuracy": ACCURACY[cell.estimator or ""] + 0.01 * cell.seed},
     )
-    pairs = twins(study.cells)
+    pairs = twins(study.cells, "test_accuracy")
     assert len(pairs) == 2 * 2 * 2
     np.testing.assert_allclose(pairs.loc[pairs["estimator"] == "directional", "difference"], 0.01)
     np.testing.assert_allclose(pairs.loc[pairs["estimator"] == "moment", "difference"], 0.10)
     other = [renamed(cell, params={**cell.params, "lr": 0.5}) for cell in planned("directional")]
-    assert twins(study_of_new(study, other).cells).empty
+    assert twins(study_of_new(study, other).cells, "test_accuracy").empty
 
 
 def study_of_new(study: Study, planned_cells: list[Cell]) -> Study:

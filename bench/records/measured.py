@@ -23,7 +23,7 @@ class Learnt:
     chance_accuracy: Number = measured("fraction", "descriptive", "Chance accuracy",
         "1 / classes of the data set: what a cell counts as that failed, diverged or ran out of time or memory.",
         FRACTION)
-    test_accuracy_last5: Number = measured("fraction", "higher", "Test accuracy, last five evaluations",
+    test_accuracy_last5: Number = measured("fraction", "higher", "Test accuracy, last five",
         "Mean test accuracy over the last 5 evaluations, however much of training they span: the headline of records "
         "of schemas 1 and 2, null in later ones.", FRACTION)
     test_accuracy_span: Number = measured("fraction", "descriptive", "Span of the headline",

@@ -12,8 +12,10 @@ PROBE_EXAMPLES = 256
 SCALAR_DIRECTIONS = 40
 """Directions along which finite differences are compared with their limit."""
 
+HEADLINE_SHARE = 0.1
+"""The share of the budget, its end, in which evaluations make the headline."""
 HEADLINE_EVALUATIONS = 5
-"""Evaluations, the last ones, over which the headline is a mean."""
+"""Evaluations of which the headline is a mean at least, where there were as many."""
 
 MIN_PROBES = 20
 """Probes that a client needs for its tangent kernel, and gives: below, the U-statistics say little."""
