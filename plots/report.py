@@ -19,7 +19,7 @@ from fedfore.plots.lines import damaged_files
 from fedfore.plots.points import POINT, records
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import themed
-from fedfore.plots.tables import mask_tables, presentable, summary
+from fedfore.plots.tables.summary import mask_tables, presentable, summary
 from fedfore.plots.view import Drawn
 from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, difference_text
 from fedfore.records.metrics import METRICS

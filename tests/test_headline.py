@@ -15,7 +15,7 @@ from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.findings import findings
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import FULL_WIDTH
-from fedfore.plots.tables import presentable, summary
+from fedfore.plots.tables.summary import presentable, summary
 from fedfore.plots.view import View
 from tests.synthetic import accuracy, cells, write_run
 

@@ -21,7 +21,8 @@ from fedfore.plots.naming import settings
 from fedfore.plots.report import write_report
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
-from fedfore.plots.tables import mask_tables, presentable, render, summary
+from fedfore.plots.tables.show import render
+from fedfore.plots.tables.summary import mask_tables, presentable, summary
 from fedfore.plots.view import Drawn, View
 from fedfore.records.metrics import MEASURED
 from fedfore.records.store import LAYERS, lines_writer

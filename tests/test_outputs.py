@@ -208,7 +208,7 @@ def test_nothing_is_drawn_with_before_the_cells_have_run(
         raise ConfigError("The cells have run.")
 
     monkeypatch.setattr("fedfore.execution.runner.run_plan", run_plan)
-    for name in ("fedfore.plots.report", "fedfore.plots.tables", "matplotlib", "seaborn"):
+    for name in ("fedfore.plots.report", "fedfore.plots.tables.show", "matplotlib", "seaborn"):
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["run", str(matrix), "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err == "fedfore: The cells have run.\n"

@@ -31,7 +31,8 @@ from fedfore.plots.points import curve, paired_difference, points, records, sele
 from fedfore.plots.report import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
-from fedfore.plots.tables import FORMATS, presentable, render, summary
+from fedfore.plots.tables.show import FORMATS, render
+from fedfore.plots.tables.summary import presentable, summary
 from fedfore.plots.view import Drawn, View
 from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS

@@ -13,7 +13,7 @@ from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.plots.figures import draw_figures
 from fedfore.plots.findings import findings
 from fedfore.plots.study import load_study
-from fedfore.plots.tables import render
+from fedfore.plots.tables.show import render
 from fedfore.plots.tradeoff import on_front
 from fedfore.records.metrics import MEASURED
 from tests.synthetic import cells, write_run

@@ -14,7 +14,7 @@ from fedfore.plots.cards.figures import refresh_figures
 from fedfore.plots.cards.markers import Difference, Generator, differences, regenerated
 from fedfore.plots.cards.specification import read_card
 from fedfore.plots.cards.tables import card_table
-from fedfore.plots.tables import render
+from fedfore.plots.tables.show import render
 from fedfore.records.store import write_atomically
 
 PAGE = "README.md"

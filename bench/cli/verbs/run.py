@@ -100,7 +100,7 @@ def execute(options: argparse.Namespace) -> int:
                 bar.close()
     options.status = 0 if outcome.is_complete else 1
     from fedfore.plots.report import write_report
-    from fedfore.plots.tables import render
+    from fedfore.plots.tables.show import render
 
     try:
         report = write_report(settings.run)

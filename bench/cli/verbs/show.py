@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    from fedfore.plots.tables import render
+    from fedfore.plots.tables.show import render
 
     remark_on(options.run)
     shown = render(options.run, options.format or "markdown", reasons=True)

@@ -1,0 +1,64 @@
+"""One unit for all numbers of a column, with as many decimals as tell the smallest apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedfore.plots.wording import MINUS, UNKNOWN
+
+_BYTES = (1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+_PREFIXES = (1000, ("", "k", "M", "G", "T", "P", "E"))
+_COUNTED = ("FLOPs", "MACs", "operations", "parameters")
+"""Units that get a prefix."""
+_MOST_DECIMALS = 3
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit's name, its size in the unit that values are stored in, and the decimals that are written."""
+
+    name: str
+    size: float
+    decimals: int
+
+    def text(self, value: float) -> str:
+        """Return a stored value in this unit; one that would read as 0, and is not, as below the smallest number."""
+        if value != value:
+            return UNKNOWN
+        text = f"{value / self.size:,.{self.decimals}f}".replace("-", MINUS)
+        if value > 0 and float(text.replace(",", "")) == 0:
+            return f"<{10.0**-self.decimals:.{self.decimals}f}"
+        return text
+
+
+def one_unit(values: Iterable[float], stored: str, decimals: int | None = None) -> Unit:
+    """Return the unit for values that are stored in the unit `stored`: that of the middle one on a log scale.
+
+    Without `decimals` the middle value has three digits at least, the smallest two, and whole numbers none behind the
+    point. NaN and what is not positive counts for nothing.
+    """
+    known = [float(value) for value in values if value > 0]
+    base, names = _BYTES if stored == "bytes" else _PREFIXES if stored in _COUNTED else (1000, ("",))
+    middle = math.exp(math.fsum(map(math.log, known)) / len(known)) if known else 1.0
+    power = max(0, min(int(math.log(middle, base) + 1e-9), len(names) - 1))
+    size = float(base**power)
+    if decimals is None:
+        scaled = [value / size for value in known]
+        is_whole = all(value == round(value) for value in scaled)
+        decimals = 0 if is_whole else min(_MOST_DECIMALS, max(_decimals(middle / size, 3), _decimals(min(scaled), 2)))
+    prefix = names[power]
+    return Unit(prefix if stored == "bytes" else f"{prefix}{stored}", size, decimals)
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Return how many decimals give a value that many digits."""
+    return max(0, digits - 1 - math.floor(math.log10(value)))
+
+
+def in_one_unit(values: Iterable[float], stored: str) -> tuple[str, list[str]]:
+    """Return the unit for a column of values (see `one_unit`) and their texts in it."""
+    column = list(values)
+    unit = one_unit(column, stored)
+    return unit.name, [unit.text(value) for value in column]
