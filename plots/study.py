@@ -93,7 +93,7 @@ def _alpha_order(alpha: Any) -> tuple[int, float, str]:
 def load_study(run: Path) -> Study:
     """Read a run and group its cells into series. Raises StoreError for a run that cannot be read or plans nothing."""
     opened = open_run(run)
-    planned = load_table(opened).copy()  # one block of memory a type, where that table has one a column
+    planned = load_table(opened)
     reported = planned["stage"] == "report"
     cells, trials = planned[reported], planned[~reported]
     if cells.empty:

@@ -6,7 +6,6 @@ Seeds are the only thing that is random here: an interval says what other seeds 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,9 +18,10 @@ LEVEL = 0.95
 """The level of intervals that no family of contrasts corrects."""
 NEAR_A_LIMIT = 0.1
 """Fractions nearer than this to 0 or 1 get an interval on the logit scale, which stays between the two."""
-_LEAST = 5e-4
-"""The distance to 0 or 1 that a fraction counts with on the logit scale, where those ends are infinitely far."""
+_ROUNDING = 1e-12
+"""Differences that vary by less than this share of what was subtracted do not vary: that is rounding."""
 Scale = Literal["linear", "log", "logit"]
+DifferenceScale = Literal["linear", "log"]
 Values = NDArray[np.float64]
 
 
@@ -61,6 +61,11 @@ class Difference:
     paired: bool
     values: tuple[float, ...] = ()
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is the same at every seed, so that a t test has no spread to judge it by."""
+        return self.error == 0
+
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Return both ends of the two-sided interval of a level, NaN where n < 2."""
         half = float(special.stdtrit(self.freedom, (1 + level) / 2)) * self.error
@@ -68,10 +73,16 @@ class Difference:
 
     @property
     def p(self) -> float:
-        """The two-sided p value of no difference; NaN where n < 2."""
-        if not self.error > 0:
-            return math.nan if math.isnan(self.error) else float(self.mean == 0)
-        return float(2 * special.stdtr(self.freedom, -abs(self.mean) / self.error))
+        """The two-sided p value of no difference; NaN where n < 2.
+
+        It is that of Student's t. Of a difference that is the same at every seed it is the share of the ways to
+        exchange the two sides, seed by seed where it is paired, that give as large a one (Fisher's randomisation test).
+        """
+        if not self.is_constant:
+            return float(2 * special.stdtr(self.freedom, -abs(self.mean) / self.error))
+        if self.mean == 0:
+            return 1.0
+        return 2 / (2**self.n if self.paired else math.comb(2 * self.n, self.n))
 
 
 def half_width(deviation: ArrayLike, n: ArrayLike, level: float = LEVEL) -> Values:
@@ -86,19 +97,25 @@ def estimate(values: ArrayLike, scale: Scale = "linear", level: float = LEVEL) -
     """Return the mean of the values over seeds, with the interval of their mean on a scale.
 
     `log` is for positive quantities that are shown on logarithmic axes: the mean is the geometric one, and there is no
-    interval where a value is not positive. On `logit`, for fractions, the mean is the arithmetic one all the same.
+    interval where a value is not positive. `logit` is for fractions: the mean is the arithmetic one, and its interval
+    is moved to the logit scale by the delta method, as surveys do for proportions, where it stays within 0 and 1.
     """
     array = np.asarray(values, dtype=float)
-    if not array.size:
+    n = array.size
+    if not n:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    if scale == "log" and not (array > 0).all():
-        return Estimate(float(array.mean()), math.nan, math.nan, array.size)
-    there, back = _SCALES[scale]
-    moved = there(array)
-    deviation = moved.std(ddof=1) if array.size > 1 else math.nan
-    middle, half = float(moved.mean()), float(half_width(deviation, array.size, level))
-    mean = float(back(middle)) if scale == "log" else float(array.mean())
-    return Estimate(mean, float(back(middle - half)), float(back(middle + half)), array.size)
+    if scale == "log":
+        if not (array > 0).all():
+            return Estimate(float(array.mean()), math.nan, math.nan, n)
+        array = np.log(array)
+    mean = float(array.mean())
+    half = float(half_width(array.std(ddof=1) if n > 1 else math.nan, n, level))
+    if scale == "log":
+        return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
+    if scale == "logit" and 0 < mean < 1:
+        middle, half = special.logit(mean), half / (mean * (1 - mean))
+        return Estimate(mean, float(special.expit(middle - half)), float(special.expit(middle + half)), n)
+    return Estimate(mean, mean - half, mean + half, n)
 
 
 def scale_of_fractions(values: ArrayLike) -> Scale:
@@ -108,41 +125,35 @@ def scale_of_fractions(values: ArrayLike) -> Scale:
     return "linear" if bool(inside.all()) else "logit"
 
 
-def paired(first: pd.Series[float], second: pd.Series[float], scale: Scale = "linear") -> Difference:
+def paired(first: pd.Series[float], second: pd.Series[float], scale: DifferenceScale = "linear") -> Difference:
     """Return the difference over the seeds that both know; each is indexed by seed, NaN is unknown."""
-    there, _ = _SCALES[scale]
-    known = (first.map(there) - second.map(there)).dropna()
-    values = known.to_numpy(dtype=float)
+    sides = pd.concat([_on(scale, first), _on(scale, second)], axis=1, join="inner").dropna().to_numpy(dtype=float)
+    values = sides[:, 0] - sides[:, 1]
     n = len(values)
-    error = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
     mean = float(values.mean()) if n else math.nan
+    error = _deviation(values, sides) / math.sqrt(n) if n > 1 else math.nan
     return Difference(mean, error, n - 1.0, n, paired=True, values=tuple(map(float, values)))
 
 
-def welch(first: ArrayLike, second: ArrayLike, scale: Scale = "linear") -> Difference:
+def welch(first: pd.Series[float], second: pd.Series[float], scale: DifferenceScale = "linear") -> Difference:
     """Return the difference of two groups of seeds that share nothing, NaN left out, by Welch's test (Welch 1947)."""
-    there, _ = _SCALES[scale]
-    sides = [there(pd.Series(side, dtype=float).dropna()) for side in (first, second)]
+    sides = [_on(scale, side).dropna().to_numpy(dtype=float) for side in (first, second)]
     n = min(map(len, sides))
     mean = float(sides[0].mean() - sides[1].mean()) if n else math.nan
     if n < 2:
         return Difference(mean, math.nan, math.nan, n, paired=False)
-    parts = [float(side.var(ddof=1) / len(side)) for side in sides]
+    parts = [_deviation(side, side) ** 2 / len(side) for side in sides]
     total = sum(parts)
     spread = sum(part**2 / (len(side) - 1) for part, side in zip(parts, sides, strict=True))
     return Difference(mean, math.sqrt(total), total**2 / spread if spread else math.inf, n, paired=False)
 
 
-def _same(values: ArrayLike) -> Values:
-    return np.asarray(values, dtype=float)
+def _on(scale: DifferenceScale, values: pd.Series[float]) -> pd.Series[float]:
+    """Return the values on a scale; what has no logarithm is unknown there."""
+    return values if scale == "linear" else values.where(values > 0).map(np.log)
 
 
-def _logit(values: ArrayLike) -> Values:
-    return np.asarray(special.logit(np.clip(values, _LEAST, 1 - _LEAST)))
-
-
-_SCALES: dict[Scale, tuple[Callable[[ArrayLike], Values], Callable[[ArrayLike], Values]]] = {
-    "linear": (_same, _same),
-    "log": (np.log, np.exp),
-    "logit": (_logit, special.expit),
-}
+def _deviation(values: ArrayLike, of: ArrayLike) -> float:
+    """Return the sample deviation, 0 where rounding alone makes differences `of` values vary."""
+    found = float(np.asarray(values, dtype=float).std(ddof=1))
+    return found if found > _ROUNDING * float(np.abs(of).max()) else 0.0

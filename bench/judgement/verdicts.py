@@ -4,6 +4,8 @@ In this order: `too few seeds` below `LEAST_PAIRS` pairs; `equivalent` with `LEA
 one-sided tests at 5% find the difference inside the margin (Schuirmann 1987: the 90% interval lies inside it);
 `better` or `worse` where the interval at Holm's step level excludes 0 (Holm 1979); else `inconclusive`. `not tested` is
 said of what cannot be judged at all. The family-wise error of `better` and `worse` is at most 5%.
+
+What metering makes has no chance in it: `better`, `worse` or `equivalent` is what holds at every seed.
 """
 
 from __future__ import annotations
@@ -44,28 +46,28 @@ class Answer:
     level: float
 
 
-def step_errors(p_values: Sequence[float], error: float = ERROR) -> list[float]:
-    """Return Holm's step error of each of m hypotheses: error / (m - i + 1) for the i-th smallest p value.
+@dataclass(frozen=True)
+class Step:
+    """What Holm's procedure says of a hypothesis: whether it is rejected, and the error at which that was decided."""
 
-    An unknown p value (NaN) counts as the largest.
+    rejected: bool
+    error: float
+
+
+def holm(p_values: Sequence[float], error: float = ERROR) -> list[Step]:
+    """Return Holm's step of each of m hypotheses; an unknown p value (NaN) counts as the largest.
+
+    The i-th smallest p value is held against error / (m - i + 1), up to the first that is not below it. Those after it
+    are not rejected either and share its error, at which their intervals include 0 as well.
     """
     m = len(p_values)
-    order = sorted(range(m), key=lambda place: (math.isnan(p_values[place]), p_values[place]))
-    steps = [0.0] * m
-    for rank, place in enumerate(order):
-        steps[place] = error / (m - rank)
+    steps = [Step(rejected=False, error=error)] * m
+    decided, going = error, True
+    for rank, place in enumerate(sorted(range(m), key=lambda one: (math.isnan(p_values[one]), p_values[one]))):
+        decided = error / (m - rank) if going else decided
+        going = going and p_values[place] < decided
+        steps[place] = Step(going, decided)
     return steps
-
-
-def rejected(p_values: Sequence[float], error: float = ERROR) -> list[bool]:
-    """Return which hypotheses Holm's step-down procedure rejects: it stops at the first that it does not."""
-    steps = step_errors(p_values, error)
-    order = sorted(range(len(p_values)), key=lambda place: (steps[place], p_values[place]))
-    found, going = [False] * len(p_values), True
-    for place in order:
-        going = going and p_values[place] < steps[place]
-        found[place] = going
-    return found
 
 
 def equivalent(difference: Difference, margin: float, error: float = ERROR) -> bool:
@@ -75,27 +77,33 @@ def equivalent(difference: Difference, margin: float, error: float = ERROR) -> b
 
 
 def answers(family: Sequence[Question]) -> list[Answer]:
-    """Return the verdicts of a family of contrasts, which is whole: all that its matrix asks, judged or not."""
+    """Return the verdicts of a family of contrasts, which is whole: all that its matrix asks, judged or not.
+
+    What cannot be judged, for too few seeds or for another reason, counts in Holm's correction as a p value of 1: how
+    strict the others are judged was fixed with the matrix and does not depend on what came out.
+    """
     p_values = [math.nan if one.difference.n < LEAST_PAIRS else one.difference.p for one in family if not one.exact]
-    by_chance = iter(zip(rejected(p_values), step_errors(p_values), strict=True))
-    return [_exact(one) if one.exact else _answer(one, *next(by_chance)) for one in family]
+    by_chance = iter(holm(p_values))
+    return [_exact(one) if one.exact else _answer(one, next(by_chance)) for one in family]
 
 
-def _answer(question: Question, is_rejected: bool, step: float) -> Answer:
-    difference, level = question.difference, 1 - step
+def _answer(question: Question, step: Step) -> Answer:
+    difference, margin, level = question.difference, question.margin, 1 - step.error
     if difference.n < LEAST_PAIRS:
         return Answer("too few seeds", level)
-    enough = difference.n >= LEAST_FOR_EQUIVALENCE and question.margin is not None
-    if enough and equivalent(difference, question.margin or 0.0):
+    if margin is not None and difference.n >= LEAST_FOR_EQUIVALENCE and equivalent(difference, margin):
         return Answer("equivalent", level)
-    return Answer(_better(question) if is_rejected else "inconclusive", level)
+    return Answer(_better(question) if step.rejected else "inconclusive", level)
 
 
 def _exact(question: Question) -> Answer:
-    if math.isnan(question.difference.mean):
+    values, margin = question.difference.values, question.margin or 0.0
+    if not values:
         return Answer("not tested", 1.0)
-    inside = abs(question.difference.mean) < (question.margin or 0.0)
-    return Answer("equivalent" if inside or question.difference.mean == 0 else _better(question), 1.0)
+    if all(abs(value) < margin or value == 0 for value in values):
+        return Answer("equivalent", 1.0)
+    one_sign = min(values) > 0 or max(values) < 0
+    return Answer(_better(question) if one_sign else "inconclusive", 1.0)
 
 
 def _better(question: Question) -> Verdict:

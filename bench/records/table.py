@@ -87,7 +87,7 @@ def load_table(run: Run) -> pd.DataFrame:
     table = table.reindex(columns=[*table, *(name for name in FIELDS if name not in (*table, *_NESTED))])
     table = table.assign(**{name: pd.to_numeric(table[name]) for name in MEASURED})
     sums = {name: table[list(metric.parts)].sum(axis=1, skipna=False) for name, metric in DERIVED.items()}
-    return table.assign(**sums)
+    return table.assign(**sums).copy()  # one block of memory a type, where columns that were assigned have one each
 
 
 def _found(run: Run, cell: Cell) -> tuple[Record | None, str | None]:

@@ -1,0 +1,112 @@
+"""One side of a comparison: its cells, its values by seed, failures counted against it, and what withholds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fedfore.errors import ConfigError
+from fedfore.judgement.certificates import SIMULATING, WITHHELD, certificate
+from fedfore.judgement.estimates import Difference, DifferenceScale, paired, welch
+from fedfore.judgement.selection import several
+from fedfore.records.metrics import METRICS
+
+FAILED = ("failed", "diverged", "timeout", "out_of_memory")
+"""Endings that count against a method: as chance accuracy."""
+WITHOUT_RESULT = ("missing", "skipped")
+WIDEST_SPAN = 0.1
+"""The largest share of the budget that a headline may span while masks still move."""
+_METERED = ("peak_device_bytes", "device_step_flops", "device_setup_flops", "forward_macs", "perturbation_ops",
+            "uplink_bytes", "downlink_bytes", "train_flops_total", "setup_flops_total")  # fmt: skip
+"""How the names of metrics begin that metering makes, without chance."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: its cells, and the values of a metric by seed.
+
+    A seed that failed has an accuracy of chance, and no value of another metric.
+    """
+
+    cells: pd.DataFrame
+    values: pd.Series[float]
+
+    @property
+    def failed(self) -> int:
+        """The number of seeds that failed."""
+        return int(self.cells["status"].isin(FAILED).sum())
+
+    @property
+    def method(self) -> str:
+        """The method of the cells, of several the first."""
+        return str(np.unique(self.cells["method"].astype(str))[0])
+
+
+def is_accuracy(metric: str) -> bool:
+    """Return whether a metric is an accuracy, which a failed seed has by chance."""
+    return "accuracy" in metric and METRICS[metric].direction == "higher"
+
+
+def is_metered(metric: str) -> bool:
+    """Return whether metering makes a metric, or all parts of a sum, so that it has no chance and needs no seeds."""
+    return all(name.startswith(_METERED) for name in METRICS[metric].parts or (metric,))
+
+
+def side(rows: pd.DataFrame, metric: str) -> Side:
+    """Return the side of these rows of an `evidence` table. Raises ConfigError for two cells of one seed."""
+    values = pd.Series(pd.to_numeric(rows[metric]).to_numpy(dtype=float), rows["seed"].to_numpy())
+    repeated = values.index[values.index.duplicated()]
+    if len(repeated):
+        differing = several(rows, rows[["seed"]])
+        raise ConfigError(f"cells of one side share seed {repeated[0]}; they differ in {differing}.")
+    failed = rows["status"].isin(FAILED).to_numpy()
+    if is_accuracy(metric):
+        return Side(rows, values.mask(failed, rows["chance_accuracy"].to_numpy(dtype=float)))
+    return Side(rows, values.mask(failed))
+
+
+def difference(of: Side, against: Side, scale: DifferenceScale = "linear") -> Difference:
+    """Return of minus against: paired where both train on the same partitions, as far as is known, else Welch's."""
+    return (paired if same_partitions(of, against) else welch)(of.values, against.values, scale)
+
+
+def same_partitions(of: Side, against: Side) -> bool:
+    """Return whether both sides train on the same partition at every seed that they share, as far as that is known."""
+    known = [pd.Series(one.cells["partition_sha256"].array, one.values.index).dropna() for one in (of, against)]
+    both = known[0].index.intersection(known[1].index)
+    return bool((known[0][both] == known[1][both]).all())
+
+
+def withheld(one: Side, metric: str) -> Iterator[str]:
+    """Yield why nothing is to be said of a side as a whole: no result, no such number, no certificate, moving masks."""
+    rows = one.cells
+    lacking = int(rows["status"].isin(WITHOUT_RESULT).sum())
+    if lacking:
+        yield f"{lacking} of {len(rows)} cells have no result ({one.method})"
+    ok = rows[rows["status"] == "ok"]
+    if len(ok) and ok[metric].isna().any():
+        old = metric == "test_accuracy" and ok["test_accuracy_last5"].notna().any()
+        yield "its records were made before there was a headline" if old else f"some records lack {metric}"
+    if is_metered(metric):
+        return
+    failed = one.values[rows["status"].isin(FAILED).to_numpy()]
+    if failed.isna().any():
+        yield f"{one.failed} of {len(rows)} seeds failed ({one.method}), and {metric} of a failure is not known"
+    yield from _of_training(ok, one.method, metric)
+
+
+def _of_training(ok: pd.DataFrame, method: str, metric: str) -> Iterator[str]:
+    simulated = ok[ok["estimator"].isin(SIMULATING) & ok["scalar_errors"].notna()]
+    if len(simulated):
+        found = certificate(list(simulated["scalar_errors"]))
+        if found in WITHHELD:
+            yield f"its simulation is not certified ({method}: {found})"
+    if metric.startswith("test_accuracy"):
+        wide = ok["test_accuracy_span"].gt(WIDEST_SPAN * (1 + 1e-9)) & ok["churn"].notna()
+        if wide.any():
+            yield f"masks move inside the headline's window ({method})"
+    if "choice_at_edge" in ok and ok["choice_at_edge"].eq(True).any():
+        yield f"the tuned values lie at an edge of their grid ({method})"
