@@ -15,16 +15,16 @@ from scipy import stats
 
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
-from fedfore.plots.cards.archive import MESSAGES, Archive
-from fedfore.plots.cards.claims import CLAIMS, claims_table
+from fedfore.judgement.archive import MESSAGES, Archive
+from fedfore.judgement.quantities import Quantity
 from fedfore.plots.cards.facts import studies
 from fedfore.plots.cards.figures import figure_differences, pixel_difference, refresh_figures
 from fedfore.plots.cards.markers import differences, marked, regenerated
 from fedfore.plots.cards.pages import page_differences, pages, refresh
-from fedfore.plots.cards.quantities import text
-from fedfore.plots.cards.specification import Quantity, read_card
+from fedfore.plots.cards.specification import read_card
 from fedfore.plots.cards.tables import card_table
 from fedfore.plots.cards.template import write_card
+from fedfore.plots.cards.texts import text
 from fedfore.records.provenance import ROOT
 from tests.synthetic import accuracy, cells, write_run
 
@@ -201,45 +201,6 @@ def test_a_wrong_specification_is_a_sentence(archive: Archive, old: str, new: st
     path.write_text(CARD.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ConfigError, match=sentence):
         card_table(archive, "study", read_card(path), "accuracy")
-
-
-CLAIMS_FILE = """
-[[claim]]
-claim = "Masks help"
-source = "somewhere"
-studies = ["study"]
-here = "they differ by {difference} points"
-
-[claim.values.difference]
-of = { method = "fed_ntk_zo", sparsity = 0.8, alpha = "iid" }
-against = { method = "baffle", alpha = "iid" }
-metric = "test_accuracy"
-scale = 100
-decimals = 2
-"""
-
-
-def test_the_numbers_of_a_claim_are_its_values(archive: Archive) -> None:
-    (archive.results / CLAIMS).write_text(CLAIMS_FILE, encoding="utf-8")
-    mean, half = interval(np.subtract(accuracies(**NTK), accuracies(**DENSE)))
-    found = f"they differ by {100 * mean:.2f} ± {100 * half:.2f} points"
-    link = "[study](results/study/README.md)"
-    assert claims_table(archive).splitlines()[2] == f"| Masks help (somewhere) | {found} | {link} |"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ("{difference}", "{diference}", 'claims.toml, "Masks help": there is no value "diference"'),
-        ('"baffle"', '"bafle"', 'claims.toml, "Masks help": there is no cell of study with method = bafle'),
-        ('["study"]', '["studi"]', 'claims.toml, "Masks help": there is no study "studi"'),
-        ('["study"]', "[]", r"claims.toml cannot be used: claim.0.studies: Tuple should have at least 1 item"),
-    ],
-)
-def test_a_wrong_claim_is_a_sentence(archive: Archive, old: str, new: str, sentence: str) -> None:
-    (archive.results / CLAIMS).write_text(CLAIMS_FILE.replace(old, new), encoding="utf-8")
-    with pytest.raises(ConfigError, match=re.escape(sentence)):
-        claims_table(archive)
 
 
 def test_a_changed_digit_is_found_with_its_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fedfore.plots.cards.archive import Archive
+from fedfore.judgement.archive import Archive
 from fedfore.plots.cards.specification import read_card
 from fedfore.records.markup import markdown
 

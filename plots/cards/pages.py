@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from fedfore.errors import ConfigError, suggestion
-from fedfore.plots.cards.archive import Archive
-from fedfore.plots.cards.claims import CLAIMS, claims_table
+from fedfore.judgement.archive import Archive
+from fedfore.judgement.claims import CLAIMS
+from fedfore.plots.cards.claims import claims_table
 from fedfore.plots.cards.facts import CARD, facts, index, studies
 from fedfore.plots.cards.figures import refresh_figures
 from fedfore.plots.cards.markers import Difference, Generator, differences, regenerated

@@ -1,64 +1,22 @@
-"""What a card's tables say, as data: `card.toml` and `claims.toml`, checked against the classes here.
+"""What a card's tables say, as data: `card.toml`, checked against the classes here.
 
-A `Quantity` is a number of records: which rows (`where`, `of`, `against`), which `metric` of them, and what becomes of
-its values. A table is a grid of quantities: each cell unites what the table, its row's entries and its column say.
+A table is a grid of quantities: each cell unites what the table, its row's entries and its column say.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from fedfore.errors import ConfigError
+from fedfore.judgement.documents import Document, read_document
+from fedfore.judgement.quantities import Filters, Quantity
 
-Filters = Mapping[str, Any]
-Reduction = Literal["mean", "geometric_mean", "min", "max", "sum", "first", "last"]
 _UNITED = ("where", "of", "against", "values")
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Quantity(_Strict):
-    """A number that follows from records.
-
-    `where` holds for both sides and for `values`, `of` for the one side, `against` for the other. Filters name an axis
-    (method, dataset, model, sparsity, alpha, seed, estimator), a parameter of the method, a key of `train`, a field of
-    the record or of the line, or `study`; a list means any of its values, "none" also null. `of` and `against` may be
-    the name of a series of the card. `metric` is a field or an expression of fields and of `values`, which are
-    quantities themselves.
-
-    Rows are cells, or lines of the cells' file `lines`. Rows that agree in `by` are reduced by `within`, and without it
-    may not be several. The sides are compared where they agree in `by`. Then what agrees in `per` is reduced by `each`,
-    and the `statistic` is taken over the rest.
-    """
-
-    where: Filters = {}
-    of: Filters | str = {}
-    against: Filters | str = {}
-    metric: str = ""
-    lines: Literal["rounds", "diagnostics", "layers", "adjustments"] | None = None
-    by: tuple[str, ...] = ("seed",)
-    within: Reduction | None = None
-    compare: Literal["difference", "ratio", "change"] = "difference"
-    per: tuple[str, ...] = ()
-    each: Reduction = "mean"
-    statistic: Literal[
-        "interval", "mean", "geometric_mean", "min", "max", "sum", "range", "count", "list", "value", "zero_inside"
-    ] = "interval"
-    values: Mapping[str, Quantity] = {}
-    scale: float | Literal["MiB", "KiB"] = 1.0
-    decimals: int | None = None
-    significant: int | None = None
-    sign: bool = False
-    unit: str = ""
-    optional: bool = False
 
 
 class Column(Quantity):
@@ -82,7 +40,7 @@ class Entry(Quantity):
         return (self.text,) if isinstance(self.text, str) else self.text
 
 
-class Head(_Strict):
+class Head(Document):
     """The leading columns of a table and their values; the entries of several heads are crossed."""
 
     title: str | tuple[str, ...]
@@ -109,7 +67,7 @@ class Table(Quantity):
     best: bool = False
 
 
-class Card(_Strict):
+class Card(Document):
     """What a card says beside its prose: the question, the command, named series and tables."""
 
     question: str
@@ -118,46 +76,9 @@ class Card(_Strict):
     table: tuple[Table, ...] = ()
 
 
-class Claim(_Strict):
-    """A published claim, and what was found here: a sentence whose numbers are `values`, `{name}` in the text."""
-
-    claim: str
-    source: str
-    studies: tuple[str, ...] = Field(min_length=1)
-    here: str
-    values: Mapping[str, Quantity] = {}
-
-
-class Claims(_Strict):
-    """The published claims that README reports on."""
-
-    claim: tuple[Claim, ...]
-
-
-Document = TypeVar("Document", bound=_Strict)
-
-
 def read_card(path: Path) -> Card:
     """Return the specification of a card. Raises ConfigError where it cannot be read or used."""
-    return _read(path, Card)
-
-
-def read_claims(path: Path) -> Claims:
-    """Return the published claims. Raises ConfigError where they cannot be read or used."""
-    return _read(path, Claims)
-
-
-def _read(path: Path, kind: type[Document]) -> Document:
-    try:
-        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); every published study has one.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is no TOML: {error}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path} cannot be used: {place or 'it'}: {first['msg']}.") from None
+    return read_document(path, Card)
 
 
 def united(parts: Iterable[Quantity], series: Mapping[str, Filters]) -> Quantity:

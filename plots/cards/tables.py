@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from fedfore.errors import ConfigError
-from fedfore.plots.cards.archive import Archive
-from fedfore.plots.cards.quantities import text
-from fedfore.plots.cards.specification import Card, Entry, Filters, Table, united
+from fedfore.judgement.archive import Archive
+from fedfore.judgement.quantities import Filters
+from fedfore.plots.cards.specification import Card, Entry, Table, united
+from fedfore.plots.cards.texts import text
 from fedfore.records.markup import markdown
 
 _LEADING_NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*")

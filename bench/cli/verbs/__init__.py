@@ -25,6 +25,7 @@ from fedfore.cli.verbs import (
     reproduce,
     run,
     show,
+    verdicts,
     verify,
 )
 
@@ -49,6 +50,7 @@ VERBS: Mapping[str, Verb] = {
     "show": show,
     "plot": plot,
     "report": report,
+    "verdicts": verdicts,
     "refresh": refresh,
     "verify": verify,
     "reproduce": reproduce,

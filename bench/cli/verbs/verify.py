@@ -15,7 +15,7 @@ from fedfore.errors import ConfigError, FedForeError, printable
 
 if TYPE_CHECKING:
     from fedfore.execution.subject import Asked
-    from fedfore.plots.cards.archive import Archive
+    from fedfore.judgement.archive import Archive
     from fedfore.records.findings import Finding
 
 HELP = "check published studies: ids, cells, code of the commit, matrix, lines, tables and figures"
@@ -42,7 +42,7 @@ def verified(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> Iterator[
     from fedfore.contract.registry import discover
     from fedfore.execution.subject import Subject
     from fedfore.execution.verification import verify_records
-    from fedfore.plots.cards.archive import Archive
+    from fedfore.judgement.archive import Archive
     from fedfore.plots.cards.figures import figure_differences
     from fedfore.plots.cards.pages import PAGE, shared_pages
     from fedfore.records.findings import Finding, findings

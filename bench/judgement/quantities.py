@@ -1,23 +1,27 @@
-"""What a quantity's records say: the rows that it chooses, their values, the statistic, and the text of it."""
+"""Numbers that follow from the records of published studies: which rows, what is compared, and the statistic of it.
+
+A `Quantity` says which rows (`where`, `of`, `against`), which `metric` of them, and what becomes of its values.
+"""
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from scipy import stats
 
 from fedfore.errors import ConfigError
+from fedfore.judgement.archive import Archive
+from fedfore.judgement.documents import Document
 from fedfore.judgement.estimates import estimate
 from fedfore.judgement.selection import column, fitting, has_column, several
-from fedfore.plots.cards.archive import Archive
-from fedfore.plots.cards.specification import Quantity, Reduction
 
+Filters = Mapping[str, Any]
+Reduction = Literal["mean", "geometric_mean", "min", "max", "sum", "first", "last"]
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*")
 _REDUCED: Mapping[Reduction, Callable[[Any], Any]] = {
     "mean": lambda group: group.mean(),
@@ -28,8 +32,42 @@ _REDUCED: Mapping[Reduction, Callable[[Any], Any]] = {
     "first": lambda group: group.first(),
     "last": lambda group: group.last(),
 }
-_BYTES: Mapping[str, float] = {"KiB": 2.0**-10, "MiB": 2.0**-20}
-_JOINED = {"interval": " ± ", "range": " to ", "zero_inside": " of "}
+
+
+class Quantity(Document):
+    """A number that follows from records.
+
+    `where` holds for both sides and for `values`, `of` for the one side, `against` for the other. Filters name an axis
+    (method, dataset, model, sparsity, alpha, seed, estimator), a parameter of the method, a key of `train`, a field of
+    the record or of the line, or `study`; a list means any of its values, "none" also null. `of` and `against` may be
+    the name of a series of the card. `metric` is a field or an expression of fields and of `values`, which are
+    quantities themselves.
+
+    Rows are cells, or lines of the cells' file `lines`. Rows that agree in `by` are reduced by `within`, and without it
+    may not be several. The sides are compared where they agree in `by`. Then what agrees in `per` is reduced by `each`,
+    and the `statistic` is taken over the rest.
+    """
+
+    where: Mapping[str, Any] = {}
+    of: Mapping[str, Any] | str = {}
+    against: Mapping[str, Any] | str = {}
+    metric: str = ""
+    lines: Literal["rounds", "diagnostics", "layers", "adjustments"] | None = None
+    by: tuple[str, ...] = ("seed",)
+    within: Reduction | None = None
+    compare: Literal["difference", "ratio", "change", "saving"] = "difference"
+    per: tuple[str, ...] = ()
+    each: Reduction = "mean"
+    statistic: Literal[
+        "interval", "mean", "geometric_mean", "min", "max", "sum", "range", "count", "list", "value", "zero_inside"
+    ] = "interval"
+    values: Mapping[str, Quantity] = {}
+    scale: float | Literal["MiB", "KiB"] = 1.0
+    decimals: int | None = None
+    significant: int | None = None
+    sign: bool = False
+    unit: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +81,12 @@ class Sample:
     unfinished: Mapping[str, int]
 
 
+def fields_of(quantity: Quantity) -> list[str]:
+    """Return the names of the fields that a quantity's metric is made of, those of its `values` among them."""
+    own = [name for name in _NAME.findall(quantity.metric) if name not in quantity.values]
+    return own + [name for value in quantity.values.values() for name in fields_of(value)]
+
+
 def sample(archive: Archive, study: str, quantity: Quantity) -> Sample:
     """Return the values of a quantity, of records of `study` where its filters name no other.
 
@@ -50,14 +94,15 @@ def sample(archive: Archive, study: str, quantity: Quantity) -> Sample:
     """
     if not quantity.metric:
         raise ConfigError("no metric is named")
-    sides = [_side(archive, study, quantity, {**quantity.where, **_filters(quantity.of)})]
+    sides = [_side(archive, study, quantity, {**quantity.where, **filters_of(quantity.of)})]
     if quantity.against:
-        sides.append(_side(archive, study, quantity, {**quantity.where, **_filters(quantity.against)}))
+        sides.append(_side(archive, study, quantity, {**quantity.where, **filters_of(quantity.against)}))
     unfinished = sum((Counter(side.unfinished) for side in sides), Counter[str]())
     return Sample(_compared([side.values for side in sides], quantity.compare), unfinished)
 
 
-def _filters(given: Mapping[str, Any] | str) -> Mapping[str, Any]:
+def filters_of(given: Filters | str) -> Filters:
+    """Return the filters of a side. Raises ConfigError for the name of a series, which only a card can know."""
     if isinstance(given, str):
         raise ConfigError(f'the series "{given}" is named where there are no series')
     return given
@@ -69,7 +114,8 @@ def _compared(sides: list[pd.Series[Any]], how: str) -> pd.Series[Any]:
     first, second = sides
     if first.empty or second.empty:
         return pd.Series(dtype=float)
-    found = {"difference": first - second, "ratio": first / second, "change": first / second - 1}[how]
+    ratio = first / second
+    found = {"difference": first - second, "ratio": ratio, "change": ratio - 1, "saving": 1 - ratio}[how]
     return found.dropna()
 
 
@@ -157,37 +203,3 @@ def statistic(found: Sample, quantity: Quantity) -> tuple[Any, ...]:
             return (float(stats.gmean(values)),)
         case name:
             return (getattr(values, name)(),)
-
-
-def text(archive: Archive, study: str, quantity: Quantity) -> str:
-    """Return a quantity as it stands in a table or a sentence: empty where an optional one is not there."""
-    found = sample(archive, study, quantity)
-    if found.values.empty:
-        return ", ".join(found.unfinished)
-    numbers = statistic(found, quantity)
-    missing = sum(found.unfinished.values())
-    lacking = f" ({len(found.values)} of {len(found.values) + missing})" if missing else ""
-    return _JOINED.get(quantity.statistic, ", ").join(_texts(numbers, quantity)) + quantity.unit + lacking
-
-
-def _texts(numbers: tuple[Any, ...], quantity: Quantity) -> list[str]:
-    if quantity.statistic in ("count", "zero_inside"):
-        return [str(number) for number in numbers]
-    texts = [_number(number, quantity, sign=quantity.sign) for number in numbers]
-    if quantity.statistic == "interval":
-        texts[1:] = [_number(number, quantity, sign=False) for number in numbers[1:]]
-    return texts
-
-
-def _number(value: Any, quantity: Quantity, *, sign: bool) -> str:
-    if isinstance(value, str):
-        return value
-    number = float(value) * (_BYTES[quantity.scale] if isinstance(quantity.scale, str) else quantity.scale)
-    if quantity.significant is not None and number:
-        decimals: int | None = max(0, quantity.significant - 1 - math.floor(math.log10(abs(number))))
-    else:
-        decimals = quantity.decimals
-    written = f"{number:,g}" if decimals is None else f"{number:,.{decimals}f}"
-    is_zero = not any(digit in written for digit in "123456789")
-    written = written.removeprefix("-") if is_zero else written
-    return f"+{written}" if sign and number > 0 and not is_zero else written

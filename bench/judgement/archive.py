@@ -1,4 +1,4 @@
-"""The records of published studies as rows that quantities choose from: each study is read once."""
+"""The published studies of a folder: each is read once, as rows that quantities, contrasts and claims are made of."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class Archive:
             raise ConfigError(f'there is no study "{study}".{suggestion(study, known)}')
         if (folder / MESSAGES).exists():
             return pd.read_json(folder / MESSAGES, lines=True).assign(status="ok", seed=0)
-        return load_table(self._run(study))
+        return load_table(self.run(study))
 
-    def _run(self, study: str) -> Run:
+    def run(self, study: str) -> Run:
+        """Return the records of a study that runs cells."""
         if study not in self._runs:
             self._runs[study] = open_run(self.results / study)
         return self._runs[study]
@@ -51,7 +52,7 @@ class Archive:
     def _read_lines(self, study: str, file: str) -> pd.DataFrame:
         cells = self.table(study)
         cells = cells[cells["status"] == "ok"]
-        run = self._run(study)
+        run = self.run(study)
         own = {cell_id: run.table_of_lines(cell_id, file) for cell_id in cells["cell_id"]}
         known = {cell_id: lines for cell_id, lines in own.items() if len(lines)}
         if not known:

@@ -1,0 +1,238 @@
+"""Published claims: what each says, where it is judged, and what the records of that study say of it.
+
+A claim is judged by a contrast, which its study's matrix fixed before it ran, or by a quantity that metering makes,
+which has no chance in it. Of several settings the one decides in which the claim holds most where it says "up to", and
+else the one in which it holds least. Intervals of "up to" hold simultaneously over its settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fedfore.errors import ConfigError, suggestion
+from fedfore.judgement.archive import Archive
+from fedfore.judgement.documents import Document, read_document
+from fedfore.judgement.estimates import LEVEL, estimate
+from fedfore.judgement.judging import Judged, contrasts_of, evidence, is_metered, judged, setting_text
+from fedfore.judgement.quantities import Quantity, fields_of, filters_of, sample
+from fedfore.judgement.selection import column, fitting, short
+from fedfore.judgement.verdicts import Reached, Verdict, bound_reached, simultaneous_level
+from fedfore.records.metrics import METRICS
+
+CLAIMS = "claims.toml"
+Unit = Literal["x", "%", "points"]
+_SCALE: Mapping[Unit, float] = {"x": 1.0, "%": 100.0, "points": 100.0}
+
+
+class Claim(Document):
+    """A published claim.
+
+    `contrast` is the name of one of the matrix of `study`; or else `metered` is a quantity of its records that is as
+    large as the claim is right, taken `over` each setting of these columns. Both are given in `unit`, as `bound` is:
+    how many times less (x), a share that is saved (%), or a difference of accuracies (points). `at_least` are settings
+    that the study has to reach, below which the claim was not made. `conditions` say under which it is judged.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    claim: str
+    source: str
+    study: str
+    contrast: str = ""
+    metered: Quantity | None = None
+    over: tuple[str, ...] = ()
+    unit: Unit = "points"
+    bound: float | None = None
+    up_to: bool = False
+    at_least: Mapping[str, float] = {}
+    conditions: str = ""
+
+    @model_validator(mode="after")
+    def _is_judged_by_one(self) -> Claim:
+        if bool(self.contrast) == (self.metered is not None):
+            raise ValueError(f'"{self.name}" needs the name of a contrast, or a metered quantity')
+        measured = [name for name in fields_of(self.metered) if name in METRICS] if self.metered else []
+        by_chance = [name for name in measured if not is_metered(name)]
+        if by_chance:
+            raise ValueError(
+                f'"{self.name}" is metered by {by_chance[0]}, which has chance in it; judge it by a contrast that the '
+                "matrix of its study fixes before it runs"
+            )
+        return self
+
+
+class Claims(Document):
+    """Published claims, and the names of the studies that are to judge some of them and are `coming`."""
+
+    claim: tuple[Claim, ...]
+    coming: tuple[str, ...] = ()
+
+
+class _Card(Document):
+    """What is asked of a study's card here."""
+
+    model_config = Document.model_config | {"extra": "ignore"}
+    superseded_by: str = ""
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim and its verdict.
+
+    `value` and `interval` are in the claim's unit, NaN where nothing was measured; they are of the deciding `setting`
+    of `settings`, and `pairs` is its number of seeds. `reached` says whether the bound is, None without one. `reason`
+    says why a claim is not tested.
+    """
+
+    claim: Claim
+    verdict: Verdict = "not tested"
+    reason: str = ""
+    value: float = math.nan
+    interval: tuple[float, float] = (math.nan, math.nan)
+    setting: str = ""
+    settings: int = 0
+    pairs: int = 0
+    reached: Reached | None = None
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What a study says of a claim in one setting, as a ratio or a fraction: more is more of what is claimed."""
+
+    words: str
+    value: float
+    interval: tuple[float, float]
+    verdict: Verdict
+    pairs: int
+    reason: str = ""
+
+
+def read_claims(results: Path) -> Claims:
+    """Return the claims that a folder of studies judges. Raises ConfigError where they cannot be read or used."""
+    found = read_document(results / CLAIMS, Claims)
+    names = [one.name for one in found.claim]
+    for one in found.claim:
+        if names.count(one.name) > 1:
+            raise ConfigError(f'{CLAIMS}: two claims are called "{one.name}"; give each a name of its own.')
+        if one.study not in found.coming and not (results / one.study).is_dir():
+            known = [*found.coming, *(path.name for path in results.iterdir() if path.is_dir())]
+            raise ConfigError(
+                f'{CLAIMS}, "{one.name}": there is no study "{one.study}", nor is it among those that are coming.'
+                f"{suggestion(one.study, known)}"
+            )
+    return found
+
+
+def judged_claim(archive: Archive, claim: Claim) -> JudgedClaim:
+    """Return what the records say of a claim. Raises ConfigError where it names what its study does not have."""
+    try:
+        reason = next(_untested(archive, claim), "")
+        return JudgedClaim(claim, reason=reason) if reason else _decided(claim, list(_settings(archive, claim)))
+    except ConfigError as error:
+        raise ConfigError(f'{CLAIMS}, "{claim.name}": {str(error).rstrip(".")}.') from None
+
+
+def superseding(study: Path) -> str:
+    """Return the name of the study that supersedes another, or is to, by the other's card; "" where none does."""
+    card = study / "card.toml"
+    return read_document(card, _Card).superseded_by if card.is_file() else ""
+
+
+def _untested(archive: Archive, claim: Claim) -> Iterator[str]:
+    """Yield why a claim cannot be tested by its study."""
+    study = claim.study
+    if not (archive.results / study).is_dir():
+        yield f"study {study} is not published"
+        return
+    other = superseding(archive.results / study)
+    if other and (archive.results / other).is_dir():
+        yield f"study {study} is superseded by {other}"
+    cells = archive.table(study)
+    missing = int(cells["status"].eq("missing").sum())
+    if missing:
+        yield f"study {study} is unfinished: {len(cells) - missing} of {len(cells)} cells"
+    for name, least in claim.at_least.items():
+        most = float(cells[column(cells, name)].max())
+        if most < least:
+            yield f"{name} is at most {most:g} in study {study}, the claim is made at {least:g}"
+    if claim.contrast and not contrasts_of(archive.run(study)):
+        yield f"no contrast was fixed before study {study} ran"
+
+
+def _settings(archive: Archive, claim: Claim) -> Iterator[_Setting]:
+    return _contrasted(archive, claim) if claim.metered is None else _metered(archive, claim, claim.metered)
+
+
+def _contrasted(archive: Archive, claim: Claim) -> Iterator[_Setting]:
+    """Yield the comparisons of a claim's contrast, judged among all that its matrix asks."""
+    run = archive.run(claim.study)
+    asked = contrasts_of(run)
+    found = [one for one in judged(evidence(run), asked) if one.contrast.name == claim.contrast]
+    if not found:
+        known = [one.name for one in asked]
+        raise ConfigError(
+            f'the matrix of {claim.study} has no contrast "{claim.contrast}".{suggestion(claim.contrast, known)}'
+        )
+    for one in found:
+        level = simultaneous_level(len(found)) if claim.up_to else one.level
+        value, low, high = (_gain(one, number, claim.unit) for number in (one.value, *one.interval(level)))
+        pairs = one.difference.n if one.difference else 0
+        yield _Setting(
+            setting_text(one.pairing.setting), value, (min(low, high), max(low, high)), one.verdict, pairs, one.reason
+        )
+
+
+def _gain(one: Judged, number: float, unit: Unit) -> float:
+    """Return how much better the one side is: in the contrast's unit, or as a factor or a share that is saved."""
+    higher = METRICS[one.contrast.metric].direction == "higher"
+    if one.contrast.compare == "difference":
+        return number if higher else -number
+    if unit == "x":
+        return number if higher else 1 / number
+    return number - 1 if higher else 1 - number
+
+
+def _metered(archive: Archive, claim: Claim, quantity: Quantity) -> Iterator[_Setting]:
+    """Yield a metered quantity in each setting that a claim is taken over."""
+    table = archive.table(claim.study)
+    chosen = fitting(table, quantity.where) & fitting(table, filters_of(quantity.of))
+    names = [column(table, name) for name in claim.over]
+    rows = table.loc[chosen, names].drop_duplicates() if names else table.iloc[:1, :0]
+    level = simultaneous_level(len(rows)) if claim.up_to else LEVEL
+    for _, row in rows.iterrows():
+        setting = {str(name): value for name, value in row.items()}
+        own = quantity.model_copy(update={"where": {**quantity.where, **setting}})
+        found = sample(archive, claim.study, own).values
+        one = estimate(found, level=level)
+        interval = (one.low, one.high) if one.n > 1 else (one.mean, one.mean)
+        words = setting_text({short(name): value for name, value in setting.items()})
+        yield _Setting(words, one.mean, interval, _by_sign(one.mean - (claim.unit == "x")), one.n)
+
+
+def _by_sign(gain: float) -> Verdict:
+    return "not tested" if math.isnan(gain) else "better" if gain > 0 else "worse" if gain < 0 else "equivalent"
+
+
+def _decided(claim: Claim, found: Sequence[_Setting]) -> JudgedClaim:
+    known = [one for one in found if not one.reason]
+    if not known:
+        return JudgedClaim(claim, reason=found[0].reason, settings=len(found))
+    extreme = max if claim.up_to else min
+    one = extreme(known, key=lambda setting: setting.value)
+    scale = _SCALE[claim.unit]
+    low, high = (scale * extreme(setting.interval[end] for setting in known) for end in (0, 1))
+    return JudgedClaim(
+        claim,
+        one.verdict,
+        value=scale * one.value,
+        interval=(low, high),
+        setting=one.words,
+        settings=len(found),
+        pairs=one.pairs,
+        reached=None if claim.bound is None else bound_reached((low, high), claim.bound),
+    )
