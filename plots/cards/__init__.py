@@ -2,5 +2,6 @@
 
 A page holds `<!-- table: NAME -->` and `<!-- end of table -->`; what stands between is generated (see `markers`). What
 a table says is specified in `results/NAME/card.toml` (see `specification`), what README says of published claims in
-`results/claims.toml` (see `fedfore.judgement.claims`). May import what plots may: judgement, records, errors, cell. No torch.
+`results/claims.toml` (see `fedfore.judgement.claims`). May import what plots may: judgement, records, errors, cell. No
+torch.
 """
