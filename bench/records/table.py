@@ -85,7 +85,7 @@ def load_table(run: Run) -> pd.DataFrame:
         rows.append(row | {"stale": is_stale(why), "staleness": why})
     table = pd.DataFrame(rows)
     table = table.reindex(columns=[*table, *(name for name in FIELDS if name not in (*table, *_NESTED))])
-    table = table.assign(**{name: pd.to_numeric(table[name]) for name in MEASURED})
+    table = table.assign(**{name: pd.to_numeric(table[name]) for name in MEASURED}).copy()  # in one piece
     sums = {name: table[list(metric.parts)].sum(axis=1, skipna=False) for name, metric in DERIVED.items()}
     return table.assign(**sums).copy()  # one block of memory a type, where columns that were assigned have one each
 
