@@ -63,7 +63,7 @@ CUTS: dict[str, list[str]] = {
     "fedfore show results/runs/quick --markdown": [],
     "fedfore plot results/runs/quick --width 3.3": [],
     "fedfore report results/runs/quick": [],
-    "fedfore verdicts": ["--results", str(README_FILE.parent / "results")],
+    "fedfore verdicts": ["--results", str(ROOT / "results")],
     "fedfore messages lenet5 --dataset cifar10": [],
     "fedfore check": ["fedavg"],
     "fedfore check fedprox --plugins tests/plugins": [],
