@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from fedfore.plots.layout import frame, label_edges, panels
 from fedfore.plots.naming import Series
 from fedfore.plots.points import curve, points, records, select
 from fedfore.plots.study import shown_sparsity
-from fedfore.plots.view import Drawn, View, handle, line_style, mark_withheld, percent_axis, seeds_sentence
+from fedfore.plots.view import Drawn, Planned, View, handle, line_style, mark_withheld, percent_axis, seeds_sentence
 from fedfore.plots.wording import HEADLINES, axis_label, human_bytes, human_count
 
 _PANEL_HEIGHT = 2.1
@@ -48,6 +49,17 @@ _COSTS = (
           "the encoded bytes sent so far from all clients to the server, setup included (logarithmic)",
           1024.0, ((1, 10, 100), _FINE), human_bytes),
 )  # fmt: skip
+
+
+def figures(view: View) -> Iterator[Planned]:
+    """Yield the figures of accuracy of trained cells: at the end, and along each cost."""
+    if any(one.has_sparsity for one in view.series):
+        yield view.planned("accuracy-sparsity", "Accuracy against sparsity", partial(accuracy_by_sparsity, view))
+    else:
+        yield view.planned("accuracy", "Accuracy", partial(accuracy_by_series, view))
+    for cost in _COSTS:
+        kind, what = (f"accuracy-{cost.column}".replace("_", "-"), cost.column.replace("_", " "))
+        yield view.planned(kind, f"Accuracy against {what}", partial(_accuracy_along, view, cost))
 
 
 def _finished_points(view: View) -> pd.DataFrame:
@@ -115,11 +127,9 @@ def accuracy_by_sparsity(view: View) -> Drawn:
     _limit(axes[0], (summary["mean"] - spread).min(), (summary["mean"] + spread).max())
     label_edges(axes, "Sparsity (log scale of density)", axis_label(view.study.accuracy))
     legend = [handle(one, view.named(one, view.cells), marker=one.has_sparsity) for one in view.series]
-    frame(figure, view.title, legend, accuracy_notes(view.cells))
+    frame(figure, view.heading(), legend, accuracy_notes(view.cells))
     reference = " Horizontal lines, with bands: methods without the sparsity axis." if lines else ""
     return Drawn(
-        f"accuracy-sparsity-{view.slug}",
-        f"Accuracy against sparsity: {view.title}",
         f"Test accuracy of the global model ({HEADLINES[view.study.accuracy]}) against the fraction of prunable "
         f"weights that are zero, one panel a label distribution. {_seeds_of(view, summary)} Markers are shifted "
         f"sideways a little to be told apart.{reference}",
@@ -146,10 +156,8 @@ def accuracy_by_series(view: View) -> Drawn:
         panel.set_ylim(len(names) - 0.5, -0.5)
         percent_axis(panel.xaxis)
     label_edges(axes, axis_label(view.study.accuracy), "")
-    frame(figure, view.title, [], accuracy_notes(view.cells))
+    frame(figure, view.heading(), [], accuracy_notes(view.cells))
     return Drawn(
-        f"accuracy-{view.slug}",
-        f"Accuracy: {view.title}",
         f"Test accuracy of the global model ({HEADLINES[view.study.accuracy]}), one panel a label distribution. "
         + _seeds_of(view, summary),
         f"Chart of test accuracy for {', '.join(names)}; the table of results holds the same numbers.",
@@ -175,12 +183,6 @@ def _log_axis(panel: Axes, low: float, high: float, cost: _Cost) -> None:
     panel.xaxis.set_major_locator(FixedLocator(_ticks(low / 1.3, high * 1.5, cost)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost.write(value)))
     panel.xaxis.set_minor_locator(NullLocator())
-
-
-def accuracy_along_costs(view: View) -> Iterator[Drawn]:
-    """Draw accuracy during training against data passes, device FLOPs and uplink bytes: a figure each."""
-    for cost in _COSTS:
-        yield _accuracy_along(view, cost)
 
 
 def _accuracy_along(view: View, cost: _Cost) -> Drawn:
@@ -220,12 +222,10 @@ def _accuracy_along(view: View, cost: _Cost) -> Drawn:
                 panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     label_edges(axes, cost.label, axis_label("test_accuracy"))
     legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, view.title, legend, accuracy_notes(shown))
+    frame(figure, view.heading(), legend, accuracy_notes(shown))
     which = "" if level is None else f" Methods with the sparsity axis are shown at sparsity {value_label(level)}."
     what = cost.column.replace("_", " ")
     return Drawn(
-        f"accuracy-{cost.column.replace('_', '-')}-{view.slug}",
-        f"Accuracy against {what}: {view.title}",
         f"Test accuracy of the global model during training against {cost.phrase}, one panel a label distribution."
         f"{which} {seeds_sentence(shown)} The marker stands at the last evaluation.",
         f"Learning curves of {', '.join(one.label for one in series)} against {what}.",

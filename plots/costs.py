@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, side_by_side
 from fedfore.plots.points import points, records
 from fedfore.plots.style import PART_COLOURS
-from fedfore.plots.view import Drawn, View, line_style
+from fedfore.plots.view import Drawn, Planned, View, line_style
 from fedfore.plots.wording import DAGGER, OVERSPENT, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 
@@ -27,6 +28,11 @@ _BAR_PITCH = 0.16
 _SERIES_GAP = 0.4
 _LOG_FROM = 20.0
 """Bars whose lengths differ by more than this factor get a logarithmic axis."""
+
+
+def figures(view: View) -> Iterator[Planned]:
+    """Yield the figure of what a device pays."""
+    yield view.planned("cost", "Device memory and compute", partial(device_costs, view))
 
 
 def _write_values(panel: Axes, rows: Values, values: Values, ends: Values, write: Callable[[float], str]) -> None:
@@ -102,12 +108,10 @@ def device_costs(view: View) -> Drawn:
     legend = [
         Patch(facecolor=colour, label=METRICS[part].label) for part, colour in zip(parts, PART_COLOURS, strict=True)
     ]
-    frame(figure, view.title, legend, figure_notes(view.cells))
+    frame(figure, view.heading(), legend, figure_notes(view.cells))
     reading = " The FLOPs axis is logarithmic: compare the ends of bars, not their lengths." if log else ""
     sparsity = " s: sparsity." if any(one.has_sparsity for one in view.series) else ""
     return Drawn(
-        f"cost-{view.slug}",
-        f"Device memory and compute: {view.title}",
         "Peak of live tensor bytes of one device, split by what they hold, and FLOPs (2 x multiply-accumulates) of one "
         "device's update on one batch. Both are metered on the algorithm that a device runs, never on a simulation; "
         f"means over all label distributions and seeds.{reading}{sparsity}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -20,7 +21,7 @@ from fedfore.plots.layout import frame, label_edges, panels
 from fedfore.plots.lines import readable_lines
 from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.points import twins
-from fedfore.plots.view import Drawn, View, percent_axis
+from fedfore.plots.view import Drawn, Planned, View, percent_axis
 from fedfore.plots.wording import HEADLINES, power_of_ten
 from fedfore.records.probes import SCALAR_DIRECTIONS
 from fedfore.records.store import DIAGNOSTICS
@@ -35,17 +36,24 @@ _PASS_MARKERS = ("o", "s", "^", "v", "D", "X")
 _TWIN_MARKERS = {"directional": "o", "moment": "s", "exact": "x"}
 
 
-def estimator_figures(view: View) -> Iterator[Drawn]:
+def figures(view: View) -> Iterator[Planned]:
     """Yield the figures that the view's records hold data for, maybe none."""
     diagnoses = _diagnoses(view)
     ratios = diagnoses.dropna(subset="variance_ratio") if "variance_ratio" in diagnoses else diagnoses[:0]
     if len(ratios) and ratios["series"].nunique() <= _MOST_PANELS:
-        yield _variance_ratio(view, ratios)
+        yield view.planned(
+            "variance-ratio", "What shared perturbations cost in variance", partial(_variance_ratio, view, ratios)
+        )
     if {"fd_scalar_error", SIGMA} <= set(diagnoses) and diagnoses[SIGMA].nunique() > 1:
-        yield _scalar_error(view, diagnoses.dropna(subset="fd_scalar_error"))
+        known = diagnoses.dropna(subset="fd_scalar_error")
+        yield view.planned(
+            "scalar-error", "Finite differences against their limit", partial(_scalar_error, view, known)
+        )
     pairs = twins(view.cells, view.study.accuracy)
     if not pairs.empty:
-        yield _twins(view, pairs)
+        yield view.planned(
+            "twins", "Simulated cells against their finite-difference twins", partial(_twins, view, pairs)
+        )
 
 
 def _diagnoses(view: View) -> pd.DataFrame:
@@ -95,10 +103,8 @@ def _variance_ratio(view: View, diagnoses: pd.DataFrame) -> Drawn:
         Line2D([], [], color=colour, marker="o", label=alpha)
         for colour, alpha in zip(colours, view.alphas, strict=False)
     ]
-    frame(figure, view.title, legend, figure_notes(view.cells))
+    frame(figure, view.heading(), legend, figure_notes(view.cells))
     return Drawn(
-        f"variance-ratio-{view.slug}",
-        f"What shared perturbations cost in variance: {view.title}",
         "Variance of the aggregated estimate with one seed for all clients over that with a seed for each, "
         "|sum p_i g_i|² / sum p_i² |g_i|², one mini-batch a client, during training. Above 1 (dashed) independent "
         f"perturbations would be better; below, clients disagree and shared ones are. {_DOTS}",
@@ -152,10 +158,8 @@ def _scalar_error(view: View, diagnoses: pd.DataFrame) -> Drawn:
         for kind in kinds
         if (level, kind) in present
     ]
-    frame(figure, view.title, legend, figure_notes(view.cells))
+    frame(figure, view.heading(), legend, figure_notes(view.cells))
     return Drawn(
-        f"scalar-error-{view.slug}",
-        f"Finite differences against their limit: {view.title}",
         "Relative difference between real finite-difference scalars and their limit sigma -> 0, on the same "
         f"{SCALAR_DIRECTIONS} directions and one mini-batch, at {len(moments)} milestones of training. Left of the "
         "minimum rounding dominates, right of it curvature; a simulated point whose line lies above the dotted one "
@@ -201,10 +205,8 @@ def _twins(view: View, pairs: pd.DataFrame) -> Drawn:
         )
         for name in present
     ]  # fmt: skip
-    frame(figure, view.title, legend, figure_notes(view.cells))
+    frame(figure, view.heading(), legend, figure_notes(view.cells))
     return Drawn(
-        f"twins-{view.slug}",
-        f"Simulated cells against their finite-difference twins: {view.title}",
         f"Test accuracy ({HEADLINES[view.study.accuracy]}) of a simulated cell minus that of its twin, which differs "
         "in the estimator alone; one mark a seed. `directional` uses the twin's very perturbations, `moment` draws "
         f"others of the same distribution, and `exact` has no noise at all. The band is ±{_BAND:g} points.",

@@ -1,71 +1,100 @@
-"""The figures of a run, one set a (dataset, model): drawn from stored records, written as PNG and PDF."""
+"""The figures of a run: planned from stored records, drawn when they are asked for, written as PNG and PDF."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedfore.errors import StoreError
-from fedfore.plots.accuracy import accuracy_along_costs, accuracy_by_series, accuracy_by_sparsity
-from fedfore.plots.costs import device_costs
-from fedfore.plots.estimators import estimator_figures
-from fedfore.plots.kernel_figures import ntk_figures
-from fedfore.plots.mask_figures import mask_figures
+from fedfore.errors import ConfigError, StoreError, suggestion
+from fedfore.plots import accuracy, costs, estimators, kernel_figures, mask_figures, tradeoff
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import FULL_WIDTH, themed
-from fedfore.plots.tradeoff import cost_tradeoff
-from fedfore.plots.view import Drawn, View
+from fedfore.plots.style import themed
+from fedfore.plots.view import DEFAULTS, Drawn, Options, Planned, View
+from fedfore.records.metrics import METRICS
 from fedfore.records.store import write_atomically
+
+Offer = Callable[[View], Iterator[Planned]]
+_OF_STUDY: tuple[Offer, ...] = ()
+"""What is drawn of all cells together, of whatever data sets and models."""
+_OF_TRAINING: tuple[Offer, ...] = (accuracy.figures, costs.figures, estimators.figures)
+"""What is drawn of the trained cells of one data set and model."""
+_OF_SETTING: tuple[Offer, ...] = (mask_figures.figures, kernel_figures.figures)
+"""What is drawn of all cells of one data set and model that did more than metering."""
+_OF_METERING: tuple[Offer, ...] = (tradeoff.figures,)
+"""What is drawn of the cells of one data set that did nothing but metering."""
 
 
 @dataclass(frozen=True)
 class WrittenFigure:
-    """A figure's files and its caption."""
+    """A figure's files; `caption` is None where none was asked for."""
 
     name: str
-    caption: str
     png: Path
     pdf: Path
+    caption: Path | None = None
 
 
-def draw_figures(study: Study, width: float = FULL_WIDTH) -> Iterator[Drawn]:
-    """Draw every figure of a study, `width` inches wide; a (dataset, model) without an ok cell has none."""
-    for (dataset, model), cells in study.by_setting():
-        if not cells["ok"].any():
-            continue
-        view = View(study, dataset, model, cells[~cells["metered"]], width)
-        trained = replace(view, cells=cells[cells["trained"]])
-        with themed():
-            figures = [
-                *(_training_figures(trained) if trained.series else ()),
-                *mask_figures(view),
-                *ntk_figures(view),
-            ]
-        yield from figures
-    metered = study.cells[study.cells["metered"]]
-    for name, own in metered.groupby("dataset", sort=False):
-        if own["ok"].any():
-            with themed():
-                tradeoff = cost_tradeoff(study, str(name), own, width)
-            yield tradeoff
+def plan_figures(study: Study, options: Options = DEFAULTS) -> list[Planned]:
+    """Return every figure that a study's records hold data for, not drawn; no two have one name.
+
+    Raises ConfigError for an unknown metric.
+    """
+    metric = options.metric
+    if metric is not None and metric not in METRICS:
+        raise ConfigError(
+            f'There is no metric "{metric}".{suggestion(metric, METRICS)} `fedfore ls metrics` lists all of them.'
+        )
+    return list(_planned(View(study, study.cells, options)))
 
 
-def _training_figures(view: View) -> Iterator[Drawn]:
-    sparse = any(one.has_sparsity for one in view.series)
-    yield accuracy_by_sparsity(view) if sparse else accuracy_by_series(view)
-    yield from accuracy_along_costs(view)
-    yield device_costs(view)
-    yield from estimator_figures(view)
+def _planned(whole: View) -> Iterator[Planned]:
+    yield from _offered(_OF_STUDY, whole)
+    metered = whole.cells["metered"]
+    for _, cells in whole.cells[~metered].groupby(["dataset", "model"], sort=False):
+        view = replace(whole, cells=cells)
+        yield from _offered(_OF_TRAINING, replace(view, cells=cells[cells["trained"]]))
+        yield from _offered(_OF_SETTING, view)
+    for _, cells in whole.cells[metered].groupby("dataset", sort=False):
+        yield from _offered(_OF_METERING, replace(whole, cells=cells))
 
 
-def write_figures(run: Path, width: float = FULL_WIDTH) -> list[WrittenFigure]:
-    """Write the figures of a run into RUN/figures as PNG (150 dpi) and PDF, `width` inches wide.
+def _offered(offers: Sequence[Offer], view: View) -> Iterator[Planned]:
+    """Yield what modules offer for a view; nothing where no cell of it ended well."""
+    for offer in offers if view.cells["ok"].any() else ():
+        yield from offer(view)
 
-    `fedfore.plots.style.COLUMN_WIDTH` gives figures for one column of a paper. Raises StoreError where no cell has
-    ended well.
+
+def draw_figures(study: Study, options: Options = DEFAULTS) -> Iterator[tuple[str, Drawn]]:
+    """Draw every figure of a study; each with its name."""
+    for one in plan_figures(study, options):
+        yield one.name, one.draw()
+
+
+def chosen(planned: Sequence[Planned], names: Sequence[str]) -> list[Planned]:
+    """Return the figures of these names, or of which a name is the beginning up to a hyphen; all for no name.
+
+    Raises ConfigError for a name that is no figure's.
+    """
+    for name in names:
+        if not any(_is_called(one, name) for one in planned):
+            raise ConfigError(
+                f'There is no figure "{name}" of these records.{suggestion(name, [one.name for one in planned])}'
+            )
+    return [one for one in planned if not names or any(_is_called(one, name) for name in names)]
+
+
+def _is_called(planned: Planned, name: str) -> bool:
+    return f"{planned.name}-".startswith(f"{name}-")
+
+
+def write_figures(run: Path, options: Options = DEFAULTS, only: Sequence[str] = ()) -> list[WrittenFigure]:
+    """Write figures of a run into RUN/figures as PNG (150 dpi) and PDF.
+
+    `only` are names as `chosen` takes them. `fedfore.plots.style.COLUMN_WIDTH` gives figures for one column of a paper.
+    Raises StoreError where no cell has ended well, and ConfigError for a name or a metric that there is not.
     """
     study = load_study(run)
     if study.ok.empty:
@@ -73,14 +102,19 @@ def write_figures(run: Path, width: float = FULL_WIDTH) -> list[WrittenFigure]:
             f"None of the {len(study.cells)} planned cells of {run} has status ok, so there is nothing to draw; "
             f"run the matrix, or see the reasons with `fedfore show {run}`."
         )
-    folder = run / "figures"
-    written = []
-    for drawn in draw_figures(study, width):
-        files = WrittenFigure(drawn.name, drawn.caption, folder / f"{drawn.name}.png", folder / f"{drawn.name}.pdf")
-        write_atomically(files.png, png(drawn))
-        write_atomically(files.pdf, _saved(drawn, "pdf", metadata={"CreationDate": None}))
-        written.append(files)
-    return written
+    return [
+        _written(run / "figures", one, captions=options.captions) for one in chosen(plan_figures(study, options), only)
+    ]
+
+
+def _written(folder: Path, planned: Planned, *, captions: bool) -> WrittenFigure:
+    drawn = planned.draw()
+    png_file, pdf_file, text = (folder / f"{planned.name}.{ending}" for ending in ("png", "pdf", "txt"))
+    write_atomically(png_file, png(drawn))
+    write_atomically(pdf_file, _saved(drawn, "pdf", metadata={"CreationDate": None}))
+    if captions:
+        write_atomically(text, f"{planned.title}. {drawn.caption}\n")
+    return WrittenFigure(planned.name, png_file, pdf_file, text if captions else None)
 
 
 def png(drawn: Drawn) -> bytes:

@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges, panels
 from fedfore.plots.naming import settings
 from fedfore.plots.points import points, select
-from fedfore.plots.view import Drawn, View, seeds_sentence
+from fedfore.plots.view import Drawn, Planned, View, seeds_sentence
 from fedfore.plots.wording import MINUS, UNKNOWN, axis_label, difference_text
 from fedfore.records.metrics import METRICS
 
@@ -74,16 +75,18 @@ _MARKS = {
 }
 
 
-def ntk_figures(view: View) -> Iterator[Drawn]:
+def figures(view: View) -> Iterator[Planned]:
     """Yield the figures that the view's records hold data for, maybe none."""
     families = list(_families(view.cells))
     for number, (label, cells) in enumerate(families, 1):
         suffix, which = (f"-{number}", f" ({label})") if len(families) > 1 else ("", "")
         for error in _ERRORS:
-            yield _heat_maps(view, error, cells, suffix, which)
+            title = f"{METRICS[error.metric].label}{which}"
+            yield view.planned(f"{error.name}{suffix}", title, partial(_heat_maps, view, error, cells, which))
     compared = _compared(view.cells)
     if len(compared):
-        yield _mask_comparison(view, compared)
+        title = "Federated against centralised masks"
+        yield view.planned("mask-comparison", title, partial(_mask_comparison, view, compared))
 
 
 def ntk_sentences(cells: pd.DataFrame) -> Iterator[str]:
@@ -186,7 +189,7 @@ def _mask_distances(compared: pd.DataFrame, metric: str, reference: str) -> Iter
         )
 
 
-def _heat_maps(view: View, error: _Error, cells: pd.DataFrame, suffix: str, which: str) -> Drawn:
+def _heat_maps(view: View, error: _Error, cells: pd.DataFrame, which: str) -> Drawn:
     """Draw alpha x clients, a panel a sparsity and kind of probes, with the numbers written in."""
     alphas = [alpha for alpha in view.alphas if (cells["alpha"] == alpha).any()]
     counts, levels = sorted(cells[_CLIENTS].unique()), sorted(cells["sparsity"].unique())
@@ -220,11 +223,9 @@ def _heat_maps(view: View, error: _Error, cells: pd.DataFrame, suffix: str, whic
     label_edges(axes, "Clients", "")
     name = METRICS[error.metric].label
     less = " minus its mean where the same probes are dealt to the clients at random" if error.excess else ""
-    frame(figure, view.title, [], [f"{name}{which}{less}.", *figure_notes(view.cells)])
+    frame(figure, view.heading(), [], [f"{name}{which}{less}.", *figure_notes(view.cells)])
     probes = " Gaussian probes are as many draws, alike for every client." if error.excess else ""
     return Drawn(
-        f"{error.name}{suffix}-{view.slug}",
-        f"{name}{which}: {view.title}",
         f"{error.meaning}{',' if less else ''}{less}; label distributions by numbers of clients, at the masked initial "
         f"weights.{probes} {seeds_sentence(cells)}",
         f"Heat maps of {name} over label distributions and numbers of clients, the numbers written in.",
@@ -269,10 +270,8 @@ def _mask_comparison(view: View, compared: pd.DataFrame) -> Drawn:
         Line2D([], [], linestyle="", marker=marker, color=colour, label=label)
         for marker, colour, label in _MARKS.values()
     ]
-    frame(figure, view.title, legend, figure_notes(view.cells))
+    frame(figure, view.heading(), legend, figure_notes(view.cells))
     return Drawn(
-        f"mask-comparison-{view.slug}",
-        f"Federated against centralised masks: {view.title}",
         "Share of the kept weights that are in another layer (half of the distance in layer densities, sum over layers "
         "of |difference of kept| / kept) and overlap of the federated mask and the centralised one of as many draws, "
         "then the share against the centralised mask of real inputs. "

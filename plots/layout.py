@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,16 +12,29 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from fedfore.plots.style import COLUMN_WIDTH
+from fedfore.plots.texts import text_width, wrapped
 
-_TITLE = 0.25
+_MESSAGE_SIZE, _MESSAGE_ROW = 9.0, 0.16
+_SUBTITLE_SIZE, _SUBTITLE_ROW = 7.5, 0.135
+_LEGEND_SIZE = 7.0
+_NOTE_SIZE = 6.5
 _LEGEND_ROW = 0.155
 _NOTE_ROW = 0.125
 _GAP = 0.08
-_CHARACTER_WIDTH = 0.057
-_NOTE_CHARACTER_WIDTH = 0.052
-_HANDLE_WIDTH = 0.42
+_EDGE = 0.05
+_HANDLE_WIDTH = 0.34
+_COLUMN_GAP = 0.13
+_GREY = "#444444"
 _NARROWEST_PANEL = 2.1
 _WIDEST_PANEL = 4.5
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands above the panels: what the figure says or shows, and under it, smaller, of what."""
+
+    message: str
+    subtitle: str = ""
 
 
 def panels(count: int, width: float, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
@@ -71,18 +85,22 @@ def label_edges(axes: Sequence[Axes], x: str, y: str) -> None:
             panel.set_xlabel(x)
 
 
-def frame(figure: Figure, title: str, handles: Sequence[Line2D | Patch], notes: Sequence[str]) -> None:
-    """Add the title above the panels, the legend and the notes below; the figure grows by what they need."""
+def frame(figure: Figure, heading: Heading | None, handles: Sequence[Line2D | Patch], notes: Sequence[str]) -> None:
+    """Add the heading above the panels, the legend and the notes below; the figure grows by what they need."""
     width, height = figure.get_size_inches()
+    room = width - 2 * _EDGE
     names = [str(handle.get_label()) for handle in handles]
-    columns = max(1, min(len(names), int(width / (_HANDLE_WIDTH + _CHARACTER_WIDTH * max(map(len, names), default=1)))))
-    lines = [line for note in notes for line in textwrap.wrap(note, int(width / _NOTE_CHARACTER_WIDTH))]
+    longest = max((text_width(name, _LEGEND_SIZE) for name in names), default=0.0)
+    columns = max(1, min(len(names), int((room + _COLUMN_GAP) / (_HANDLE_WIDTH + longest + _COLUMN_GAP))))
+    lines = [line for note in notes for line in wrapped(note, room, _NOTE_SIZE)]
+    message = wrapped(heading.message, room, _MESSAGE_SIZE, "bold") if heading else []
+    subtitle = wrapped(heading.subtitle, room, _SUBTITLE_SIZE) if heading and heading.subtitle else []
+    above = _MESSAGE_ROW * len(message) + _SUBTITLE_ROW * len(subtitle) + (_GAP if heading else 0.0)
     legend = _LEGEND_ROW * -(-len(names) // columns) + _GAP if names else 0.0
     below = legend + (_NOTE_ROW * len(lines) + _GAP if lines else 0.0)
-    height += below + _TITLE
+    height += below + above
     figure.set_size_inches(width, height)
-    figure.set_layout_engine("constrained", rect=(0, below / height, 1, 1 - below / height))
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    figure.set_layout_engine("constrained", rect=(0, below / height, 1, 1 - (below + above) / height))
     if names:
         figure.legend(
             handles=list(handles),
@@ -95,6 +113,11 @@ def frame(figure: Figure, title: str, handles: Sequence[Line2D | Patch], notes: 
             columnspacing=1.2,
             handlelength=2.6,
         )
-    figure.text(
-        0.01, (below - legend) / height, "\n".join(lines), va="top", fontsize=6.5, color="#444444", linespacing=1.25
-    )
+
+    def write(top: float, text: Sequence[str], **font: Any) -> None:
+        if text:
+            figure.text(_EDGE / width, top / height, "\n".join(text), va="top", **font)
+
+    write(height - _EDGE, message, fontsize=_MESSAGE_SIZE, fontweight="bold")
+    write(height - _EDGE - _MESSAGE_ROW * len(message), subtitle, fontsize=_SUBTITLE_SIZE, color=_GREY)
+    write(below - legend, lines, fontsize=_NOTE_SIZE, color=_GREY, linespacing=1.25)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from fedfore.plots.mask_columns import LEFT, STARVED, Masked, masked, short_laye
 from fedfore.plots.naming import Series
 from fedfore.plots.points import POINT, paired_difference, points, records, select
 from fedfore.plots.study import Study, shown_sparsity
-from fedfore.plots.view import Drawn, View, handle, line_style, seeds_sentence
+from fedfore.plots.view import Drawn, Planned, View, handle, line_style, seeds_sentence
 from fedfore.plots.wording import percent_text, verdict
 
 MOST_SERIES = 8
@@ -36,7 +37,7 @@ _PANEL_HEIGHT = 1.9
 _REFERENCE = {"color": "#444444", "linewidth": 0.8, "linestyle": CONTROL_STYLE}
 
 
-def mask_figures(view: View) -> Iterator[Drawn]:
+def figures(view: View) -> Iterator[Planned]:
     """Yield the figures that the view's records hold data for, maybe none; label distribution: the first."""
     found = masked(view.study, view.cells)
     if not found.cells["ok"].any():
@@ -47,11 +48,13 @@ def mask_figures(view: View) -> Iterator[Drawn]:
     pages = np.array_split(np.arange(len(series)), math.ceil(len(series) / MOST_SERIES))
     for number, places in enumerate(pages, 1):
         page = [series[place] for place in places]
-        part = (f"-{number}", f" ({number} of {len(pages)})") if len(pages) > 1 else ("", "")
+        suffix, part = (f"-{number}", f" ({number} of {len(pages)})") if len(pages) > 1 else ("", "")
         if found.layers:
-            yield _layer_densities(view, found, page, alpha, part)
+            content = partial(_layer_densities, view, found, page, alpha)
+            yield view.planned(f"layer-densities{suffix}", f"Layer densities{part}", content)
         if any(name in LEFT for name in found.known):
-            yield _what_is_left(view, found, page, alpha, part)
+            content = partial(_what_is_left, view, found, page, alpha)
+            yield view.planned(f"what-is-left{suffix}", f"What masks leave{part}", content)
 
 
 def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
@@ -90,7 +93,7 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
         yield (f"{level_text}: most under {which[0]}, least under {which[1]}; difference {verdict(difference)}.")
 
 
-def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha: str, part: tuple[str, str]) -> Drawn:
+def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha: str) -> Drawn:
     """Draw every layer's density, a panel a sparsity, a line a series; densities on a logarithmic axis."""
     layers = list(found.layers)
     shown = found.cells[found.cells["series"].isin([one.label for one in series])]
@@ -123,10 +126,8 @@ def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha:
         panel.tick_params(labelbottom=not (many and has_below(axes, panel)))
     label_edges(axes, "Prunable layer", "Density (log scale)")
     legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, f"{view.title}, {alpha}", legend, figure_notes(found.cells))
+    frame(figure, view.heading(), legend, figure_notes(found.cells))
     return Drawn(
-        f"layer-densities{part[0]}-{view.slug}",
-        f"Layer densities{part[1]}: {view.title}",
         "Fraction of the weights that each prunable layer keeps at the end of the cell, layers in the model's order, "
         f"one panel a sparsity; label distribution: {alpha}. Dashed: equal densities. Densities below the axis stand "
         f"at its lower edge. {seeds_sentence(shown)}",
@@ -136,7 +137,7 @@ def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha:
     )
 
 
-def _what_is_left(view: View, found: Masked, series: Sequence[Series], alpha: str, part: tuple[str, str]) -> Drawn:
+def _what_is_left(view: View, found: Masked, series: Sequence[Series], alpha: str) -> Drawn:
     """Draw the fractions of FLOPs and gradient energy that masks leave against sparsity, both axes logarithmic."""
     shown = found.cells[found.cells["series"].isin([one.label for one in series])]
     drawn = [name for name in LEFT if name in found.known]
@@ -165,10 +166,8 @@ def _what_is_left(view: View, found: Masked, series: Sequence[Series], alpha: st
         panel.set_xticklabels([value_label(level) for level in levels])
     label_edges(axes, "Sparsity (log scale of density)", "Fraction left (log scale)")
     legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, f"{view.title}, {alpha}", legend, figure_notes(found.cells))
+    frame(figure, view.heading(), legend, figure_notes(found.cells))
     return Drawn(
-        f"what-is-left{part[0]}-{view.slug}",
-        f"What masks leave{part[1]}: {view.title}",
         "Fractions of the dense model that masks leave: FLOPs of a forward pass; the gradient's energy, "
         "|m.g|² / |g|² over prunable weights, at the dense initial weights and at the masked weights (the last "
         f"milestone); label distribution: {alpha}. Dashed: the density, which equal layer densities "

@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedfore.plots.fields import value_label
-from fedfore.plots.figures import draw_figures
+from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import against_reference, findings
 from fedfore.plots.footnotes import table_notes
 from fedfore.plots.lines import damaged_files
@@ -20,7 +20,7 @@ from fedfore.plots.points import POINT, records
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import themed
 from fedfore.plots.tables.summary import mask_tables, presentable, summary
-from fedfore.plots.view import Drawn
+from fedfore.plots.view import Planned
 from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, difference_text
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import write_atomically
@@ -45,12 +45,13 @@ class _Image:
     source: str
 
 
-def _embedded(drawn: Drawn) -> _Image:
+def _embedded(planned: Planned) -> _Image:
+    drawn = planned.draw()
     buffer = io.BytesIO()
     with themed():
         drawn.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     source = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return _Image(drawn.title, drawn.caption, drawn.alt_text, source)
+    return _Image(planned.title, drawn.caption, drawn.alt_text, source)
 
 
 def _results(study: Study) -> Iterator[_Table]:
@@ -172,7 +173,7 @@ def write_report(run: Path) -> Path:
         footnotes=table_notes(study.cells),
         masks=list(_masks(study)),
         trained=bool(study.ok["trained"].any()),
-        images=[_embedded(drawn) for drawn in draw_figures(study)],
+        images=[_embedded(planned) for planned in plan_figures(study)],
         protocol=_protocol(study),
         not_ok=_not_ok(study),
         damaged=damaged_files(study.run),

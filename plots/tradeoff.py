@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,7 @@ from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges
 from fedfore.plots.looks import Look
 from fedfore.plots.naming import settings
-from fedfore.plots.study import Study
-from fedfore.plots.view import Drawn
+from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import axis_label, human_bytes, human_count
 
 _BYTES, _FLOPS, _BATCH = "peak_device_bytes", "device_step_flops", "train.batch_size"
@@ -94,15 +94,19 @@ def _draw_model(panel: Axes, model: str, cells: pd.DataFrame, options: list[_Opt
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: human_count(value)))
 
 
-def cost_tradeoff(study: Study, dataset: str, cells: pd.DataFrame, width: float) -> Drawn:
-    """Draw peak device bytes against device-step FLOPs for one data set's metering-only cells.
+def figures(view: View) -> Iterator[Planned]:
+    """Yield the figure of the metering-only cells of one data set."""
+    dataset = str(view.cells["dataset"].iloc[0])
+    yield Planned(f"cost-tradeoff-{dataset}", f"Memory against compute: {dataset}", partial(cost_tradeoff, view))
 
-    A panel a model with an ok cell.
-    """
+
+def cost_tradeoff(view: View) -> Drawn:
+    """Draw peak device bytes against device-step FLOPs of metering-only cells, a panel a model with an ok cell."""
+    cells, width = view.cells, view.width
     several = bool((cells.groupby("method")["sparsity"].nunique() > 1).any())
     also = ("sparsity",) if several else ()
     cells = cells.assign(option=settings(cells, leave_out=(_BATCH,), also=also))
-    options = list(_options(cells, study.looks))
+    options = list(_options(cells, view.study.looks))
     models = list(dict.fromkeys(cells.loc[cells["ok"], "model"]))
     columns = 1 if is_narrow(width) else min(2, len(models))
     rows = -(-len(models) // columns)
@@ -118,12 +122,10 @@ def cost_tradeoff(study: Study, dataset: str, cells: pd.DataFrame, width: float)
         Line2D([], [], color=one.colour, marker=one.marker, linewidth=0.7, markersize=4.2, label=one.label)
         for one in options
     ]
-    frame(figure, f"{dataset}: what a device pays", legend, figure_notes(cells))
+    frame(figure, view.heading(), legend, figure_notes(cells))
     levels = sorted(cells.loc[cells["ok"] & (cells["sparsity"] > 0), "sparsity"].unique())
     pruned = f" Pruned methods are at sparsity {', '.join(map(value_label, levels))}." if levels else ""
     return Drawn(
-        f"cost-tradeoff-{dataset}",
-        f"Memory against compute: {dataset}",
         "Peak of live tensor bytes of a device, over all phases, against the FLOPs of its update on one batch, metered "
         "without training; a line joins the batch sizes B of a method with its options. Dashed: the Pareto front of "
         f"each batch size, whose points are filled; another point of that size beats a hollow one.{pruned} Where the "

@@ -1,8 +1,9 @@
-"""What one set of figures shows, and how a series looks in all of them."""
+"""What one set of figures shows, how a figure is known before it is drawn, and how a series looks in all of them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from fedfore.plots.layout import Heading
 from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.naming import Series
 from fedfore.plots.points import points
 from fedfore.plots.study import Study
+from fedfore.plots.style import FULL_WIDTH, themed
 from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
 
 _FARTHEST_SHADE = 0.55
@@ -25,35 +28,81 @@ _FARTHEST_SHADE = 0.55
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure with what a reader needs beside it: `name` for files, a caption, and a text for who cannot see it."""
+class Options:
+    """How figures are drawn: `width` in inches, `metric` in place of the accuracy, whether titles stand in them.
 
-    name: str
-    title: str
+    `captions`: whether a caption is written beside each of them.
+    """
+
+    width: float = FULL_WIDTH
+    metric: str | None = None
+    title: bool = True
+    captions: bool = False
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with what a reader needs beside it: a caption, and a text for who cannot see it."""
+
     caption: str
     alt_text: str
     figure: Figure
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A figure that the records hold data for, before it is drawn: `name` for files, `title` says what it shows."""
+
+    name: str
+    title: str
+    content: Callable[[], Drawn]
+
+    def draw(self) -> Drawn:
+        """Draw the figure, whatever the user's settings are."""
+        with themed():
+            return self.content()
+
+
+@dataclass(frozen=True)
 class View:
-    """The planned cells of one dataset and model, to be drawn `width` inches wide."""
+    """The planned cells that a set of figures shows, and how it is drawn."""
 
     study: Study
-    dataset: str
-    model: str
     cells: pd.DataFrame
-    width: float
+    options: Options = DEFAULTS
+
+    @property
+    def width(self) -> float:
+        """The width of figures in inches."""
+        return self.options.width
+
+    @property
+    def metric(self) -> str:
+        """The metric that figures of accuracy show."""
+        return self.options.metric or self.study.accuracy
 
     @property
     def title(self) -> str:
-        """The heading of the view's figures."""
-        return f"{self.dataset}, {self.model}"
+        """The data sets and the models of the view."""
+        return ", ".join(" and ".join(dict.fromkeys(self.cells[name])) for name in ("dataset", "model"))
 
     @property
     def slug(self) -> str:
         """The title as a part of file names."""
-        return re.sub(r"[^a-z0-9]+", "-", f"{self.dataset}-{self.model}".lower()).strip("-")
+        return re.sub(r"[^a-z0-9]+", "-", self.title.replace(" and ", "-").lower()).strip("-")
+
+    def heading(self, message: str = "") -> Heading | None:
+        """Return what stands above the panels: a message, if there is one, over what is shown; None for no title."""
+        if not self.options.title:
+            return None
+        return Heading(message, self.title) if message else Heading(self.title)
+
+    def planned(self, kind: str, title: str, content: Callable[[], Drawn]) -> Planned:
+        """Return a figure of the view, named by its kind and by what the view shows."""
+        return Planned(f"{kind}-{self.slug}", f"{title}: {self.title}", content)
 
     @property
     def series(self) -> list[Series]:

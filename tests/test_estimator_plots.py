@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedfore.cell import Cell, cell_id
-from fedfore.plots.estimators import estimator_figures
+from fedfore.plots import estimators
 from fedfore.plots.findings import findings
 from fedfore.plots.points import twins
 from fedfore.plots.study import Study, load_study
@@ -56,9 +56,8 @@ def study_of(tmp_path: Path) -> Callable[..., Study]:
 
 
 def figures(study: Study) -> dict[str, Drawn]:
-    ((dataset, model), own) = next(study.by_setting())
-    drawn = estimator_figures(View(study, dataset, model, own, 7.0))
-    return {one.name.removesuffix("-digits-lenet5"): one for one in drawn}
+    planned = estimators.figures(View(study, study.cells))
+    return {one.name.removesuffix("-digits-lenet5"): one.draw() for one in planned}
 
 
 def test_twins_differ_in_the_estimator_alone(study_of: Callable[..., Study]) -> None:

@@ -14,7 +14,6 @@ from fedfore.errors import StoreError
 from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.findings import findings
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import FULL_WIDTH
 from fedfore.plots.tables.summary import presentable, summary
 from fedfore.plots.view import View
 from tests.synthetic import accuracy, cells, write_run
@@ -45,7 +44,7 @@ def test_a_study_shows_the_headline_and_one_of_older_records_what_they_have(tmp_
         (new, "Test accuracy (%) ↑", "mean of the evaluations in the last 10% of the budget, 5 or more"),
         (old, "Test accuracy, last five (%) ↑", "mean of the last 5 evaluations"),
     ):
-        figure = accuracy_by_sparsity(View(study, "digits", "lenet5", study.cells, FULL_WIDTH))
+        figure = accuracy_by_sparsity(View(study, study.cells))
         assert figure.figure.axes[0].get_ylabel() == label and window in figure.caption
         assert [name for name in presentable(summary(study.cells)) if "accuracy" in name] == [label]
     assert [one.sentences for one in findings(old)] == [one.sentences for one in findings(new)]

@@ -12,18 +12,19 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 
 from fedfore.cell import Cell, Protocol, cell_id
-from fedfore.plots.figures import draw_figures
+from fedfore.plots import mask_figures
+from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import findings
 from fedfore.plots.looks import SALIENCIES
 from fedfore.plots.mask_columns import short_layer
-from fedfore.plots.mask_figures import MOST_SERIES, mask_figures, mask_sentences
+from fedfore.plots.mask_figures import MOST_SERIES, mask_sentences
 from fedfore.plots.naming import settings
 from fedfore.plots.report import write_report
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
 from fedfore.plots.tables.show import render
 from fedfore.plots.tables.summary import mask_tables, presentable, summary
-from fedfore.plots.view import Drawn, View
+from fedfore.plots.view import Drawn, Options, View
 from fedfore.records.metrics import MEASURED
 from fedfore.records.store import LAYERS, lines_writer
 from tests.synthetic import cells, write_run
@@ -90,10 +91,8 @@ def study_of(tmp_path: Path) -> MakeStudy:
 
 
 def figures(study: Study, width: float = FULL_WIDTH) -> dict[str, Drawn]:
-    ((dataset, model), own) = next(study.by_setting())
-    with themed():
-        drawn = list(mask_figures(View(study, dataset, model, own, width)))
-    return {one.name.removesuffix("-digits-lenet5"): one for one in drawn}
+    planned = mask_figures.figures(View(study, study.cells, Options(width)))
+    return {one.name.removesuffix("-digits-lenet5"): one.draw() for one in planned}
 
 
 def line(drawn: Drawn, panel: int, number: int) -> ErrorbarContainer:
@@ -158,7 +157,7 @@ def test_many_series_are_spread_over_figures(study_of: MakeStudy) -> None:
     names = [[text.get_text() for text in page.legends[0].get_texts()] for page in pages]
     assert [len(page) for page in names] == [6, 5]
     assert [*names[0], *names[1]] == [f"iterations={number}" for number in range(1, count + 1)]
-    assert "(2 of 2)" in drawn["layer-densities-2"].title
+    assert "layer-densities-2" in drawn
 
 
 def test_the_first_label_distribution_stands_for_all(study_of: MakeStudy) -> None:
@@ -273,7 +272,7 @@ def test_a_layer_that_keeps_a_single_weight_is_said(study_of: MakeStudy) -> None
 
 def test_a_report_of_cells_that_train_nothing_says_nothing_of_accuracy(study_of: MakeStudy) -> None:
     study = study_of(varied({"saliency": "ntk"}, {"saliency": "snip"}))
-    assert [one.name for one in draw_figures(study)] == ["layer-densities-digits-lenet5", "what-is-left-digits-lenet5"]
+    assert [one.name for one in plan_figures(study)] == ["layer-densities-digits-lenet5", "what-is-left-digits-lenet5"]
     (found,) = findings(study)
     assert found.sentences[0].startswith("4 of 4 finished cells end before training")
     assert not any("test accuracy" in sentence or "no point has" in sentence for sentence in found.sentences)
@@ -295,9 +294,9 @@ def test_a_summary_has_no_empty_column(study_of: MakeStudy) -> None:
 def test_trained_cells_keep_their_figures_to_themselves(study_of: MakeStudy) -> None:
     trained = cells(("fedavg",), alphas=("iid",), seeds=(0, 1))
     study = study_of([*trained, *varied({})], change=lambda cell: measured(cell) if cell.train.setup_only else {})
-    accuracy, *_ = draw_figures(study)
+    accuracy = plan_figures(study)[0]
     assert accuracy.name == "accuracy-digits-lenet5", "no trained method has the sparsity axis"
-    assert [label.get_text() for label in accuracy.figure.axes[0].get_yticklabels()] == ["FedAvg (dense)"]
+    assert [label.get_text() for label in accuracy.draw().figure.axes[0].get_yticklabels()] == ["FedAvg (dense)"]
     (found,) = findings(study)
     assert "FedAvg (dense) has the highest mean test accuracy" in found.sentences[0]
     assert sum("2 of 4 finished cells end before training" in sentence for sentence in found.sentences) == 1
@@ -308,7 +307,7 @@ def test_failed_training_beside_cells_that_train_nothing_is_no_finding(study_of:
     planned = [*cells(("fedavg",), alphas=("iid",)), *varied({})]
     study = study_of(planned, outcome=lambda cell: "failed" if cell.method == "fedavg" else "ok")
     assert [len(found.sentences) for found in findings(study)] == [1]
-    assert not any(one.name.startswith(("accuracy", "cost")) for one in draw_figures(study))
+    assert not any(one.name.startswith(("accuracy", "cost")) for one in plan_figures(study))
 
 
 # Names of series

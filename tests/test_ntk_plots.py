@@ -13,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
 from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.plots import kernel_figures
+from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import findings
-from fedfore.plots.kernel_figures import ntk_figures, ntk_sentences
+from fedfore.plots.kernel_figures import ntk_sentences
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
-from fedfore.plots.view import Drawn, View
+from fedfore.plots.view import Drawn, Options, View
 from fedfore.plots.wording import MINUS, UNKNOWN
 from fedfore.records.metrics import MEASURED
 from tests.synthetic import cells, write_run
@@ -77,10 +79,8 @@ def study_of(tmp_path: Path) -> Callable[..., Study]:
 
 
 def figures(study: Study, width: float = FULL_WIDTH) -> dict[str, Drawn]:
-    ((dataset, model), own) = next(study.by_setting())
-    with themed():
-        drawn = list(ntk_figures(View(study, dataset, model, own, width)))
-    return {one.name.removesuffix("-digits-lenet5"): one for one in drawn}
+    planned = kernel_figures.figures(View(study, study.cells, Options(width)))
+    return {one.name.removesuffix("-digits-lenet5"): one.draw() for one in planned}
 
 
 def errorbars(panel: Axes) -> list[ErrorbarContainer]:
@@ -155,8 +155,9 @@ def test_settings_apart_from_clients_have_heat_maps_of_their_own(study_of: Calla
     study = study_of(own, lambda cell: kernels(cell) | ({"ntk_mmd2": 0.1} if cell.params["inputs"] == "real" else {}))
     drawn = figures(study)
     assert set(drawn) == {f"ntk-{name}-{number}" for name in ("mmd2", "spectrum", "blocks") for number in (1, 2)}
-    assert "(real inputs)" in drawn["ntk-mmd2-2"].title and set(tiles(drawn["ntk-mmd2-2"], 0)) == {"+0.102\n± 0.000"}
-    assert "(Gaussian inputs)" in drawn["ntk-mmd2-1"].title
+    titles = [one.title for one in plan_figures(study)]
+    assert "(Gaussian inputs): " in titles[0] and "(real inputs): " in titles[3]
+    assert set(tiles(drawn["ntk-mmd2-2"], 0)) == {"+0.102\n± 0.000"}
 
 
 def test_the_excess_is_spoken_of_at_least_and_most_skew(study_of: Callable[..., Study]) -> None:

@@ -26,7 +26,7 @@ from fedfore.contract.registry import discover
 from fedfore.errors import ConfigError
 from fedfore.execution.matrix import resolve
 from fedfore.execution.matrix_file import find_matrix, read_matrix
-from fedfore.plots.figures import draw_figures
+from fedfore.plots.figures import chosen, draw_figures, plan_figures
 from fedfore.plots.findings import findings
 from fedfore.plots.study import load_study
 from fedfore.records.provenance import ROOT
@@ -275,7 +275,7 @@ def test_what_a_full_stream_still_buffers_is_dropped(finished: Callable[[Outcome
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], tuple[str, str]]:
     """Return a function that returns what `show` prints and the report, which is left without its figures."""
-    monkeypatch.setattr("fedfore.plots.report.draw_figures", lambda study: [])
+    monkeypatch.setattr("fedfore.plots.report.plan_figures", lambda study: [])
 
     def both(run: Path) -> tuple[str, str]:
         assert main(["show", str(run)]) == 0
@@ -302,7 +302,7 @@ def test_training_past_its_budget_is_marked_and_said(
         assert "§ trained past the planned budget, up to 1.67 times as much." in text
         assert "Data passes" in text
     assert "Training went past its budget: FedAvg (dense) up to 1.67 times." in html
-    (curves,) = (one for one in draw_figures(load_study(tmp_path)) if one.name.startswith("accuracy-data-passes"))
+    (curves,) = (one.draw() for one in chosen(plan_figures(load_study(tmp_path)), ["accuracy-data-passes"]))
     names = [text.get_text() for text in curves.figure.legends[0].get_texts()]
     assert [name for name in names if "§" in name] == ["FedAvg (dense) §"]
 
@@ -342,13 +342,13 @@ def test_one_torn_line_costs_its_own_curve_and_is_named(
     write_run(tmp_path, plan)
     torn = torn_file(tmp_path, plan[0], "rounds.jsonl")
     with monkeypatch.context() as patched:
-        patched.setattr("fedfore.plots.figures.write_figures", lambda run, width: [])
+        patched.setattr("fedfore.plots.figures.write_figures", lambda run, options, only: [])
         assert main(["plot", str(tmp_path)]) == 0
     assert f"Left out: {torn} is damaged in line " in capsys.readouterr().err
-    figures = {one.name: one for one in draw_figures(load_study(tmp_path))}
-    (line,) = figures["accuracy-data-passes-digits-lenet5"].figure.axes[0].lines
+    (curves,) = (one.draw() for one in chosen(plan_figures(load_study(tmp_path)), ["accuracy-data-passes"]))
+    (line,) = curves.figure.axes[0].lines
     assert len(line.get_xdata()) > 10, "the other seed's"
-    monkeypatch.setattr("fedfore.plots.report.draw_figures", lambda study: [])
+    monkeypatch.setattr("fedfore.plots.report.plan_figures", lambda study: [])
     assert main(["report", str(tmp_path)]) == 0
     assert "rounds.jsonl is damaged in line " in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -362,7 +362,7 @@ def test_torn_diagnostics_cost_their_points_certificate_and_nothing_else(
     note = "‡ Not certified: at 1 of 1 points how far computed scalars are from real finite differences is not known;"
     assert main(["show", str(tmp_path)]) == 0
     assert note in capsys.readouterr().out
-    monkeypatch.setattr("fedfore.plots.report.draw_figures", lambda study: [])
+    monkeypatch.setattr("fedfore.plots.report.plan_figures", lambda study: [])
     assert main(["report", str(tmp_path)]) == 0
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert note in html and "diagnostics.jsonl is damaged in line " in html
@@ -405,10 +405,10 @@ def oddly_named(tmp_path: Path) -> Path:
 
 
 def test_names_draw_as_themselves(oddly_named: Path) -> None:
-    for one in draw_figures(load_study(oddly_named)):
+    for name, one in draw_figures(load_study(oddly_named)):
         one.figure.draw_without_rendering()
         texts = [text.get_text() for legend in one.figure.legends for text in legend.get_texts()]
-        assert one.name.startswith("cost") or any("$\\frac{$" in text for text in texts)
+        assert name.startswith("cost") or any("$\\frac{$" in text for text in texts)
 
 
 @pytest.mark.parametrize("name", ["markdown", "latex", "csv", "json"])

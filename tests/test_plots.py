@@ -24,7 +24,7 @@ from fedfore.cell import Cell, cell_id
 from fedfore.errors import StoreError
 from fedfore.judgement.estimates import estimate, half_width
 from fedfore.plots.accuracy import accuracy_by_sparsity
-from fedfore.plots.figures import WrittenFigure, draw_figures, write_figures
+from fedfore.plots.figures import WrittenFigure, chosen, draw_figures, plan_figures, write_figures
 from fedfore.plots.findings import findings
 from fedfore.plots.looks import METHODS as LOOKS
 from fedfore.plots.points import curve, paired_difference, points, records, select
@@ -33,7 +33,7 @@ from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.tables.show import FORMATS, render
 from fedfore.plots.tables.summary import presentable, summary
-from fedfore.plots.view import Drawn, View
+from fedfore.plots.view import Drawn, Options, View
 from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 from fedfore.records.store import LiveRun, cell_dir
@@ -69,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(run: Path) -> dict[str, Drawn]:
-    return {figure.name: figure for figure in draw_figures(load_study(run))}
+    return dict(draw_figures(load_study(run)))
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def test_axis_labels_carry_units_and_direction() -> None:
 
 def written(run: Path) -> list[WrittenFigure]:
     write_run(run, cells(("fed_ntk_zo", "fedavg"), alphas=("iid",), seeds=(0, 1), sparsities=(0.8,)))
-    return write_figures(run, COLUMN_WIDTH)
+    return write_figures(run, Options(COLUMN_WIDTH))
 
 
 def test_every_figure_is_written_as_png_and_pdf_of_the_asked_width(tmp_path: Path) -> None:
@@ -321,18 +321,18 @@ def test_legends_notes_and_panels_do_not_overlap(tmp_path: Path, width: float) -
     planned = cells(names, alphas=("iid", 0.1), seeds=(0, 1), sparsities=(0.8, 0.9), num_perturbations=(100, 500))
     statuses = {0.8: ("ok", "out_of_memory"), 0.9: ("timeout", "diverged"), 0.0: ("ok", "ok")}
     write_run(tmp_path, planned, lambda cell: statuses[cell.sparsity][cell.seed])
-    for figure in draw_figures(load_study(tmp_path), width):
+    for name, figure in draw_figures(load_study(tmp_path), Options(width)):
         figure.figure.draw_without_rendering()
         panels = [panel.get_tightbbox() for panel in figure.figure.axes]
         boxes = [legend.get_window_extent() for legend in figure.figure.legends] + [
             text.get_window_extent() for text in figure.figure.texts if text.get_text()
         ]
-        assert len(boxes) >= 2, figure.name
+        assert len(boxes) >= 2, name
         everything = [box for box in (*panels, *boxes) if box is not None]
         for index, box in enumerate(everything):
-            assert not any(box.overlaps(other) for other in everything[index + 1 :]), figure.name
-            assert box.x0 > -1 and box.x1 < figure.figure.bbox.x1 + 1, figure.name
-            assert box.y0 > -1 and box.y1 < figure.figure.bbox.y1 + 1, figure.name
+            assert not any(box.overlaps(other) for other in everything[index + 1 :]), name
+            assert box.x0 > -1 and box.x1 < figure.figure.bbox.x1 + 1, name
+            assert box.y0 > -1 and box.y1 < figure.figure.bbox.y1 + 1, name
 
 
 def test_accuracy_by_sparsity_draws_the_summary(run: Path, drawn: dict[str, Drawn]) -> None:
@@ -352,7 +352,7 @@ def test_accuracy_by_sparsity_draws_the_summary(run: Path, drawn: dict[str, Draw
 
 def test_a_single_seed_has_no_interval(study_of: MakeStudy) -> None:
     study = study_of(cells(seeds=(0,), alphas=("iid",), sparsities=(0.8,)))
-    figure = accuracy_by_sparsity(View(study, "digits", "lenet5", study.cells, FULL_WIDTH))
+    figure = accuracy_by_sparsity(View(study, study.cells))
     (panel,) = figure.figure.axes
     assert not panel.patches
     for container in panel.containers:
@@ -367,7 +367,7 @@ def test_a_single_seed_has_no_interval(study_of: MakeStudy) -> None:
 
 def test_an_interval_of_two_seeds_is_left_to_the_table(study_of: MakeStudy) -> None:
     study = study_of(cells(seeds=(0, 1), alphas=("iid",), sparsities=(0.8,)))
-    figure = accuracy_by_sparsity(View(study, "digits", "lenet5", study.cells, FULL_WIDTH))
+    figure = accuracy_by_sparsity(View(study, study.cells))
     assert not figure.figure.axes[0].patches and "Intervals of two seeds are in the table alone" in figure.caption
 
 
@@ -399,8 +399,8 @@ def test_bars_of_peak_memory_add_up(drawn: dict[str, Drawn], run: Path) -> None:
 
 def test_a_run_without_the_sparsity_axis_is_drawn_by_series(study_of: MakeStudy) -> None:
     study = study_of(cells(("baffle", "fedavg"), alphas=("iid",), num_perturbations=(50, 100)))
-    first = next(iter(draw_figures(study)))
-    assert first.name == "accuracy-digits-lenet5"
+    name, first = next(draw_figures(study))
+    assert name == "accuracy-digits-lenet5"
     labels = [label.get_text() for label in first.figure.axes[0].get_yticklabels()]
     assert labels == ["BAFFLE, K=50", "BAFFLE, K=100", "FedAvg (dense)"]
 
@@ -408,7 +408,7 @@ def test_a_run_without_the_sparsity_axis_is_drawn_by_series(study_of: MakeStudy)
 def test_each_dataset_and_model_has_its_own_figures(study_of: MakeStudy) -> None:
     one = cells(("fedtiny",), alphas=("iid",), seeds=(0,))
     other = cells(("fedtiny",), alphas=("iid",), seeds=(0,), dataset="cifar10", model="resnet20:norm=batch")
-    names = [figure.name for figure in draw_figures(study_of([*one, *other]))]
+    names = [planned.name for planned in plan_figures(study_of([*one, *other]))]
     assert len(set(names)) == len(names) == 2 * len(FIGURES)
     assert "cost-cifar10-resnet20-norm-batch" in names
 
@@ -418,7 +418,7 @@ def test_missing_cost_metrics_are_said_not_drawn_as_zero(study_of: MakeStudy) ->
         cells(("fedavg",), alphas=("iid",)),
         change=lambda cell: dict.fromkeys(["peak_device_bytes", "device_step_flops", *PEAK_PARTS]),
     )
-    *_, cost = draw_figures(study)
+    (cost,) = (one.draw() for one in chosen(plan_figures(study), ["cost"]))
     assert [text.get_text() for panel in cost.figure.axes for text in panel.texts] == ["not measured"] * 2
 
 
@@ -428,7 +428,7 @@ def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.Monke
         cells(("fedavg", "fedtiny"), alphas=("iid",)),
         change=lambda cell: {"code_sha256": "old" if cell.method == "fedtiny" else "new"},
     )
-    for figure in draw_figures(study):
+    for _, figure in draw_figures(study):
         names = [text.get_text() for legend in figure.figure.legends for text in legend.get_texts()]
         names += [label.get_text() for label in figure.figure.axes[0].get_yticklabels()]
         assert {name for name in names if DAGGER in name} == {name for name in names if "FedTiny" in name} != set()
@@ -657,8 +657,7 @@ def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(stud
     assert "BAFFLE $^\\ddagger$ &" in str(render(study.run.path, "latex"))
     row = report[report.index("BAFFLE ‡") :]
     assert f"<td>{UNKNOWN}</td>" in row[: row.index("</tr>")], "no difference to FedAvg is shown"
-    ((dataset, model), own) = next(study.by_setting())
-    figure = accuracy_by_sparsity(View(study, dataset, model, own, FULL_WIDTH)).figure
+    figure = accuracy_by_sparsity(View(study, study.cells)).figure
     assert [mark.get_text() for mark in figure.axes[0].texts] == ["‡"] and note[:30] in figure.texts[-1].get_text()
 
 

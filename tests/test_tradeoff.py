@@ -15,6 +15,7 @@ from fedfore.plots.findings import findings
 from fedfore.plots.study import load_study
 from fedfore.plots.tables.show import render
 from fedfore.plots.tradeoff import on_front
+from fedfore.plots.view import Options
 from fedfore.records.metrics import MEASURED
 from tests.synthetic import cells, write_run
 
@@ -58,8 +59,8 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("width", [7.0, 3.3])
 def test_a_line_joins_the_batch_sizes_of_every_option(run: Path, width: float) -> None:
-    (drawn,) = draw_figures(load_study(run), width)
-    assert drawn.name == "cost-tradeoff-digits"
+    ((name, drawn),) = draw_figures(load_study(run), Options(width))
+    assert name == "cost-tradeoff-digits"
     (panel,) = drawn.figure.axes
     lines = {tuple(np.asarray(line.get_xdata(), dtype=float)) for line in panel.lines}
     assert {(1000.0, 32000.0), (500.0, 16000.0), (100.0, 3200.0)} <= lines
@@ -78,7 +79,7 @@ def test_a_point_off_the_front_of_its_batch_size_is_hollow(tmp_path: Path) -> No
         return costs(cell) | ({"device_step_flops": 1e9} if cell.params.get("memory") == "checkpoint" else {})
 
     write_run(tmp_path, planned(), change=worse)
-    (drawn,) = draw_figures(load_study(tmp_path))
+    ((_, drawn),) = draw_figures(load_study(tmp_path))
     markers = [line for line in drawn.figure.axes[0].lines if line.get_linestyle() == "None"]
     hollow = {float(np.asarray(line.get_xdata())[0]) for line in markers if line.get_markerfacecolor() == "white"}
     assert hollow == {500.0}

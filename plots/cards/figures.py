@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from scipy.ndimage import uniform_filter
 
 from fedfore.errors import ConfigError, suggestion
-from fedfore.plots.figures import draw_figures, png
+from fedfore.plots.figures import plan_figures, png
 from fedfore.plots.study import load_study
 from fedfore.records.store import write_atomically
 
@@ -42,11 +42,11 @@ def drawn_figures(study: Path) -> dict[str, bytes]:
     shown = shown_figures(study)
     if not shown:
         return {}
-    drawn = {figure.name: figure for figure in draw_figures(load_study(study))}
+    planned = {one.name: one for one in plan_figures(load_study(study))}
     for name in shown:
-        if name not in drawn:
-            raise ConfigError(f'{study.name}: a page shows the figure "{name}".{suggestion(name, drawn)}')
-    return {name: png(drawn[name]) for name in shown}
+        if name not in planned:
+            raise ConfigError(f'{study.name}: a page shows the figure "{name}".{suggestion(name, planned)}')
+    return {name: png(planned[name].draw()) for name in shown}
 
 
 def refresh_figures(study: Path) -> list[Path]:

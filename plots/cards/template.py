@@ -8,7 +8,7 @@ from fedfore.plots.cards.facts import CARD
 from fedfore.plots.cards.figures import FIGURES
 from fedfore.plots.cards.markers import marked
 from fedfore.plots.cards.pages import FACTS, PAGE, SUMMARY
-from fedfore.plots.figures import draw_figures
+from fedfore.plots.figures import plan_figures
 from fedfore.plots.study import load_study
 from fedfore.records.store import write_atomically
 
@@ -51,7 +51,7 @@ def write_card(study: Path, question: str = "What does this study ask?") -> bool
 
 
 def _new_page(study: Path, question: str) -> str:
-    figures = [f"![{drawn.title}]({FIGURES}/{drawn.name}.png)" for drawn in draw_figures(load_study(study))]
+    figures = [f"![{one.title}]({FIGURES}/{one.name}.png)" for one in plan_figures(load_study(study))]
     return _PAGE.format(
         name=study.name,
         question=question,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedfore.cli.arguments import inches
 from fedfore.cli.output import complain, remark_on
+from fedfore.errors import printable
 
 HELP = "draw the figures of a run"
 
@@ -16,16 +17,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--width", type=inches, default=7.0, metavar="INCHES", help="3.3 suits one column of a paper [7]"
     )
+    parser.add_argument(
+        "--only", default="", metavar="NAME,...", help="figures by name, or by how names begin, such as cost [all]"
+    )
+    parser.add_argument("--no-title", action="store_true", help="leave out titles, for papers with captions")
+    parser.add_argument("--captions", action="store_true", help="write a figure's caption beside it, as NAME.txt")
+    parser.add_argument("--list", action="store_true", help="print the figures' names and what they show; draw none")
 
 
 def execute(options: argparse.Namespace) -> int:
-    from fedfore.plots.figures import write_figures
+    from fedfore.plots.figures import plan_figures, write_figures
     from fedfore.plots.lines import damaged_files
+    from fedfore.plots.study import load_study
+    from fedfore.plots.view import Options
     from fedfore.records.store import open_run
 
     remark_on(options.run)
-    for figure in write_figures(options.run, options.width):
-        print(figure.png)
+    drawing = Options(options.width, title=not options.no_title, captions=options.captions)
+    only = [name for name in options.only.split(",") if name]
+    if options.list:
+        for planned in plan_figures(load_study(options.run), drawing):
+            print(printable(f"{planned.name}: {planned.title}"))
+    else:
+        for figure in write_figures(options.run, drawing, only):
+            print(figure.png)
     for sentence in damaged_files(open_run(options.run)):
         complain(f"fedfore: {sentence}")
     return 0
