@@ -147,6 +147,11 @@ class Cell:
     id: str = ""
     """`<method>-<12 hex>` (see `cell_id`)."""
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether the cell only tunes: it is evaluated on validation data, and enters nothing that is reported."""
+        return self.stage != "report"
+
     def seed_of(self, role: str) -> int:
         """Return the seed from which the random streams of a role are drawn (see `fedfore.streams`)."""
         if role == "partition" and self.train.split_seed is not None:

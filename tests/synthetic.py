@@ -16,6 +16,7 @@ from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.records.code_hash import HASH_SCHEME
 from fedfore.records.lines import DIAGNOSTICS, ROUNDS
 from fedfore.records.metrics import PEAK_PARTS
+from fedfore.records.migration import CLASSES
 from fedfore.records.provenance import environment_hash
 from fedfore.records.record import Origin, Record, Status, identity, new_record
 from fedfore.records.run_folder import lines_writer, write_environment, write_plan, write_record
@@ -85,7 +86,7 @@ def record(cell: Cell, status: Status = "ok") -> Record:
     A diverged cell knows its costs, and nothing of what it learnt.
     """
     zeroth_order = cell.method not in BACKPROPAGATION
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"chance_accuracy": 1 / CLASSES[cell.dataset]}
     if status in ("ok", "diverged"):
         kept = LAYERS * (1 - cell.sparsity)
         count = cell.params.get("num_perturbations", 0)

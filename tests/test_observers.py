@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from fedfore.api import Client, ClientContext, Estimate, Message, ServerContext,
 from fedfore.baselines.baffle import Baffle
 from fedfore.baselines.fedavg import FedAvg
 from fedfore.baselines.fedavg_erk import FedAvgERK
-from fedfore.cell import Protocol
+from fedfore.cell import Cell, Protocol
 from fedfore.contract.registry import discover
-from fedfore.errors import ContractError
+from fedfore.errors import ConfigError, ContractError, Diverged
+from fedfore.execution.feasibility import Feasibility
 from fedfore.execution.matrix import resolve
 from fedfore.execution.runner import RunOptions, run_plan
 from fedfore.federation.loop import Federation
@@ -29,7 +31,7 @@ from fedfore.federation.observers.evaluator import Evaluator
 from fedfore.federation.observers.observer import Observer, View
 from fedfore.federation.observers.sums import partition_sha256
 from fedfore.primitives.flat import flat_parameters
-from fedfore.records.lines import CLIENTS, EIGENVALUES, LAYERS, LINES
+from fedfore.records.lines import CLIENTS, EIGENVALUES, LAYERS, LINES, ROUNDS
 from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.store import LiveRun
 from tests.conftest import TINY, run_in_this_process
@@ -97,16 +99,71 @@ def test_cells_of_one_seed_alpha_and_clients_have_one_partition_whatever_they_le
     [
         (replace(TINY, rounds=10, eval_every=1.0), 0.4),
         (replace(TINY, rounds=3, eval_every=1.0), 2 / 3),
-        (replace(TINY, rounds=3, eval_every=3.0), 0.0),
-        (replace(TINY, rounds=None, data_passes=4, eval_every=2.0), 0.5),
+        (replace(TINY, rounds=3, eval_every=3.0), 2 / 3),
+        (replace(TINY, rounds=None, data_passes=4, eval_every=2.0), 0.75),
+        (replace(TINY, rounds=1), 0.0),
     ],
-    ids=["the last five of ten", "all three", "one", "data passes"],
+    ids=["the last five of ten", "all three", "all three, whatever the interval", "data passes", "one round"],
 )
 def test_the_headlines_span_is_the_share_of_the_budget_between_its_first_and_last_evaluation(
     federation: Make, train: Protocol, span: float
 ) -> None:
     fields = federation(FedAvg, train, model=SMALL).run().fields()
     assert fields["test_accuracy_span"] == pytest.approx(span)
+
+
+# Trials of tuning
+
+TRIAL = replace(TINY, rounds=8, eval_every=1.0, validation_fraction=0.25, recalibrate=True)
+
+
+@pytest.mark.parametrize("stage", ["tune1", "tune2"])
+def test_a_trial_is_evaluated_on_validation_data_alone_and_inside_the_window_alone(
+    federation: Make, stage: str
+) -> None:
+    asked = {"model": "lenet5:width=0.3,norm=batch", "given": {"lr": 0.05}}
+    trial, result = (federation(FedAvg, TRIAL, stage=one, **asked).run() for one in (stage, "report"))
+    assert torch.equal(flat_parameters(trial.model), flat_parameters(result.model))
+    lines, all_lines = (one.log()[ROUNDS] for one in (trial, result))
+    assert [line["round"] for line in lines] == [4, 5, 6, 7, 8] and len(all_lines) == 9
+    known = {"round", "data_passes", "uplink_bytes", "downlink_bytes", "validation_accuracy"}
+    for line, other in zip(lines, all_lines[4:], strict=True):
+        assert line == {name: other[name] if name in known else None for name in other}
+    fields, others = trial.fields(), result.fields()
+    assert fields["validation_accuracy"] == pytest.approx(np.mean([line["validation_accuracy"] for line in lines]))
+    assert fields["validation_accuracy"] == others["validation_accuracy"] and others["test_accuracy"] is not None
+    assert fields["partition_sha256"] == others["partition_sha256"]
+    learnt = [name for name in fields if fields[name] is not None and "accuracy" in name]
+    assert learnt == ["test_accuracy_span", "validation_accuracy"]
+    assert {"peak_device_bytes", "train_flops_total", "grad_cosine", "ntk_mmd2"} & fields.keys() == set()
+    assert [key for key in trial.lines() if trial.lines()[key]] == []
+
+
+def test_a_trial_whose_validation_loss_is_not_finite_diverged(federation: Make) -> None:
+    with pytest.raises(Diverged, match="after train round"):
+        federation(FedAvg, TRIAL, model=SMALL, given={"lr": 1e12}, stage="tune1").run()
+
+
+@pytest.mark.parametrize(
+    ("train", "sentence"),
+    [
+        (TINY, "train.validation_fraction = 0 holds out no example of digits, and a trial of tuning is judged by"),
+        (replace(TINY, validation_fraction=1e-6), "train.validation_fraction = 1e-06 holds out no example of digits"),
+        (replace(TINY, rounds=None, setup_only=True, validation_fraction=0.1), "A trial of tuning has to train"),
+    ],
+)
+def test_a_trial_without_validation_data_or_training_is_refused(train: Protocol, sentence: str) -> None:
+    cell = Cell("fedavg", "digits", "lenet5", train)
+    Feasibility().require(cell)
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        Feasibility().require(replace(cell, stage="tune1"))
+
+
+def test_a_trials_interval_means_nothing_and_may_be_above_a_shortened_budget() -> None:
+    cell = Cell("fedavg", "digits", "lenet5", replace(TINY, eval_every=5.0, validation_fraction=0.1), stage="tune1")
+    Feasibility().require(cell)
+    with pytest.raises(ConfigError, match="eval_every = 5 is above the budget"):
+        Feasibility().require(replace(cell, stage="report"))
 
 
 # Kernels

@@ -12,15 +12,17 @@ import pytest
 from fedfore.cell import Protocol
 from fedfore.errors import StoreError
 from fedfore.records.metrics import FIELDS, METRICS
-from fedfore.records.migration import SCHEMA_VERSION, migrated_plan, migrated_record
+from fedfore.records.migration import CLASSES, SCHEMA_VERSION, migrated_plan, migrated_record
 from fedfore.records.packed import CELLS
 from fedfore.records.record import cell_of, completed, record_from_json, record_to_json
 from fedfore.records.sources import ROOT
 from fedfore.records.store import LiveRun, load_table, new_record, open_run, write_plan, write_record
+from fedfore.tasks.datasets import DATASETS
 from tests.synthetic import STARTED, bare_record, cells, record
 
 OLD = Path(__file__).parent / "records"
 RECORDS = sorted(path.name for path in OLD.glob("*.json") if "plan" not in path.name)
+NAMED_ANEW = {"test_accuracy", "test_accuracy_last5", "test_accuracy_span", "chance_accuracy"}
 CELL = cells(("baffle",), alphas=(0.1,), seeds=(3,))[0]
 
 
@@ -67,7 +69,7 @@ def _origin() -> Any:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema_version": SCHEMA_VERSION + 1}, f"is of record schema 3, and this is schema {SCHEMA_VERSION}"),
+        ({"schema_version": SCHEMA_VERSION + 1}, f"is of record schema 4, and this is schema {SCHEMA_VERSION}"),
         ({"schema_version": None}, "is of record schema None"),
         ({"cell_id": "baffle-0"}, "is of another cell (baffle-0)"),
         ({"status": "fine"}, "has no usable status"),
@@ -91,11 +93,20 @@ def test_what_is_no_record_is_a_phrase_that_names_the_field(change: dict[str, An
 def test_an_old_record_is_one_of_today_with_the_same_numbers(name: str) -> None:
     stored = old(name)
     found = record_to_json(record_from_json(stored, stored["cell_id"]))
-    renamed = {"schema_version", "params", "estimator_uncertified"}
-    assert {key: found[key] for key in stored.keys() - renamed} == {key: stored[key] for key in stored.keys() - renamed}
+    kept = stored.keys() - {"schema_version", "params", "estimator_uncertified", *NAMED_ANEW}
+    assert {key: found[key] for key in kept} == {key: stored[key] for key in kept}
     assert found["schema_version"] == SCHEMA_VERSION and found.keys() == FIELDS.keys()
     assert sorted(map(str, found["params"].values())) == sorted(map(str, stored["params"].values()))
-    assert found["test_accuracy"] is not None and found["test_accuracy_span"] is None, "the headline of old"
+    assert found["test_accuracy_last5"] == stored["test_accuracy"] is not None, "the headline of old"
+    assert found["test_accuracy"] is None and found["test_accuracy_span"] is None
+    assert found["chance_accuracy"] == 1 / DATASETS[stored["dataset"]].num_classes
+
+
+def test_chance_is_known_of_every_data_set_that_older_records_can_be_of() -> None:
+    assert {name: DATASETS[name].num_classes for name in CLASSES} == CLASSES
+    stored = old("schema-2.json")
+    assert migrated_record({**stored, "dataset": "cifar100"})["chance_accuracy"] == 0.01
+    assert migrated_record({**stored, "dataset": "of a plug-in"})["chance_accuracy"] is None
 
 
 def test_a_record_that_names_no_scheme_was_hashed_by_bytes() -> None:
@@ -138,7 +149,7 @@ def test_an_old_plan_is_read_its_command_included(tmp_path: Path) -> None:
     run = LiveRun(tmp_path)
     assert run.commands() == [plan["command"]] and run.plugins() == {}
     table = load_table(run)
-    assert list(table["status"]) == ["ok", "missing"] and table["test_accuracy"][0] == stored["test_accuracy"]
+    assert list(table["status"]) == ["ok", "missing"] and table["test_accuracy_last5"][0] == stored["test_accuracy"]
     write_plan(tmp_path, run.plan(), "fedfore run again", extend=False)
     assert LiveRun(tmp_path).commands() == [plan["command"], "fedfore run again"]
     assert json.loads((tmp_path / "plan.json").read_text())["schema_version"] == SCHEMA_VERSION
@@ -150,6 +161,7 @@ def test_published_records_of_schema_1_are_those_of_today(tmp_path: Path) -> Non
     assert line["schema_version"] == 1
     found = study.found(line["cell_id"])
     assert found is not None and found.schema_version == SCHEMA_VERSION
+    assert found.test_accuracy is None and found.test_accuracy_last5 == line.pop("test_accuracy")
     assert all(getattr(found, name) == line[name] for name in METRICS if name in line)
 
 

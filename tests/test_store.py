@@ -22,6 +22,7 @@ from fedfore.errors import StoreError
 from fedfore.records.code_hash import code_sha256
 from fedfore.records.derived import DERIVED
 from fedfore.records.metrics import FIELDS, MEASURED, METRICS
+from fedfore.records.migration import SCHEMA_VERSION
 from fedfore.records.packed import CELLS, MATRIX
 from fedfore.records.provenance import environment, environment_hash, git_commit
 from fedfore.records.sources import ROOT, shipped_method_file
@@ -193,7 +194,7 @@ def test_a_plan_of_another_schema_says_which(tmp_path: Path) -> None:
     planned(tmp_path, cell())
     document = json.loads((tmp_path / "plan.json").read_text())
     (tmp_path / "plan.json").write_text(json.dumps({**document, "schema_version": 99}))
-    assert "record schema 99, this is schema 2" in sentence(lambda: load_table(LiveRun(tmp_path)))
+    assert f"record schema 99, this is schema {SCHEMA_VERSION}" in sentence(lambda: load_table(LiveRun(tmp_path)))
 
 
 @pytest.mark.parametrize("text", ["", '{"cell_id": "fedavg-0', "\udcff"])

@@ -316,7 +316,7 @@ def test_a_changed_digit_in_a_file_of_records_is_found(checkout: Path, file: str
         (
             "results/tiny/cells.jsonl",
             '"schema_version"',
-            r"damaged in line 1 \(its record is of record schema 3",
+            r"damaged in line 1 \(its record is of record schema 4",
         ),
         ("results/tiny/plan.json", "fedavg-", r"cells.jsonl has no line of fedavg-\w{12}, a cell of plan.json"),
         ("results/tiny/README.md", "| dense | ", f"results/tiny/{PAGE_LINE}"),

@@ -23,12 +23,17 @@ class Feasibility:
     possible: set[Hashable] = field(default_factory=set)
 
     def require(self, cell: Cell) -> None:
-        """Raise ConfigError for a budget, a cadence of evaluations or a partition that the cell could not have."""
-        if cell.train.meter_only:
-            return
-        if not cell.train.setup_only:
-            _require_budget(cell)
+        """Raise ConfigError for a budget, a cadence of evaluations or a partition that the cell could not have.
+
+        And for a trial of tuning that would have nothing to be judged by.
+        """
         train = cell.train
+        if cell.is_trial:
+            _require_validation(cell)
+        if train.meter_only:
+            return
+        if not train.setup_only:
+            _require_budget(cell)
         asked = (
             cell.dataset, cell.alpha, cell.seed_of("partition"), train.clients, train.min_client_examples,
             train.validation_fraction,
@@ -46,6 +51,8 @@ def _require_budget(cell: Cell) -> None:
             f"train.data_passes = {train.data_passes:g} is less than one of the {examples} training examples of "
             f"{cell.dataset}: nothing would be trained."
         )
+    if cell.is_trial:
+        return
     if train.evaluation_interval > train.budget:
         raise ConfigError(
             f"train.eval_every = {train.evaluation_interval:g} is above the budget of {train.budget:g}: lower it, or "
@@ -56,6 +63,17 @@ def _require_budget(cell: Cell) -> None:
             f"train.eval_every = {train.evaluation_interval:g} divides the budget of {train.budget:g} into more than "
             f"{MOST_EVALUATIONS:,} evaluations: raise it."
         )
+
+
+def _require_validation(cell: Cell) -> None:
+    train = cell.train
+    if not num_held_out(spec(cell.dataset).num_train, train.validation_fraction):
+        raise ConfigError(
+            f"train.validation_fraction = {train.validation_fraction:g} holds out no example of {cell.dataset}, and a "
+            "trial of tuning is judged by validation data: raise it."
+        )
+    if not train.budget:
+        raise ConfigError("A trial of tuning has to train: leave train.setup_only and train.meter_only out.")
 
 
 def _require_partition(cell: Cell) -> None:

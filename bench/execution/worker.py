@@ -26,6 +26,7 @@ from fedfore.records.files import plain_notes, write_atomically
 from fedfore.records.lines import DIAGNOSTICS, ROUNDS
 from fedfore.records.record import Origin, Record, Status, new_record
 from fedfore.records.run_folder import cell_dir, lines_writer, write_notes, write_record
+from fedfore.tasks.datasets import spec
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import load
 
@@ -159,4 +160,5 @@ def conclude(
 def _record(job: Job, status: Status, reason: str | None, measured: Mapping[str, Any], started: datetime) -> Record:
     folder = cell_dir(job.aside, job.cell.id)
     files = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-    return new_record(job.cell, job.origin, status, printable(reason) if reason else None, measured, started, files)
+    known = {**measured, "chance_accuracy": 1 / spec(job.cell.dataset).num_classes}
+    return new_record(job.cell, job.origin, status, printable(reason) if reason else None, known, started, files)

@@ -34,8 +34,13 @@ from fedfore.measure.clock import Clock
 from fedfore.tasks.examples import Dataset
 
 
-def observers() -> list[Observer]:
-    """Return one of each, in the order in which they are told: who needs FLOPs comes after who books them."""
+def observers(cell: Cell) -> list[Observer]:
+    """Return one of each, in the order in which they are told: who needs FLOPs comes after who books them.
+
+    A trial of tuning has those alone that tell how it was trained and what was learnt.
+    """
+    if cell.is_trial:
+        return [Evaluator(), Budget(), Partition(), Variant(), Stopwatch()]
     return [
         CostMeter(),
         KernelProbe(),
@@ -66,7 +71,7 @@ def federation_of(
     clock = Clock()
     with clock.charge("data"):
         world = World.of(cell, dataset, torch_device)
-    return Federation(world, method, [*observers(), *also], clients=clients, clock=clock)
+    return Federation(world, method, [*observers(cell), *also], clients=clients, clock=clock)
 
 
 def centralised_mask(view: View, config: Any, number: int) -> Mask:

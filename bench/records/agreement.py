@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from fedfore.cell import SIMULATED
+from fedfore.cell import SIMULATED, Protocol
+from fedfore.records.headline import window_span, window_start
 from fedfore.records.lines import ADJUSTMENTS, DIAGNOSTICS, LAYERS, LINES, ROUNDS
 from fedfore.records.packed import CELLS, ENVIRONMENTS, NOTES, PackedRun
 from fedfore.records.probes import HEADLINE_EVALUATIONS
 from fedfore.records.provenance import environment_hash
+from fedfore.records.record import Record, cell_of
 from fedfore.records.run import Run
 
 Lines = Sequence[Mapping[str, Any]]
+Value = Callable[[Lines, Record], float | None]
 TOLERANCE = 1e-9
 """The largest relative difference of a number that was summed in another order."""
 
@@ -29,19 +32,20 @@ class Rule:
 
     field: str
     file: str
-    value: Callable[[Lines], float | None]
+    value: Value
 
 
-def _last(name: str) -> Callable[[Lines], float | None]:
-    return lambda lines: lines[-1].get(name)
+def _last(name: str) -> Value:
+    return lambda lines, _: lines[-1].get(name)
 
 
-def _mean(name: str) -> Callable[[Lines], float | None]:
-    def mean(lines: Lines) -> float | None:
-        values = [line[name] for line in lines if line.get(name) is not None]
-        return math.fsum(values) / len(values) if values else None
+def _mean(name: str) -> Value:
+    return lambda lines, _: _mean_of(lines, name)
 
-    return mean
+
+def _mean_of(lines: Lines, name: str) -> float | None:
+    values = [line[name] for line in lines if line.get(name) is not None]
+    return math.fsum(values) / len(values) if values else None
 
 
 def _trained(lines: Lines) -> Lines:
@@ -49,18 +53,44 @@ def _trained(lines: Lines) -> Lines:
     return [line for line in lines if line["round"] > 0] or lines
 
 
-def _headline(lines: Lines) -> float | None:
-    return _mean("test_accuracy")(_trained(lines)[-HEADLINE_EVALUATIONS:])
+def _spent(lines: Lines, train: Protocol) -> list[float]:
+    unit = "round" if train.data_passes is None else "data_passes"
+    return [line[unit] for line in lines]
 
 
-def _total(name: str) -> Callable[[Lines], float | None]:
-    return lambda lines: sum(line[name] for line in lines)
+def _headline(name: str) -> Value:
+    """Return what gives a mean over the headline's evaluations, which in older records were the last ones."""
+
+    def headline(lines: Lines, record: Record) -> float | None:
+        trained, train = _trained(lines), cell_of(record).train
+        is_old = record.test_accuracy_last5 is not None
+        start = -HEADLINE_EVALUATIONS if is_old else window_start(_spent(trained, train), train.budget)
+        return _mean_of(trained[start:], name)
+
+    return headline
+
+
+def _span(lines: Lines, record: Record) -> float:
+    train = cell_of(record).train
+    return window_span(_spent(_trained(lines), train), train.budget)
+
+
+def _total(name: str) -> Value:
+    return lambda lines, _: sum(line[name] for line in lines)
 
 
 RULES = (
-    Rule("test_accuracy", ROUNDS, _headline),
+    Rule("test_accuracy", ROUNDS, _headline("test_accuracy")),
+    Rule("test_accuracy_last5", ROUNDS, _headline("test_accuracy")),
+    Rule("test_accuracy_span", ROUNDS, _span),
+    Rule("test_accuracy_recalibrated", ROUNDS, _headline("test_accuracy_recalibrated")),
+    Rule("validation_accuracy", ROUNDS, _headline("validation_accuracy")),
     Rule("final_test_accuracy", ROUNDS, _last("test_accuracy")),
-    Rule("best_test_accuracy", ROUNDS, lambda lines: max(line["test_accuracy"] for line in _trained(lines))),
+    Rule(
+        "best_test_accuracy",
+        ROUNDS,
+        lambda lines, _: max((line["test_accuracy"] for line in _trained(lines)), default=None),
+    ),
     Rule("test_loss", ROUNDS, _last("test_loss")),
     Rule("data_passes", ROUNDS, _last("data_passes")),
     Rule("uplink_bytes", ROUNDS, _last("uplink_bytes")),
@@ -69,11 +99,11 @@ RULES = (
     Rule("grad_rel_error", DIAGNOSTICS, _mean("grad_rel_error")),
     Rule("num_prunable", LAYERS, _total("size")),
     Rule("forward_macs_dense", LAYERS, _total("forward_macs_dense")),
-    Rule("layer_density_min", LAYERS, lambda lines: min(line["kept"] / line["size"] for line in lines)),
+    Rule("layer_density_min", LAYERS, lambda lines, _: min(line["kept"] / line["size"] for line in lines)),
     Rule(
         "sparsity_measured",
         LAYERS,
-        lambda lines: 1 - sum(line["kept"] for line in lines) / sum(line["size"] for line in lines),
+        lambda lines, _: 1 - sum(line["kept"] for line in lines) / sum(line["size"] for line in lines),
     ),
 )
 
@@ -95,11 +125,13 @@ def line_problems(run: Run) -> Iterator[str]:
     Raises StoreError for what cannot be read.
     """
     for cell_id in run.recorded():
-        record = run.stored(cell_id) or {}
-        for rule in RULES if record.get("status") == "ok" else ():
-            lines, stored = run.lines(cell_id, rule.file), record.get(rule.field)
-            given = rule.value(lines) if lines else None
-            if stored is not None and given is not None and not _close(stored, given):
+        record = run.found(cell_id)
+        if record is None or record.status != "ok":
+            continue
+        for rule in RULES:
+            lines, stored = run.lines(cell_id, rule.file), getattr(record, rule.field)
+            given = rule.value(lines, record) if lines and stored is not None else None
+            if given is not None and not _close(stored, given):
                 yield (
                     f"{CELLS}: {cell_id}: {rule.field} is {stored!r}, but {rule.file} gives {given!r}; restore both."
                 )

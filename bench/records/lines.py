@@ -19,7 +19,7 @@ EIGENVALUES = "eigenvalues.jsonl"
 class LinesFile:
     """A kind of file: what a line is of, and the keys that every line has; numbers or null, but for those listed.
 
-    `known` are the numbers that are never null, `positive` those that are above 0 too.
+    `known` are the numbers that are never null, `positive` those that are above 0 too; of `either` one is known.
     """
 
     of: str
@@ -30,11 +30,14 @@ class LinesFile:
 
     known: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
 
     def problem(self, line: Mapping[str, Any]) -> str | None:
         """Return what makes a JSON object no line of such a file, in words, or None where it is one."""
         lacking = [key for key in self.required if key not in line]
         odd = [key for key, value in line.items() if not self._may_hold(key, value)]
+        if self.either and all(line.get(key) is None for key in self.either):
+            odd.append(self.either[0])
         return f"it lacks {lacking[0]}" if lacking else f"{odd[0]} cannot be {line[odd[0]]!r}" if odd else None
 
     def _may_hold(self, key: str, value: object) -> bool:
@@ -51,7 +54,8 @@ LINES: Mapping[str, LinesFile] = {
     ROUNDS: LinesFile(
         "an evaluation",
         ("round", "data_passes", "uplink_bytes", "downlink_bytes", "device_flops", "test_accuracy", "test_loss"),
-        known=("round", "test_accuracy"),
+        known=("round",),
+        either=("test_accuracy", "validation_accuracy"),
     ),
     DIAGNOSTICS: LinesFile("a moment at which gradients were diagnosed", ("moment", "round"), known=("round",)),
     LAYERS: LinesFile(

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedfore.records.probes import HEADLINE_EVALUATIONS, MILESTONES_TEXT, MIN_PROBES, MOST_CLIENTS, SCALAR_DIRECTIONS
+from fedfore.records.probes import (
+    HEADLINE_EVALUATIONS,
+    HEADLINE_SHARE,
+    MILESTONES_TEXT,
+    MIN_PROBES,
+    MOST_CLIENTS,
+    SCALAR_DIRECTIONS,
+)
 from fedfore.records.rows import FRACTION, Number, measured
 
 # fmt: off
@@ -18,29 +25,31 @@ class Learnt:
     """What was learnt, and how far training went; accuracies are of the global model on the test set."""
 
     test_accuracy: Number = measured("fraction", "higher", "Test accuracy",
-        f"Headline: mean test accuracy of the global model over the last {HEADLINE_EVALUATIONS} evaluations, or over "
-        "all where there are fewer; fixed before running.", FRACTION)
+        "Headline: mean test accuracy of the global model over the evaluations in the last "
+        f"{HEADLINE_SHARE:.0%} of the budget, {HEADLINE_EVALUATIONS} at least; where fewer rounds lie there, over the "
+        f"last {HEADLINE_EVALUATIONS} rounds. Fixed before running; null in records of schemas 1 and 2.", FRACTION)
     chance_accuracy: Number = measured("fraction", "descriptive", "Chance accuracy",
         "1 / classes of the data set: what a cell counts as that failed, diverged or ran out of time or memory.",
         FRACTION)
     test_accuracy_last5: Number = measured("fraction", "higher", "Test accuracy, last five",
-        "Mean test accuracy over the last 5 evaluations, however much of training they span: the headline of records "
-        "of schemas 1 and 2, null in later ones.", FRACTION)
+        f"Mean test accuracy over the last {HEADLINE_EVALUATIONS} evaluations, however much of training they span: the "
+        "headline of records of schemas 1 and 2, null in later ones.", FRACTION)
     test_accuracy_span: Number = measured("fraction", "descriptive", "Span of the headline",
-        "Share of the budget from the first to the last of the evaluations of which test_accuracy is the mean. "
-        "Null in records of schema 1, which did not store it.")
+        "Share of the budget from the first to the last of the evaluations of which test_accuracy is the mean, and in "
+        "trials of tuning validation_accuracy.")
     final_test_accuracy: Number = measured("fraction", "higher", "Final test accuracy",
         "Test accuracy of the global model at the last evaluation.", FRACTION)
     best_test_accuracy: Number = measured("fraction", "higher", "Best test accuracy",
         "Highest test accuracy over all evaluations; chosen on test data, so never used in a verdict.", FRACTION)
     test_accuracy_recalibrated: Number = measured("fraction", "higher", "Test accuracy, batch norm recalibrated",
-        "test_accuracy with batch-norm statistics computed anew at each evaluation from 1,000 training examples. "
-        "Null unless train.recalibrate, and without batch norm.", FRACTION)
+        "Like test_accuracy, with batch-norm statistics computed anew at each evaluation from 1,000 training examples; "
+        f"in records of schemas 1 and 2 over the last {HEADLINE_EVALUATIONS} evaluations. Null unless "
+        "train.recalibrate, and without batch norm.", FRACTION)
     test_loss: Number = measured("nats", "lower", "Test loss",
         "Mean cross-entropy on the test set at the last evaluation.")
     validation_accuracy: Number = measured("fraction", "higher", "Validation accuracy",
-        f"Mean validation accuracy over the last {HEADLINE_EVALUATIONS} evaluations; null without a validation set.",
-        FRACTION)
+        "Mean validation accuracy over the evaluations of which test_accuracy is the mean; in records of schemas 1 and "
+        f"2 over the last {HEADLINE_EVALUATIONS} evaluations. Null without a validation set.", FRACTION)
     client_accuracy_mean: Number = measured("fraction", "higher", "Mean accuracy over clients",
         "Mean over clients of the global model's last test accuracy, classes reweighted to the client's own label "
         "distribution.", FRACTION)

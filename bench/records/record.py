@@ -57,7 +57,9 @@ class Ending:
     method_variant: str | None = told(
         "What the method calls the form in which it ran; null where there is one form.", default=None
     )
-    ntk_reason: str | None = told("Why kernels were not compared; null where they were.", default=None)
+    ntk_reason: str | None = told(
+        "Why kernels were not compared; null where they were, and in trials of tuning.", default=None
+    )
     partition_sha256: str | None = told(
         "Hash of the clients' training examples: cells in which it is equal dealt the same examples to the same "
         "clients.",

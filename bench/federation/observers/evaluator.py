@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ from fedfore.measure.evaluation import (
     recalibrated,
 )
 from fedfore.primitives.flat import load_tensors
+from fedfore.records.headline import Schedule, window_span, window_start
 from fedfore.records.lines import CLIENTS, ROUNDS
-from fedfore.records.probes import HEADLINE_EVALUATIONS
 
 EVALUATIONS = ("test", "validation", "recalibrated")
 """The evaluations of a point, by name."""
@@ -30,39 +30,41 @@ EVALUATIONS = ("test", "validation", "recalibrated")
 
 @dataclass(frozen=True)
 class Point:
-    """The state of training at one evaluation. `spent` is in the unit of the budget, bytes and FLOPs are totals."""
+    """The state of training at one evaluation. `spent` is in the unit of the budget, bytes and FLOPs are totals.
+
+    A trial of tuning is not metered, and not evaluated on test data.
+    """
 
     round: int
     data_passes: float
     spent: float
     uplink_bytes: int
     downlink_bytes: int
-    device_flops: float
-    test: Evaluation
+    device_flops: float | None
+    test: Evaluation | None
     validation: Evaluation | None
     recalibrated: Evaluation | None
     """On test data, with batch-norm statistics computed anew; None where not asked for or without batch norm."""
 
 
 class Evaluator(Observer):
-    """Evaluates before training and whenever the spent budget has reached a multiple of the protocol's interval."""
+    """Evaluates before training, at the protocol's interval, and for the headline; a trial for the headline alone."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
-        self._due = 0.0
+        self._schedule = Schedule(0.0)
         self._other_weights = False
 
     def after_setup(self, view: View) -> None:
-        train = view.world.cell.train
-        if not train.setup_only:
+        cell = view.world.cell
+        interval = None if cell.is_trial else cell.train.evaluation_interval
+        self._schedule = Schedule(cell.train.budget, interval)
+        if not (cell.is_trial or cell.train.setup_only):
             self._evaluate(view)
-        self._due = train.evaluation_interval
 
     def after_round(self, view: View) -> None:
-        ledger, interval = view.ledger, view.world.cell.train.evaluation_interval
-        if ledger.spent >= self._due - 1e-9 or ledger.is_spent:
+        if self._schedule.is_due(view.ledger.spent):
             self._evaluate(view)
-            self._due = interval * (math.floor((ledger.spent + 1e-9) / interval) + 1)
 
     def fields(self, view: View) -> Mapping[str, Any]:
         return {"evaluates_other_weights": self._other_weights, **self._accuracies(view)}
@@ -71,36 +73,39 @@ class Evaluator(Observer):
         return {ROUNDS: [round_line(point) for point in self.points]}
 
     def lines(self, view: View) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        return {CLIENTS: self._clients(view)}
+        return {} if view.world.cell.is_trial else {CLIENTS: self._clients(view)}
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "points": [_point_state(point) for point in self.points],
-            "due": self._due,
+            "schedule": asdict(self._schedule),
             "other_weights": self._other_weights,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.points = [_point_of(point) for point in state["points"]]
-        self._due, self._other_weights = state["due"], state["other_weights"]
+        self._schedule, self._other_weights = Schedule(**state["schedule"]), state["other_weights"]
 
     def _accuracies(self, view: View) -> dict[str, Any]:
-        trained = self.points[1:]
+        trained = [point for point in self.points if point.round > 0]
         if not trained:
             return {}
-        window, last = trained[-HEADLINE_EVALUATIONS:], trained[-1]
-        tests = [point.test.accuracy for point in trained]
-        validations = [point.validation.accuracy for point in trained if point.validation is not None]
-        anew = [point.recalibrated.accuracy for point in trained if point.recalibrated is not None]
-        clients = client_accuracies(last.test, self._counts(view))
+        spent, budget = [point.spent for point in trained], view.world.cell.train.budget
+        window, last = trained[window_start(spent, budget) :], trained[-1].test
+        fields = {
+            "test_accuracy": _mean_accuracy(point.test for point in window),
+            "test_accuracy_span": window_span(spent, budget),
+            "test_accuracy_recalibrated": _mean_accuracy(point.recalibrated for point in window),
+            "validation_accuracy": _mean_accuracy(point.validation for point in window),
+        }
+        if last is None:
+            return fields
+        clients = client_accuracies(last, self._counts(view))
         return {
-            "test_accuracy": _headline(tests),
-            "test_accuracy_span": (last.spent - window[0].spent) / view.world.cell.train.budget,
-            "final_test_accuracy": tests[-1],
-            "best_test_accuracy": max(tests),
-            "test_accuracy_recalibrated": _headline(anew),
-            "test_loss": last.test.loss,
-            "validation_accuracy": _headline(validations),
+            **fields,
+            "final_test_accuracy": last.accuracy,
+            "best_test_accuracy": max(point.test.accuracy for point in trained if point.test is not None),
+            "test_loss": last.loss,
             "client_accuracy_mean": float(clients.mean()),
             "client_accuracy_min": float(clients.min()),
             "client_accuracy_p10": float(np.quantile(clients, 0.1)),
@@ -109,7 +114,8 @@ class Evaluator(Observer):
     def _clients(self, view: View) -> list[dict[str, Any]]:
         """Return the lines of clients.jsonl: what clients hold, and their accuracies at the last evaluation."""
         counts = self._counts(view)
-        accuracies = client_accuracies(self.points[-1].test, counts) if self.points else [None] * len(counts)
+        last = self.points[-1].test if self.points else None
+        accuracies = client_accuracies(last, counts) if last is not None else [None] * len(counts)
         return [
             {
                 "client": client,
@@ -126,19 +132,21 @@ class Evaluator(Observer):
 
     def _evaluate(self, view: View) -> None:
         world, train, setup = view.world, view.ledger.totals["train"], view.ledger.totals["setup"]
+        is_trial = world.cell.is_trial
         classes, torch_device = world.spec.num_classes, world.torch_device
         with view.clock.charge("evaluate"):
             other = view.server.evaluation_weights(view.server.context("train", 0, view.ledger.progress))
             self._other_weights = other is not None
             model = view.clients.scratch(view.server.model)
             load_tensors(model, other or {})
-            test = evaluate(model, world.test_set, classes, torch_device)
+            test = None if is_trial else evaluate(model, world.test_set, classes, torch_device)
             validation = evaluate(model, world.validation_set, classes, torch_device) if world.validation_set else None
-            anew = self._recalibrated(view) if world.cell.train.recalibrate else None
-        if not math.isfinite(test.loss):
-            raise Diverged(
-                f"The test loss is not finite after train round {train.rounds}; try a smaller learning rate."
-            )
+            anew = self._recalibrated(view) if world.cell.train.recalibrate and not is_trial else None
+        for name, found in (("test", test), ("validation", validation)):
+            if found is not None and not math.isfinite(found.loss):
+                raise Diverged(
+                    f"The {name} loss is not finite after train round {train.rounds}; try a smaller learning rate."
+                )
         self.points.append(
             Point(
                 round=train.rounds,
@@ -146,7 +154,7 @@ class Evaluator(Observer):
                 spent=view.ledger.spent,
                 uplink_bytes=setup.uplink_bytes + train.uplink_bytes,
                 downlink_bytes=setup.downlink_bytes + train.downlink_bytes,
-                device_flops=setup.flops + train.flops,
+                device_flops=None if is_trial else setup.flops + train.flops,
                 test=test,
                 validation=validation,
                 recalibrated=anew,
@@ -175,15 +183,17 @@ def round_line(point: Point) -> dict[str, Any]:
         "uplink_bytes": point.uplink_bytes,
         "downlink_bytes": point.downlink_bytes,
         "device_flops": point.device_flops,
-        "test_accuracy": point.test.accuracy,
-        "test_loss": point.test.loss,
+        "test_accuracy": point.test.accuracy if point.test else None,
+        "test_loss": point.test.loss if point.test else None,
         "test_accuracy_recalibrated": point.recalibrated.accuracy if point.recalibrated else None,
+        "validation_accuracy": point.validation.accuracy if point.validation else None,
     }
 
 
-def _headline(accuracies: Sequence[float]) -> float | None:
-    """Return the mean of the last evaluations that the headline stands for; None where there is none."""
-    return float(np.mean(accuracies[-HEADLINE_EVALUATIONS:])) if accuracies else None
+def _mean_accuracy(evaluations: Iterable[Evaluation | None]) -> float | None:
+    """Return the mean accuracy of the evaluations that there are; None where there is none."""
+    accuracies = [one.accuracy for one in evaluations if one is not None]
+    return float(np.mean(accuracies)) if accuracies else None
 
 
 def _point_state(point: Point) -> dict[str, Any]:
