@@ -182,11 +182,17 @@ columns = [{ title = "test accuracy" }]
 """
 CLAIMS = """
 [[claim]]
-claim = "It is."
+name = "memory"
+claim = "It needs less."
 source = "somebody"
-studies = ["tiny"]
-here = "{skewed} where labels are skewed"
-values.skewed = { of = { method = "fedavg", alpha = 0.1 }, metric = "test_accuracy", decimals = 4 }
+study = "tiny"
+unit = "x"
+over = ["alpha"]
+[claim.metered]
+of = { method = "fedavg" }
+against = { method = "fedavg_erk" }
+metric = "peak_device_bytes"
+compare = "ratio"
 """
 FIGURE = "accuracy-sparsity-digits-lenet5"
 PAGE = f"# tiny\n\n{marked('facts', '')}\n\n{marked('accuracy', '')}\n\n![accuracy](figures/{FIGURE}.png)\n"
