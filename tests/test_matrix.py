@@ -216,6 +216,7 @@ GOLDEN_PLANS = {
     "paper-lenet5": (888, 0, "5273f30513dd65e7"),
     "paper-resnet20": (888, 0, "6a2ecf2966081967"),
     "quick": (54, 0, "260c1414f5fc88f2"),
+    "quick-tuning": (5, 0, "0b73c9b8e8cc8578"),
     "scalar-error": (174, 0, "df9ed0b0c65a24f2"),
     "shared-perturbations": (30, 0, "07a87a6181d2f0e5"),
 }

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedfore.cell import Cell
+from fedfore.records.choices import Choice, Tuning, values_text
 from fedfore.records.metrics import FIELDS, METRICS
 
 if TYPE_CHECKING:
-    from fedfore.execution.matrix import PlannedCell
+    from fedfore.execution.tuning import StagedPlan
 
 
 LISTS = ("methods", "datasets", "models", "metrics", "fields", "matrices")
@@ -46,18 +47,53 @@ def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
     ]
 
 
-def plan_lines(planned: Sequence[PlannedCell]) -> Iterator[str]:
-    """Yield a line a planned cell, with the settings in which cells of its method differ, and a line of counts."""
+def plan_lines(plan: StagedPlan) -> Iterator[str]:
+    """Yield a line a cell that is known by now, with the settings in which cells of its method differ, and counts.
+
+    Where the matrix tunes, the stages follow, and the choices as far as they are known.
+    """
+    planned = plan.cells
     varying = _varying_settings([item.cell for item in planned])
     for item in planned:
         cell = item.cell
         words = [cell.dataset, cell.model, f"sparsity={cell.sparsity:g}", f"alpha={cell.alpha}", f"seed={cell.seed}"]
+        if cell.stage != "report":
+            words.insert(0, cell.stage)
         if cell.estimator:
             words.append(cell.estimator)
         words += [f"{key}={value}" for key, value in _settings(cell).items() if (cell.method, key) in varying]
         yield f"{cell.id:<32} {' '.join(words)}{f'  skipped: {item.skip}' if item.skip else ''}"
     skipped = sum(item.skip is not None for item in planned)
     yield f"{len(planned)} cells, {skipped} of them skipped"
+    yield from tuning_lines(plan)
+
+
+def tuning_lines(plan: StagedPlan) -> Iterator[str]:
+    """Yield what a plan's tuning comes to: its stages, series without one, and the choices once they are known."""
+    if plan.tuning is None:
+        return
+    if plan.tuning.is_by_trials:
+        yield f"stages: {', '.join(f'{stage} {count} cells' for stage, count in plan.expected.items())}"
+    for name in plan.untuned:
+        yield f"nothing tuned: {name}"
+    yield from choice_lines(plan.tuning)
+
+
+def choice_lines(tuning: Tuning) -> Iterator[str]:
+    """Yield a line a choice of tuning, none before there are any."""
+    for choice in tuning.choices or ():
+        edge = ", which lies at an edge of its grid" if choice.at_edge else ""
+        chosen = choice.reason or f"{values_text(choice)}{_of_trials(choice)}{edge}"
+        yield f"chosen for {choice.name}: {chosen}"
+
+
+def _of_trials(choice: Choice) -> str:
+    if not choice.trials:
+        return ""
+    last = [one for one in choice.trials if one.stage == choice.trials[-1].stage]
+    best = next(one for one in last if one.values == choice.values)
+    points = len([one for one in choice.trials if one.stage == choice.trials[0].stage])
+    return f" (validation accuracy {best.mean:.4f}, the best of {points} points)"
 
 
 def _settings(cell: Cell) -> dict[str, Any]:

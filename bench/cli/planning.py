@@ -4,32 +4,51 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedfore.cli.output import complain
 from fedfore.errors import ConfigError, printable
 
+if TYPE_CHECKING:
+    from fedfore.contract.registry import MethodEntry
+    from fedfore.execution.tuning import StagedPlan
 
-def planned_matrix(options: argparse.Namespace) -> tuple[Path, list[Any], Mapping[str, Any]]:
-    """Return the file of the matrix, its planned cells, and every method by name; say which entries were merged.
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of a command: its file, what is in it with what the command changed, and every method by name.
+
+    `plan` is its first: what is known before any trial has ended.
+    """
+
+    path: Path
+    document: Mapping[str, Any]
+    methods: Mapping[str, MethodEntry]
+    plan: StagedPlan
+
+
+def planned_matrix(options: argparse.Namespace) -> Matrix:
+    """Return the matrix that a command names; say which entries were merged.
 
     A contrast that no planned cell answers is an error, but said where the command itself changed the matrix.
     """
     from fedfore.contract.registry import discover
-    from fedfore.execution.matrix import merged_entries, resolve
+    from fedfore.execution.matrix import merged_entries
     from fedfore.execution.matrix_file import find_matrix, read_matrix
+    from fedfore.execution.tuning import staged_plan
     from fedfore.judgement.contrasts import unanswered
     from fedfore.records.table import settings_table
 
     methods = discover(options.plugins)
     path = find_matrix(options.matrix)
     document = read_matrix(path, options.overrides, methods)
-    planned = resolve(document, methods)
+    plan = staged_plan(document, methods, {})
     for sentence in merged_entries(document):
         complain(f"fedfore: {printable(sentence)}")
-    for sentence in unanswered(document, settings_table([item.cell for item in planned])):
+    for sentence in unanswered(document, settings_table([item.cell for item in plan.asked])):
         if not options.overrides:
             raise ConfigError(sentence)
         complain(f"fedfore: not asked: {printable(sentence)}")
-    return path, planned, methods
+    return Matrix(path, document, methods, plan)

@@ -3,7 +3,7 @@
 `[grid]` holds lists, `[train]` the protocol (see `fedfore.cell.Protocol`), `[params]` the keys of methods: those that
 stand directly in it are defaults for every method of the grid that has them, those of `[params.<method>]` are that
 method's own and win. An axis of the grid is one of `AXES`, `"train.<key>"`, `"params.<key>"` or
-`"params.<method>.<key>"`.
+`"params.<method>.<key>"`. `[tune]` says which keys are tuned (see `tune_table`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from fedfore.judgement.contrasts import TABLES as JUDGED
 REQUIRED_AXES = ("method", "dataset", "model")
 AXES = (*REQUIRED_AXES, "sparsity", "alpha", "seed", "estimator")
 TRAIN_KEYS = (*(item.name for item in fields(Protocol)), "estimator")
-TABLES = ("grid", "train", "params", *JUDGED)
+TUNE, FROM, CHOICE = "tune", "from", "choice"
+"""The table of tuning, and its keys where it takes the choices of a published study."""
+TABLES = ("grid", "train", "params", TUNE, *JUDGED)
 """The tables that a matrix can have."""
 BUDGETS = frozenset({"train.data_passes", "train.rounds"})
 """The keys of which one is the budget."""

@@ -18,8 +18,10 @@ from fedfore.cell import cell_id
 from fedfore.contract.registry import lookup
 from fedfore.errors import ConfigError, HistoryError, PluginError
 from fedfore.execution import past_plan
-from fedfore.execution.matrix import resolve
 from fedfore.execution.subject import Subject
+from fedfore.execution.trials import ended_trials
+from fedfore.execution.tuning import staged_plan
+from fedfore.records.choices import Tuning, tuning_to_json
 from fedfore.records.history import answer_of
 from fedfore.records.packed import CELLS, MATRIX, PLAN
 from fedfore.records.record import cell_of
@@ -27,36 +29,48 @@ from fedfore.records.record import cell_of
 
 @dataclass(frozen=True)
 class Rules:
-    """The `ids` of the cells of a study's matrix, and the `defaults` of its methods' parameters, at some time."""
+    """What a study's matrix and the trials of its tuning give, at some time, as JSON has it.
+
+    `ids` are those of its cells, `choices` what its tuning chose, None where it did not; `defaults` are those of its
+    methods' parameters.
+    """
 
     ids: Sequence[str]
     defaults: Mapping[str, Mapping[str, Any]]
+    choices: Sequence[Mapping[str, Any]] | None = None
 
 
 def present_rules(subject: Subject) -> Rules:
     """Return the rules of the present code. Raises ConfigError or PluginError where it has no such matrix or method."""
     names = sorted({record["method"] for record in subject.records})
     defaults = {name: asdict(lookup(subject.methods, name).Config()) for name in names}
-    return Rules([item.cell.id for item in resolve(subject.document, subject.methods)], defaults)
+    plan = staged_plan(subject.document, subject.methods, ended_trials(subject.run))
+    return Rules(plan.ids, defaults, _choices(plan.tuning))
+
+
+def _choices(tuning: Tuning | None) -> Sequence[Mapping[str, Any]] | None:
+    return None if tuning is None else tuning_to_json(tuning)["choices"]
 
 
 def rules_at(subject: Subject, commit: str) -> Rules:
     """Return the rules of a commit. Raises HistoryError where the history does not tell."""
     with TemporaryDirectory(prefix="fedfore-") as folder:
-        matrix = Path(folder) / "matrix.json"
-        matrix.write_text(json.dumps(subject.document), encoding="utf-8")
-        return Rules(**answer_of(subject.checkout, commit, Path(past_plan.__file__), matrix, bare=False))
+        asked = Path(folder) / "asked.json"
+        question = {"matrix": subject.document, "trials": ended_trials(subject.run)}
+        asked.write_text(json.dumps(question), encoding="utf-8")
+        return Rules(**answer_of(subject.checkout, commit, Path(past_plan.__file__), asked, bare=False))
 
 
 @dataclass(frozen=True)
 class Problems:
-    """What is wrong with the ids of a study's records, and with which cells it has."""
+    """What is wrong with the ids of a study's records, with which cells it has, and with its choices of tuning."""
 
     ids: Sequence[str]
     completeness: Sequence[str]
+    choices: Sequence[str]
 
 
-NOTHING = Problems((), ())
+NOTHING = Problems((), (), ())
 
 
 def problems(subject: Subject) -> Problems:
@@ -80,7 +94,8 @@ def problems(subject: Subject) -> Problems:
 
 
 def _problems(subject: Subject, rules: Rules) -> Problems:
-    return Problems(tuple(id_problems(subject, rules)), tuple(completeness_problems(subject, rules)))
+    found = (kind(subject, rules) for kind in (id_problems, completeness_problems, choice_problems))
+    return Problems(*map(tuple, found))
 
 
 def id_problems(subject: Subject, rules: Rules) -> Iterator[str]:
@@ -98,9 +113,28 @@ def completeness_problems(subject: Subject, rules: Rules) -> Iterator[str]:
     An extended study may have cells of earlier matrices; a planned cell without a record makes a study unfinished.
     """
     plan, matrix = {cell.id for cell in subject.run.plan()}, set(rules.ids)
+    if rules.choices is not None and subject.run.tuning() is None:
+        yield f"{PLAN}: the plan lacks what the tuning of {MATRIX} chose; restore one of the two."
     for name in subject.run.orphans():
         yield f"{CELLS}: {name} is no cell of the plan; remove the line."
     for name in sorted(matrix - plan):
         yield f"{PLAN}: the plan lacks {name}, which is a cell of {MATRIX}; restore one of the two."
     for name in sorted(plan - matrix) if not subject.asked.extends else ():
         yield f"{PLAN}: {name} is no cell of {MATRIX}; restore one of the two."
+
+
+def choice_problems(subject: Subject, rules: Rules) -> Iterator[str]:
+    """Yield a sentence on each series whose stored choice, or a trial of it, is not what the records give."""
+    tuning = subject.run.tuning()
+    stored, given = (
+        {json.dumps(one["where"], sort_keys=True): one for one in choices or ()}
+        for choices in (_choices(tuning), rules.choices)
+    )
+    for series in {**given, **stored}:
+        old, right = stored.get(series), given.get(series)
+        if old != right:
+            said = " and ".join(
+                f"{whose} {'none' if one is None else 'nothing' if one['values'] is None else one['values']}"
+                for whose, one in (("it stores", old), ("the trials give", right))
+            )
+            yield f"{PLAN}: of the choice for {series}, {said}; restore it."

@@ -17,7 +17,7 @@ from fedfore.contract.config import validated
 from fedfore.contract.instance import make_config
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, suggestion
-from fedfore.execution.document import AXES, REQUIRED_AXES, axis_owner, check_document, grid_blocks
+from fedfore.execution.document import AXES, BUDGETS, REQUIRED_AXES, axis_owner, check_document, grid_blocks
 from fedfore.execution.planning import Planning
 from fedfore.execution.shared_params import spelt_out
 from fedfore.judgement.contrasts import contrasts, controls
@@ -37,7 +37,10 @@ class PlannedCell:
 
 
 def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> list[PlannedCell]:
-    """Return every distinct cell of a matrix, in the order of the file."""
+    """Return every distinct cell that a matrix asks to report, in the order of the file.
+
+    Keys that it tunes have their defaults: `tuning.Staging` plans its trials, and what is reported by their choices.
+    """
     check_document(document)
     contrasts(document)
     controls(document)
@@ -63,6 +66,17 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
                 if cell.id not in planned:
                     planned[cell.id] = PlannedCell(cell, planning.skip_reason(cell))
     return list(planned.values())
+
+
+def changed(cell: Cell, point: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> Cell:
+    """Return a cell with other values of axes, of "train.<key>", of "params.<method>.<key>" or of its stage.
+
+    A budget takes the place of the other one. Raises ConfigError for a value that the cell could not have.
+    """
+    own = {name: getattr(cell, name) for name in (*AXES, "stage")}
+    budgets = dict.fromkeys(BUDGETS) if BUDGETS & point.keys() else {}
+    estimator = cell.estimator or DEFAULT_ESTIMATOR
+    return _cell({**own, "estimator": estimator, **budgets, **point}, asdict(cell.train), cell.params, methods)
 
 
 def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -151,6 +165,7 @@ def _cell(
         seed=_seed(point.get("seed", 0)),
         estimator=estimator if "estimator" in method.uses else None,
         params=asdict(config),
+        stage=point.get("stage", "report"),
     )
     return replace(plain, id=cell_id(plain, asdict(method.Config())))
 

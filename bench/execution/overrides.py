@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from fedfore.contract.registry import MethodEntry, lookup
@@ -11,8 +12,10 @@ from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.document import (
     AXES,
     BUDGETS,
+    FROM,
     REQUIRED_AXES,
     TRAIN_KEYS,
+    TUNE,
     UNTRAINED,
     axis_owner,
     grid_blocks,
@@ -21,22 +24,23 @@ from fedfore.execution.document import (
     table_of,
 )
 from fedfore.execution.shared_params import keys_of
+from fedfore.execution.tune_table import Tune
 from fedfore.judgement.contrasts import TABLES as JUDGED
 
 Blocks = Sequence[dict[str, Any]]
 
-TABLES = ("train", "params", *JUDGED)
+TABLES = ("train", "params", TUNE, *JUDGED)
 """The tables that a matrix may leave out."""
 
 
 def apply_override(document: dict[str, Any], override: str, methods: Mapping[str, MethodEntry] = {}) -> None:
     """Change a matrix document by one `key=value`, the value in TOML syntax, or raise ConfigError for its key.
 
-    An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file. An
-    axis that is set takes the place of the same key in [train] or [params.<method>]; a method's own axis goes into the
-    blocks of that method, and leaves those that a new list of methods takes it out of, as does a shared key that only
-    `methods` of the old list have. A budget takes the place of the other one, and `setup_only` or `meter_only` that of
-    any. `params.<key>` takes the place of that key of every method.
+    An axis, or any dotted key with a list, replaces what the grid has; other keys, and those of [tune], are dotted
+    paths into the file. An axis that is set takes the place of the same key in [train] or [params.<method>]; a method's
+    own axis goes into the blocks of that method, and leaves those that a new list of methods takes it out of, as does a
+    shared key that only `methods` of the old list have. A budget takes the place of the other one, and `setup_only` or
+    `meter_only` that of any. `params.<key>` takes the place of that key of every method.
 
     `key=`, without a value, unsets a key, an axis or a whole table wherever the matrix has it.
     """
@@ -56,7 +60,8 @@ def apply_override(document: dict[str, Any], override: str, methods: Mapping[str
         _remove(document, blocks, BUDGETS - {key})
     for holder, name in list(_own_places(document, blocks, shared_key(key))):
         del holder[name]
-    if key in AXES or any(key in block for block in blocks) or (isinstance(value, list) and "." in key):
+    is_list = isinstance(value, list) and "." in key and key.partition(".")[0] != TUNE
+    if key in AXES or any(key in block for block in blocks) or is_list:
         keys_before = _keys(blocks, methods)
         _set_axis(document, blocks, key, value if isinstance(value, list) else [value])
         for lost in keys_before - _keys(blocks, methods):
@@ -101,6 +106,9 @@ def _check_known(blocks: Blocks, key: str, methods: Mapping[str, MethodEntry]) -
     if table not in TABLES:
         raise ConfigError(f'--set {key}=: there is no key "{key}".{_meant(key)}')
     where, known = "[train] has", set(TRAIN_KEYS)
+    if table == TUNE:
+        where, known = "[tune] has", {FROM, *(item.name for item in fields(Tune))}
+        name = name.partition(".")[0]
     if table == "params":
         where, known = "no method of the grid has", _keys(blocks, methods) | set(methods)
         if owner := axis_owner(key):

@@ -22,6 +22,7 @@ from fedfore.errors import ConfigError, StoreError
 from fedfore.execution.matrix import PlannedCell
 from fedfore.execution.worker import Job, conclude, run_job
 from fedfore.records import attempts
+from fedfore.records.choices import Tuning
 from fedfore.records.code_hash import HASH_SCHEME
 from fedfore.records.provenance import environment, git_commit
 from fedfore.records.record import DONE, Origin, Record, Status
@@ -37,7 +38,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY":
 class RunOptions:
     """Where and how a plan runs; none of it is part of a cell's identity.
 
-    timeout_seconds limits one cell's wall-clock time; None does not. matrix is the text of the matrix, to be stored.
+    timeout_seconds limits one cell's wall-clock time; None does not. matrix is the text of the matrix, and tuning what
+    it tunes, both to be stored. Cells that are settled are kept, whatever rerun says.
     """
 
     run: Path
@@ -50,6 +52,8 @@ class RunOptions:
     extend: bool = False
     timeout_seconds: float | None = None
     matrix: str | None = None
+    tuning: Tuning | None = None
+    settled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def run_plan(
     run, commit = options.run, git_commit()
     used = {item.cell.method: methods[item.cell.method] for item in planned}
     present = present_code({name: entry.file for name, entry in used.items()})
-    preflight([item.cell for item in planned if item.skip is None and _selected(item, options, present)], options)
+    preflight([item.cell for item in planned if item.skip is None and selected(item, options, present)], options)
     with locked(run):
         everything = write_plan(
             run,
@@ -126,17 +130,18 @@ def run_plan(
             extend=options.extend,
             plugins={name: entry.file for name, entry in used.items() if entry.role == "plugin"},
             defaults={name: asdict(entry.method.Config()) for name, entry in used.items() if entry.method},
+            tuning=options.tuning,
         )
         if options.matrix is not None:
             write_matrix(run, options.matrix)
         attempts.recover(run)
         environment_name = write_environment(run, environment() | {"device": options.device})
-        selected = [item for item in planned if _selected(item, options, present)]
+        to_run = [item for item in planned if selected(item, options, present)]
         jobs = {
             item.cell.id: _job(item.cell, used[item.cell.method], present, commit, environment_name, options)
-            for item in selected
+            for item in to_run
         }
-        for item in selected:
+        for item in to_run:
             if item.skip is not None:
                 job = jobs.pop(item.cell.id)
                 _settled(run, job, conclude(job, "skipped", item.skip, {}, datetime.now(UTC)))
@@ -183,8 +188,11 @@ def _job(
     return Job(cell, attempts.attempts(options.run), origin, options.device, options.data_dir, options.plugins)
 
 
-def _selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bool:
+def selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bool:
+    """Return whether a planned cell is to run, by what lies in the run folder and by `rerun`."""
     run, cell, rerun = options.run, item.cell, options.rerun
+    if cell.id in options.settled:
+        return False
     record = attempts.find_record(run, cell.id)
     if record is None or rerun == "all" or lost_files(run, cell.id):
         return True

@@ -34,10 +34,14 @@ def verify_records(subject: Subject) -> Iterator[Finding]:
     def completeness() -> Iterator[str]:
         yield from by_rules().completeness
 
-    cells = f"{len(records)} of {planned} cells: unfinished" if len(records) < planned else f"{planned} cells"
+    def choices() -> Iterator[str]:
+        yield from by_rules().choices
+
+    cells = f"{len(records)} of {planned} cells: unfinished" if run.is_unfinished() else f"{planned} cells"
     checks: tuple[tuple[str, Iterator[str]], ...] = (
         (f"ids of {len(records)} cells", ids()),
         (f"{cells}, those of the matrix", completeness()),
+        *([("choices of tuning, those of the trials", choices())] if run.tuning() is not None else []),
         (code_checked(records), code_problems(records, subject.checkout)),
         (f"matrix {subject.asked.matrix}, that of the commit", matrix_problems(subject)),
         (f"lines of {len(records)} cells, which say the same as their records", line_problems(run)),

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
+from fedfore.judgement.choices import tuned_columns
 from fedfore.judgement.documents import Document, read_document
 from fedfore.judgement.estimates import LEVEL, estimate
 from fedfore.judgement.judging import Judged, contrasts_of, evidence, is_metered, judged, setting_text
@@ -172,7 +173,7 @@ def _contrasted(archive: Archive, claim: Claim) -> Iterator[_Setting]:
     """Yield the comparisons of a claim's contrast, judged among all that its matrix asks."""
     run = archive.run(claim.study)
     asked = contrasts_of(run)
-    found = [one for one in judged(evidence(run), asked) if one.contrast.name == claim.contrast]
+    found = [one for one in judged(evidence(run), asked, tuned_columns(run)) if one.contrast.name == claim.contrast]
     if not found:
         known = [one.name for one in asked]
         raise ConfigError(

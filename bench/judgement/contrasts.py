@@ -24,7 +24,7 @@ import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fedfore.errors import ConfigError, suggestion
-from fedfore.judgement.selection import fitting, short, varying
+from fedfore.judgement.selection import fitting, short, telling, varying
 from fedfore.records.metrics import METRICS
 
 Filters = Mapping[str, Any]
@@ -119,10 +119,10 @@ def _validated(adapter: TypeAdapter[Any], where: str, table: Any) -> Any:
         raise ConfigError(f"{where}: {f'{key}: ' if key else ''}{first['msg'][0].lower()}{first['msg'][1:]}.") from None
 
 
-def problem(cells: pd.DataFrame, contrast: Contrast) -> str | None:
-    """Return why a table's cells cannot answer a contrast, as a sentence; None where they can."""
+def problem(cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = ()) -> str | None:
+    """Return why a table's cells cannot answer a contrast, as a sentence; None where they can (see `pairings`)."""
     try:
-        pairings(cells, contrast)
+        pairings(cells, contrast, tuned)
     except ConfigError as error:
         return str(error)
     return None
@@ -157,7 +157,7 @@ def pairings(cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = ())
     keys = list(dict.fromkeys([*own, *shared]))
     if not keys:
         return [Pairing(contrast, {}, of.index, against.index)]
-    naming = _telling(of, own)
+    naming = telling(of, own)
     opponents = {key: rows.index for key, rows in _groups(against, shared)} if shared else {(): against.index}
     found = []
     for key, rows in _groups(of, keys):
@@ -183,20 +183,6 @@ def _side(reported: pd.DataFrame, contrast: Contrast, name: str) -> pd.DataFrame
         said = ", ".join(f"{key} = {value!r}" for key, value in filters.items()) or "no filter"
         raise ConfigError(f'Contrast "{contrast.name}": no cell fits `{name}` ({said}).')
     return rows
-
-
-def _telling(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return the first of these columns that tell rows apart as well as all of them do."""
-    kept: list[str] = []
-    for name in names:
-        more = [*kept, name]
-        if len(_distinct(rows, more)) > len(_distinct(rows, kept)):
-            kept = more
-    return kept
-
-
-def _distinct(rows: pd.DataFrame, names: Sequence[str]) -> set[tuple[Any, ...]]:
-    return set(rows[list(names)].astype(str).itertuples(index=False, name=None))
 
 
 def _groups(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:

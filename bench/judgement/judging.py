@@ -12,6 +12,7 @@ import pandas as pd
 
 from fedfore.errors import ConfigError, StoreError
 from fedfore.judgement.certificates import needs_certificate, scalar_errors
+from fedfore.judgement.choices import tuned_columns, with_choices
 from fedfore.judgement.contrasts import Contrast, Control, Pairing, contrasts, controls, pairings, problem
 from fedfore.judgement.estimates import Difference, DifferenceScale, paired
 from fedfore.judgement.sides import Side, difference, is_accuracy, is_metered, same_partitions, side, withheld
@@ -68,7 +69,9 @@ class Judged:
 
 
 def evidence(run: Run) -> pd.DataFrame:
-    """Return a run's table with what judging needs beside: `study`, its folder's name, and `scalar_errors` by cell.
+    """Return a run's table with what judging needs beside.
+
+    `study` is its folder's name, `scalar_errors` are by cell; what tuning says of it is that of `choices.with_choices`.
 
     A record that does not know what chance is on its data set is told by another of the run. Raises StoreError for a
     run that cannot be read.
@@ -78,7 +81,8 @@ def evidence(run: Run) -> pd.DataFrame:
     errors = {index: scalar_errors(run, cell_id) for index, cell_id in needing.get("cell_id", {}).items()}
     chance = cells["chance_accuracy"].fillna(cells.groupby("dataset")["chance_accuracy"].transform("first"))
     known = pd.Series(errors, cells.index, dtype=object)
-    return cells.assign(study=run.path.resolve().name, scalar_errors=known, chance_accuracy=chance)
+    cells = cells.assign(study=run.path.resolve().name, scalar_errors=known, chance_accuracy=chance)
+    return with_choices(run, cells)
 
 
 def contrasts_of(run: Run) -> list[Contrast]:
@@ -106,8 +110,8 @@ def judged_of(run: Run) -> list[Judged]:
 
     Raises StoreError or ConfigError for a run or a matrix that cannot be read.
     """
-    cells = evidence(run)
-    return judged(cells, [one for one in contrasts_of(run) if not problem(cells, one)])
+    cells, tuned = evidence(run), tuned_columns(run)
+    return judged(cells, [one for one in contrasts_of(run) if not problem(cells, one, tuned)], tuned)
 
 
 def judged(cells: pd.DataFrame, asked: Iterable[Contrast], tuned: Sequence[str] = ()) -> list[Judged]:

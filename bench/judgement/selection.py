@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,20 @@ def settings(table: pd.DataFrame) -> list[str]:
 def varying(table: pd.DataFrame) -> list[str]:
     """Return the columns of settings in which rows differ."""
     return [name for name in settings(table) if table[name].nunique(dropna=False) > 1]
+
+
+def telling(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Return the first of these columns that tell rows apart as well as all of them do."""
+    kept: list[str] = []
+    for name in names:
+        more = [*kept, name]
+        if len(_distinct(rows, more)) > len(_distinct(rows, kept)):
+            kept = more
+    return kept
+
+
+def _distinct(rows: pd.DataFrame, names: Sequence[str]) -> set[tuple[Any, ...]]:
+    return set(rows[list(names)].astype(str).itertuples(index=False, name=None))
 
 
 def several(table: pd.DataFrame, keys: pd.DataFrame) -> str | None:

@@ -110,3 +110,5 @@ def _of_training(ok: pd.DataFrame, method: str, metric: str) -> Iterator[str]:
             yield f"masks move inside the headline's window ({method})"
     if "choice_at_edge" in ok and ok["choice_at_edge"].eq(True).any():
         yield f"the tuned values lie at an edge of their grid ({method})"
+    if "lacks_choice" in ok and ok["lacks_choice"].eq(True).any():
+        yield f"no tuned choice ({method})"

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedfore.cell import Cell
 from fedfore.records import run_folder
+from fedfore.records.choices import Tuning
 from fedfore.records.record import Record
 from fedfore.records.run import Run
 
@@ -27,6 +28,9 @@ class LiveRun(Run):
 
     def plugins(self) -> dict[str, Path]:
         return run_folder.read_plugins(self.path)
+
+    def tuning(self) -> Tuning | None:
+        return run_folder.read_tuning(self.path)
 
     def recorded(self) -> list[str]:
         return sorted(path.parent.name for path in self.path.glob("cells/*/record.json"))

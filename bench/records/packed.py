@@ -3,7 +3,8 @@
     STUDY/cells.jsonl         a line a record, as it was written, without what is null; sorted by id
     STUDY/rounds.jsonl        a line an evaluation, with its `cell_id`; likewise the other lines files of the cells
     STUDY/notes.jsonl         a line a cell that has notes
-    STUDY/plan.json           `order`: the ids of the planned cells; `missing`: those without a record, resolved
+    STUDY/plan.json           `order`: the ids of the planned cells; `missing`: those without a record, resolved;
+                              `tuning`: the choices and the trials that gave them, where the matrix tunes
     STUDY/environments.json   versions and processors by hash
     STUDY/commands.json       the commands that made the run
     STUDY/matrix.toml         the matrix, as it was read
@@ -20,6 +21,7 @@ from typing import Any
 
 from fedfore.cell import Cell, cell_from_json
 from fedfore.errors import ConfigError, StoreError
+from fedfore.records.choices import TUNING, Tuning, tuning_from_json
 from fedfore.records.files import RESTORE, damaged, find_value, read_lines
 from fedfore.records.lines import LINES
 from fedfore.records.migration import migrated_cells
@@ -77,6 +79,13 @@ class PackedRun(Run):
 
     def plugins(self) -> dict[str, Path]:
         return {}
+
+    def tuning(self) -> Tuning | None:
+        stored = self._value(PLAN, dict).get(TUNING)
+        try:
+            return None if stored is None else tuning_from_json(stored)
+        except ValueError as error:
+            raise damaged(self.path / PLAN, mend=RESTORE, why=f"its {TUNING} is none: {error}") from None
 
     def recorded(self) -> list[str]:
         return sorted(self._records)

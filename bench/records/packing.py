@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedfore.cell import cell_to_json
+from fedfore.records.choices import TUNING, tuning_to_json
 from fedfore.records.files import dumped, write_atomically, writing
 from fedfore.records.lines import LINES
 from fedfore.records.manifest import write_manifest
@@ -39,6 +40,8 @@ def _texts(run: Run, matrix: str) -> dict[str, str]:
     noted = {one: notes for one in ids if (notes := run.notes(one))}
     used = {record.get("environment") for record in records.values()}
     missing = [cell_to_json(cell) for cell in plan if cell.id not in records]
+    tuning = run.tuning()
+    tuned = {} if tuning is None else {TUNING: tuning_to_json(tuning)}
     return {
         **{
             name: _json_lines({"cell_id": one, **line} for one in ids for line in run.lines(one, name))
@@ -48,7 +51,7 @@ def _texts(run: Run, matrix: str) -> dict[str, str]:
         MATRIX: matrix,
         COMMANDS: dumped(run.commands()),
         ENVIRONMENTS: dumped({name: own for name, own in run.environments().items() if name in used}),
-        PLAN: dumped({"order": [cell.id for cell in plan], "missing": missing}),
+        PLAN: dumped({"order": [cell.id for cell in plan], "missing": missing, **tuned}),
         CELLS: _json_lines(_without_nulls(records[one]) for one in ids),
     }
 

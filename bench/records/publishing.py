@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from fedfore.records.record import Record, differing_settings, record_to_json
 from fedfore.records.run import Run
 from fedfore.records.run_folder import (
     RECORD,
+    Asked,
     cell_dir,
     lines_writer,
     locked,
-    other_plan,
+    require_same_plan,
     write_environment,
     write_matrix,
     write_notes,
@@ -47,6 +48,7 @@ def publish(run: Run, folder: Path, *, unfinished: bool = False, unverifiable: I
         records = {cell.id: record for cell in plan if (record := run.record(cell)) is not None}
         missing = [cell.id for cell in plan if cell.id not in records]
         for refusal in chain(
+            () if unfinished and records else _untuned(run),
             _incomplete(run, records, [] if unfinished and records else missing),
             (f"{name} {problem}" for name, problem in _other_settings(run, records)),
             _other_code(records.values()),
@@ -69,6 +71,12 @@ def study_folder(results: Path, name: str) -> Path:
     if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         raise ConfigError(f"{folder} is there and is no study; choose another name.")
     return folder
+
+
+def _untuned(run: Run) -> Iterator[str]:
+    tuning = run.tuning()
+    if tuning is not None and tuning.choices is None:
+        yield "its tuning has not chosen yet; run the matrix to its end, or publish it --unfinished"
 
 
 def _incomplete(run: Run, records: Iterable[str], missing: list[str]) -> Iterator[str]:
@@ -112,12 +120,12 @@ def _check_replaced(old: PackedRun, new: Run) -> None:
         raise StoreError(f"{old.path} has all cells of {new.path} already.")
 
 
-def unpack(study: Run, run: Path, planned: Set[str] | None = None) -> None:
+def unpack(study: Run, run: Path, planned: Asked | None = None) -> None:
     """Lay a published study out as a live run, to be gone on with; finished cells need not run again.
 
-    Tracebacks are not published, so cells that failed with one run again. `planned` are the only ids that its plan may
-    have; None lets it have any. Raises StoreError, before anything is written, where the study cannot be read, is none,
-    is not as it was published or of another plan, or where there is a run already.
+    Tracebacks are not published, so cells that failed with one run again. `planned` is what its plan must ask for;
+    None lets it ask for anything. Raises StoreError, before anything is written, where the study cannot be read, is
+    none, is not as it was published or of another plan, or where there is a run already.
     """
     if not study.is_published:
         raise StoreError(f"{study.path} is no published study; name the folder of one.")
@@ -125,9 +133,8 @@ def unpack(study: Run, run: Path, planned: Set[str] | None = None) -> None:
         raise StoreError(f"{run} holds a run already, which goes on without --from; or choose another --out.")
     for problem in manifest_problems(study.path):
         raise StoreError(f"{study.path} is not gone on with: {problem}")
-    cells = {cell.id for cell in study.plan()}
-    if planned is not None and cells != planned:
-        raise other_plan(study.path, cells, planned)
+    if planned is not None:
+        require_same_plan(study.path, Asked({cell.id for cell in study.plan()}, study.tuning()), planned)
     with locked(run):
         for values in study.environments().values():
             write_environment(run, values)
@@ -135,7 +142,7 @@ def unpack(study: Run, run: Path, planned: Set[str] | None = None) -> None:
             _unpack_cell(study, run, name)
         write_matrix(run, (study.path / MATRIX).read_text(encoding="utf-8"))
         for command in study.commands():
-            write_plan(run, study.plan(), command, extend=False)
+            write_plan(run, study.plan(), command, extend=False, tuning=study.tuning())
 
 
 def _unpack_cell(study: Run, run: Path, cell_id: str) -> None:

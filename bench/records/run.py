@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedfore.cell import Cell
 from fedfore.errors import StoreError
+from fedfore.records.choices import Tuning
 from fedfore.records.lines import LINES
 from fedfore.records.record import Record, completed
 
@@ -42,6 +43,10 @@ class Run(ABC):
     @abstractmethod
     def plugins(self) -> dict[str, Path]:
         """Return the files of methods that do not ship with the suite, where they were on this machine."""
+
+    @abstractmethod
+    def tuning(self) -> Tuning | None:
+        """Return what its plan tunes and what was chosen, or None where it tunes nothing."""
 
     @abstractmethod
     def recorded(self) -> list[str]:
@@ -81,6 +86,13 @@ class Run(ABC):
         """Return a cell's lines of the file `name` (see `lines.LINES`), a row each, maybe none. Null is NaN."""
         table = pd.DataFrame(self.lines(cell_id, name))
         return table.astype({column: float for column in table if table[column].isna().all()})
+
+    def is_unfinished(self) -> bool:
+        """Return whether planned cells have no record, or are not known yet because tuning has not chosen."""
+        tuning = self.tuning()
+        return (tuning is not None and tuning.choices is None) or any(
+            self.found(cell.id) is None for cell in self.plan()
+        )
 
     def damaged_lines(self) -> list[str]:
         """Return a sentence on each file of lines that cannot be read."""

@@ -1,6 +1,6 @@
 """Run directories: the plan, one record a cell, lines, environments. No torch.
 
-    RUN/plan.json                     the resolved cells, and the commands that ran them
+    RUN/plan.json                     the resolved cells, the commands that ran them, and what tuning chose
     RUN/matrix.toml                   the matrix that was asked for last
     RUN/cells/<id>/record.json        one flat object; the folder is put in its place as a whole (see `attempts`)
     RUN/cells/<id>/rounds.jsonl       one line an evaluation; likewise the other files of lines (see `lines`)
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from fedfore.cell import Cell, cell_from_json, cell_to_json
 from fedfore.errors import ConfigError, StoreError
+from fedfore.records.choices import TUNING, Tuning, tuning_from_json, tuning_to_json
 from fedfore.records.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
 from fedfore.records.lines import LINES
 from fedfore.records.migration import SCHEMA_VERSION, migrated_cells, migrated_plan
@@ -72,21 +73,22 @@ def write_plan(
     extend: bool,
     plugins: Mapping[str, Path] | None = None,
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    tuning: Tuning | None = None,
 ) -> list[Cell]:
     """Store the resolved cells and return all planned ones.
 
     The command joins those that were stored before. `plugins` are the files of methods that do not ship with the suite;
     `defaults` gives each method's parameters, with which cells are completed that were planned before it had them.
-    Raises StoreError where RUN holds another plan, unless `extend` unites the two.
+    The plan of an earlier stage of the same `tuning` gives way to this one. Raises StoreError where RUN holds another
+    plan, unless `extend` unites the two.
     """
     planned = {cell.id: cell for cell in cells}
     commands: list[str] = []
     files = {name: str(file) for name, file in (plugins or {}).items()}
     if (run / "plan.json").exists():
         before = {cell.id: _with_defaults(cell, defaults or {}) for cell in read_plan(run)}
-        if before.keys() != planned.keys() and not extend:
-            raise other_plan(run, before.keys(), planned.keys())
-        planned = before | planned
+        require_same_plan(run, Asked(before.keys(), read_tuning(run)), Asked(planned.keys(), tuning), extend=extend)
+        planned = planned if tuning and tuning.is_by_trials else before | planned
         commands = read_commands(run)
         files = {**{name: str(file) for name, file in read_plugins(run).items()}, **files}
     document = {
@@ -94,17 +96,39 @@ def write_plan(
         "commands": [*(known for known in commands if known != command), command],
         "plugins": files,
         "cells": [cell_to_json(cell) for cell in planned.values()],
+        **({} if tuning is None else {TUNING: tuning_to_json(tuning)}),
     }
     write_atomically(run / "plan.json", dumped(document))
     return list(planned.values())
 
 
-def other_plan(run: Path, before: Set[str], planned: Set[str]) -> StoreError:
-    """Return the error of a run or study that holds other cells than are planned."""
-    return StoreError(
-        f"{run} holds another plan ({len(before)} cells, {len(before & planned)} of them in common with this one); "
-        "choose another --out, or unite both with --extend."
-    )
+@dataclass(frozen=True)
+class Asked:
+    """What a plan asks for: the ids of its cells, which grow as it tunes, and its tuning, if it has one."""
+
+    ids: Set[str]
+    tuning: Tuning | None = None
+
+
+def require_same_plan(run: Path, before: Asked, now: Asked, *, extend: bool = False) -> None:
+    """Raise StoreError where a run or study holds another plan than this one, unless `extend` may unite the two.
+
+    Plans with trials are the same if they ask for the same, in whatever stage they are, and are never united.
+    """
+    one, other = before.tuning, now.tuning
+    if any(tuning and tuning.is_by_trials for tuning in (one, other)):
+        if not (one and one.asks_as(other)):
+            raise StoreError(
+                f"{run} holds another plan, whose [tune], [grid] or [params] are not those of this one; choose another "
+                "--out, as plans that tune are not united."
+            )
+    elif extend and one != other:
+        raise StoreError(f"{run} holds a plan with other choices of tuning than this one's; choose another --out.")
+    elif before.ids != now.ids and not extend:
+        raise StoreError(
+            f"{run} holds another plan ({len(before.ids)} cells, {len(before.ids & now.ids)} of them in common with "
+            "this one); choose another --out, or unite both with --extend."
+        )
 
 
 def write_matrix(run: Path, text: str) -> None:
@@ -139,6 +163,15 @@ def read_plan(run: Path) -> list[Cell]:
     except (AttributeError, KeyError, TypeError):
         pass
     raise damaged(run / "plan.json")
+
+
+def read_tuning(run: Path) -> Tuning | None:
+    """Return what the plan tunes and what was chosen, or None where it tunes nothing. Raises StoreError."""
+    stored = _read_plan_document(run).get(TUNING)
+    try:
+        return None if stored is None else tuning_from_json(stored)
+    except ValueError as error:
+        raise damaged(run / "plan.json", why=f"its {TUNING} is none: {error}") from None
 
 
 def read_commands(run: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from fedfore.cli.arguments import add_matrix
 from fedfore.cli.listings import plan_lines
@@ -13,10 +14,18 @@ HELP = "list the cells of a matrix without running them"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_matrix(parser)
+    parser.add_argument("--out", type=Path, metavar="RUN", help="go on from the trials that ended in this run [none]")
 
 
 def execute(options: argparse.Namespace) -> int:
-    _, planned, _ = planned_matrix(options)
-    for line in plan_lines(planned):
+    from fedfore.execution.trials import ended_trials
+    from fedfore.execution.tuning import staged_plan
+    from fedfore.records.store import open_run
+
+    matrix = planned_matrix(options)
+    plan = matrix.plan
+    if options.out is not None:
+        plan = staged_plan(matrix.document, matrix.methods, ended_trials(open_run(options.out)))
+    for line in plan_lines(plan):
         print(line)
     return 0

@@ -7,7 +7,7 @@ import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -18,6 +18,9 @@ from fedfore.errors import FedForeError, printable
 from fedfore.matrices import named_matrices
 from fedfore.records.record import DONE, Record
 from fedfore.records.sources import ROOT
+
+if TYPE_CHECKING:
+    from fedfore.execution.tuning import StagedPlan
 
 HELP = "run a matrix and write its report"
 
@@ -52,15 +55,20 @@ def command_at_root(command: str, matrix: str, file: Path) -> str:
 
 
 def execute(options: argparse.Namespace) -> int:
+    from fedfore.cli.listings import tuning_lines
     from fedfore.cli.outcomes import failure, what_went_wrong
     from fedfore.execution.matrix_file import matrix_text
-    from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
+    from fedfore.execution.runner import RunOptions, available_cpus
+    from fedfore.execution.stages import StageProgress, run_stages
+    from fedfore.execution.trials import ended_trials
+    from fedfore.execution.tuning import staged_plan
     from fedfore.records.publishing import unpack
     from fedfore.records.store import open_run, remarks
 
     here = Path.cwd()  # a method may go elsewhere
     options.plugins = [here / folder for folder in options.plugins]
-    path, planned, methods = planned_matrix(options)
+    matrix = planned_matrix(options)
+    path, document, methods = matrix.path, matrix.document, matrix.methods
     run = options.out or Path("results") / "runs" / path.stem
     settings = RunOptions(
         run=here / run,
@@ -75,25 +83,32 @@ def execute(options: argparse.Namespace) -> int:
         matrix=matrix_text(path, options.overrides, methods),
     )
     if options.study is not None:
-        ids = None if options.extend else {item.cell.id for item in planned}
-        unpack(open_run(options.study), settings.run, ids)
+        study = open_run(options.study)
+        asked = staged_plan(document, methods, ended_trials(study)).asks_for
+        unpack(study, settings.run, None if options.extend else asked)
+    stages: list[StagedPlan] = []
     bars: list[tqdm[Any]] = []
 
     def start(launched: int, kept: int, stale: int) -> None:
         there = f"{kept} already there{f', {stale} of them stale' if stale else ''}"
-        complain(f"{len(planned)} cells planned, {there}, {launched} to run in {run}")
+        complain(f"{len(stages[-1].cells)} cells planned, {there}, {launched} to run in {run}")
+        if stages[-1].tuning is not None:
+            complain("\n".join(printable(line) for line in tuning_lines(stages[-1])))
         with suppress(OSError):
+            for bar in bars:
+                bar.close()
             bars.append(tqdm(total=launched, unit="cell", desc=path.stem, dynamic_ncols=True, disable=not launched))
 
     def done(record: Record) -> None:
         with suppress(OSError):
-            for bar in bars:
+            for bar in bars[-1:]:
                 bar.update()
                 if record.status not in DONE:
                     bar.write(failure(settings.run, record), file=sys.stderr)
 
     try:
-        outcome = run_plan(planned, methods, settings, Progress(start, done))
+        progress = StageProgress(start, done, stages.append, lambda sentence: complain(f"fedfore: {sentence}"))
+        outcome = run_stages(document, methods, settings, progress)
     finally:
         for bar in bars:
             with suppress(OSError):

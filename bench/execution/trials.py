@@ -1,0 +1,150 @@
+"""The trials of a matrix that tunes, in two stages: their cells, and what came of those that have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedfore.contract.registry import MethodEntry
+from fedfore.errors import ConfigError, StoreError
+from fedfore.execution.matrix import PlannedCell
+from fedfore.execution.planning import Planning
+from fedfore.execution.series import Series, changed_while_tuning
+from fedfore.execution.tune_table import Tune
+from fedfore.judgement.choices import Edge, Grid, edges, extended, is_ordered, points, ranked, trial
+from fedfore.records.choices import TRIALS, Trial
+from fedfore.records.run import Run
+
+EXTENSIONS = 2
+"""How often values are added where a series' best point lies at an edge."""
+Ended = Mapping[str, Mapping[str, Any]]
+"""Of each trial that has ended, by its cell's id: `status`, `validation_accuracy` and `chance_accuracy`."""
+Point = Mapping[str, Any]
+_KNOWN = ("status", "validation_accuracy", "chance_accuracy")
+
+
+def ended_trials(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Return what is known of each trial of a run that has ended, by its cell's id; what cannot be read has not."""
+    known: dict[str, Mapping[str, Any]] = {}
+    for name in run.recorded():
+        with suppress(StoreError):
+            record = run.found(name)
+            if record is not None and record.stage in TRIALS:
+                known[name] = {field: getattr(record, field) for field in _KNOWN}
+    return known
+
+
+@dataclass(frozen=True)
+class StageTrials:
+    """The cells of a stage, the grids that it tries, and the trials of each series, None until all have ended."""
+
+    cells: Sequence[PlannedCell]
+    trials: Sequence[Sequence[Trial]] | None
+    grids: Sequence[Grid]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Plans the trials of series, and reads those that have ended."""
+
+    tune: Tune
+    methods: Mapping[str, MethodEntry]
+    planning: Planning
+    ended: Ended
+
+    def first(self, series: Sequence[Series]) -> StageTrials:
+        """Return the first stage, its grids with what ended trials add at their edges."""
+        grids: list[Grid] = [one.grid for one in series]
+        stage = self._stage("tune1", series, grids, [points(grid) for grid in grids])
+        for _ in range(EXTENSIONS):
+            if stage.trials is None:
+                break
+            longer = self._extended(series, grids, stage.trials)
+            if longer == grids:
+                break
+            grids = longer
+            stage = self._stage("tune1", series, grids, [points(grid) for grid in grids])
+        return stage
+
+    def second(self, series: Sequence[Series], first: StageTrials) -> StageTrials:
+        """Return the second stage: no cells before the first one has ended, and where that had the whole budget."""
+        if first.trials is None:
+            return StageTrials((), None, first.grids)
+        best = [
+            [one.values for one in ranked(own, grid)[: self.tune.keep]] if self._shortens(each) else []
+            for each, own, grid in zip(series, first.trials, first.grids, strict=True)
+        ]
+        return self._stage("tune2", series, first.grids, best)
+
+    def expected_second(self, series: Sequence[Series], grids: Sequence[Grid]) -> int:
+        """Return how many cells the second stage will have, if nothing fails."""
+        kept = (min(self.tune.keep, len(points(g))) for s, g in zip(series, grids, strict=True) if self._shortens(s))
+        return len(self.tune.seed) * sum(kept)
+
+    def _stage(
+        self,
+        stage: Literal["tune1", "tune2"],
+        series: Sequence[Series],
+        grids: Sequence[Grid],
+        tried: Sequence[Sequence[Point]],
+    ) -> StageTrials:
+        cells: list[PlannedCell] = []
+        trials: list[list[Trial]] = []
+        for one, own in zip(series, tried, strict=True):
+            trials.append([])
+            for values in own:
+                seeds = list(self._cells(one, stage, values))
+                cells += seeds
+                if all(item.cell.id in self.ended for item in seeds):
+                    trials[-1].append(trial(stage, values, [self.ended[item.cell.id] for item in seeds]))
+        is_whole = all(len(found) == len(own) for found, own in zip(trials, tried, strict=True))
+        return StageTrials(cells, trials if is_whole else None, grids)
+
+    def _cells(self, series: Series, stage: str, values: Point) -> Iterator[PlannedCell]:
+        own = {f"params.{series.base.method}.{key}": value for key, value in values.items()}
+        budget = self._short_budget(series) if stage == "tune1" else {}
+        for seed in self.tune.seed:
+            point = {**own, **budget, "stage": stage, "seed": seed}
+            cell = changed_while_tuning(series.base, point, self.methods)
+            yield PlannedCell(cell, self.planning.skip_reason(cell))
+
+    def _short_budget(self, series: Series) -> dict[str, Any]:
+        train = series.base.train
+        if train.rounds is not None:
+            return {"train.rounds": max(1, round(train.rounds * self.tune.horizon))}
+        return {"train.data_passes": train.budget * self.tune.horizon}
+
+    def _shortens(self, series: Series) -> bool:
+        (budget,) = self._short_budget(series).values()
+        return bool(budget != series.base.train.budget)
+
+    def _extended(
+        self, series: Sequence[Series], grids: Sequence[Grid], trials: Sequence[Sequence[Trial]]
+    ) -> list[Grid]:
+        """Return the grids with a value more at every edge at which the best point of some series lies."""
+        best = (next(iter(ranked(own, grid)), None) for own, grid in zip(trials, grids, strict=True))
+        found = (edges(one.values, grid) for one, grid in zip(best, grids, strict=True) if one is not None)
+        longer = list(grids)
+        for key, edge in dict.fromkeys(place for places in found for place in places):
+            if self._is_possible(series, longer, key, edge):
+                longer = [_longer(grid, key, edge) for grid in longer]
+        return longer
+
+    def _is_possible(self, series: Sequence[Series], grids: Iterable[Grid], key: str, edge: Edge) -> bool:
+        """Return whether every method that tries a key could have the value beyond its edge."""
+        try:
+            for one, grid in zip(series, grids, strict=True):
+                for value in set(_longer(grid, key, edge).get(key, ())) - set(grid.get(key, ())):
+                    changed_while_tuning(one.base, {f"params.{one.base.method}.{key}": value}, self.methods)
+        except ConfigError:
+            return False
+        return True
+
+
+def _longer(grid: Grid, key: str, edge: Edge) -> Grid:
+    """Return a grid with the value beyond an edge of a key that it tries in order; else itself."""
+    if not is_ordered(grid.get(key, ())):
+        return grid
+    return {**grid, key: extended(grid[key], edge)}
