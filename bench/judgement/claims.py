@@ -20,9 +20,10 @@ from fedfore.judgement.archive import Archive
 from fedfore.judgement.choices import tuned_columns
 from fedfore.judgement.documents import Document, read_document
 from fedfore.judgement.estimates import LEVEL, estimate
-from fedfore.judgement.judging import Judged, contrasts_of, evidence, is_metered, judged, setting_text
+from fedfore.judgement.judging import Judged, contrasts_of, evidence, judged, setting_text
 from fedfore.judgement.quantities import Quantity, fields_of, filters_of, sample
 from fedfore.judgement.selection import column, fitting, short
+from fedfore.judgement.sides import is_metered
 from fedfore.judgement.verdicts import Reached, Verdict, bound_reached, simultaneous_level
 from fedfore.records.metrics import METRICS
 
