@@ -19,7 +19,7 @@ from fedfore.judgement.archive import MESSAGES, Archive
 from fedfore.judgement.quantities import Quantity
 from fedfore.plots.cards.facts import studies
 from fedfore.plots.cards.figures import figure_differences, pixel_difference, refresh_figures
-from fedfore.plots.cards.markers import differences, marked, regenerated
+from fedfore.plots.cards.markers import differences, marked, regenerated, written_by_hand
 from fedfore.plots.cards.pages import page_differences, pages, refresh
 from fedfore.plots.cards.specification import read_card
 from fedfore.plots.cards.tables import card_table
@@ -214,6 +214,32 @@ def test_a_changed_digit_is_found_with_its_line(tmp_path: Path) -> None:
     assert str(found) == f"{file}:6: '| 1.1 |' stands there, the records give '| 1.0 |'."
     (missing,) = differences(file, good.replace("| 2.0 |\n", ""), lambda name: table)
     assert (missing.old, missing.new) == (None, "| 2.0 |")
+
+
+def test_a_value_stands_in_its_line_between_markers(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    good = "It is <!-- value: a -->2.5 MiB<!-- end -->, and `x` <!-- value: b/c -->3<!-- end -->.\n"
+    values = {"a": "2.5 MiB", "b/c": "3"}.__getitem__
+    assert regenerated(file, good, str, values) == good
+    (found,) = differences(file, good.replace("2.5", "2.6"), str, values)
+    assert (found.line, found.new) == (1, good.rstrip())
+    by_hand = written_by_hand(file, good)
+    assert by_hand.split() == ["It", "is", ",", "and", "`x`", "."] and len(by_hand) == len(good.rstrip())
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("<!-- value: a -->1<!-- end --> of", r'page.md:3: the value "a" begins its line'),
+        ("  * <!-- value: a -->1<!-- end --> of", r'page.md:3: the value "a" begins its line'),
+        ("it is <!-- value: a -->1", r'page.md:3: a value is "<!-- value: NAME -->...<!-- end -->", all in one line'),
+        ("it is 1<!-- end -->", r'page.md:3: a value is "<!-- value: NAME -->'),
+        ("it is <!-- value: b -->1<!-- end -->", 'There is no value "b" here'),
+    ],
+)
+def test_an_odd_value_is_a_sentence(tmp_path: Path, line: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        regenerated(tmp_path / "page.md", f"# Title\n\n{line}\n", str)
 
 
 @pytest.mark.parametrize("end", ["", "<!-- table: u -->\n<!-- end of table -->\n"])

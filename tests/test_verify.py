@@ -179,6 +179,10 @@ metric = "test_accuracy"
 decimals = 4
 heads = [{ title = "method", entries = [{ text = "dense", of = { method = "fedavg", alpha = "iid" } }] }]
 columns = [{ title = "test accuracy" }]
+[values.dense]
+of = { method = "fedavg", alpha = 0.1 }
+metric = "test_accuracy"
+decimals = 4
 """
 CLAIMS = """
 [[claim]]
@@ -195,7 +199,10 @@ metric = "peak_device_bytes"
 compare = "ratio"
 """
 FIGURE = "accuracy-sparsity-digits-lenet5"
-PAGE = f"# tiny\n\n{marked('facts', '')}\n\n{marked('accuracy', '')}\n\n![accuracy](figures/{FIGURE}.png)\n"
+SENTENCE = "Dense it is <!-- value: dense -->...<!-- end -->."
+PAGE = (
+    f"# tiny\n\n{marked('facts', '')}\n\n{marked('accuracy', '')}\n\n{SENTENCE}\n\n![accuracy](figures/{FIGURE}.png)\n"
+)
 
 
 def measured(cell: Cell) -> dict[str, Any]:
@@ -272,10 +279,13 @@ def test_a_published_study_passes_every_check(checkout: Path, capsys: pytest.Cap
         "lines of 12 cells, which say the same as their records",
         "totals and peaks, which are those of their parts, and rounds in order",
         "names of environments",
-        "tables of README.md",
+        "tables and values of README.md",
+        "nothing measured typed in README.md",
         "figures",
-        "tables of results/README.md",
-        "tables of README.md",
+        "tables and values of results/README.md",
+        "nothing measured typed in results/README.md",
+        "tables and values of README.md",
+        "nothing measured typed in README.md",
     ]
     assert status == 0 and {line.split()[0] for line in lines} == {"ok"}
 
@@ -326,6 +336,7 @@ def test_a_changed_digit_in_a_file_of_records_is_found(checkout: Path, file: str
         ),
         ("results/tiny/plan.json", "fedavg-", r"cells.jsonl has no line of fedavg-\w{12}, a cell of plan.json"),
         ("results/tiny/README.md", "| dense | ", f"results/tiny/{PAGE_LINE}"),
+        ("results/tiny/README.md", "value: dense -->", f"results/tiny/{PAGE_LINE}"),
         ("results/README.md", "(tiny)", f"results/{PAGE_LINE}"),
         ("README.md", "(somebody)", PAGE_LINE),
     ],

@@ -2,7 +2,8 @@
 
 A claim is judged by a contrast, which its study's matrix fixed before it ran, or by a quantity that metering makes,
 which has no chance in it. Of several settings the one decides in which the claim holds most where it says "up to", and
-else the one in which it holds least. Intervals of "up to" hold simultaneously over its settings.
+else the one in which it holds least. Intervals of "up to" hold simultaneously over its settings; those of metered
+quantities go from the lowest to the highest of the seeds.
 """
 
 from __future__ import annotations
@@ -17,10 +18,8 @@ from pydantic import Field, model_validator
 
 from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
-from fedfore.judgement.choices import tuned_columns
 from fedfore.judgement.documents import Document, read_document
-from fedfore.judgement.estimates import LEVEL, estimate
-from fedfore.judgement.judging import Judged, contrasts_of, evidence, judged, setting_text
+from fedfore.judgement.judging import Judged, contrasts_of, judged_of, setting_text
 from fedfore.judgement.quantities import Quantity, fields_of, filters_of, sample
 from fedfore.judgement.selection import column, fitting, short
 from fedfore.judgement.sides import is_metered
@@ -173,13 +172,12 @@ def _settings(archive: Archive, claim: Claim) -> Iterator[_Setting]:
 def _contrasted(archive: Archive, claim: Claim) -> Iterator[_Setting]:
     """Yield the comparisons of a claim's contrast, judged among all that its matrix asks."""
     run = archive.run(claim.study)
-    asked = contrasts_of(run)
-    found = [one for one in judged(evidence(run), asked, tuned_columns(run)) if one.contrast.name == claim.contrast]
-    if not found:
-        known = [one.name for one in asked]
+    asked = [one.name for one in contrasts_of(run)]
+    if claim.contrast not in asked:
         raise ConfigError(
-            f'the matrix of {claim.study} has no contrast "{claim.contrast}".{suggestion(claim.contrast, known)}'
+            f'the matrix of {claim.study} has no contrast "{claim.contrast}".{suggestion(claim.contrast, asked)}'
         )
+    found = [one for one in judged_of(run) if one.contrast.name == claim.contrast]
     for one in found:
         level = simultaneous_level(len(found)) if claim.up_to else one.level
         value, low, high = (_gain(one, number, claim.unit) for number in (one.value, *one.interval(level)))
@@ -187,6 +185,8 @@ def _contrasted(archive: Archive, claim: Claim) -> Iterator[_Setting]:
         yield _Setting(
             setting_text(one.pairing.setting), value, (min(low, high), max(low, high)), one.verdict, pairs, one.reason
         )
+    if not found:
+        yield _Setting("", math.nan, (math.nan, math.nan), "not tested", 0, f"study {claim.study} left its cells out")
 
 
 def _gain(one: Judged, number: float, unit: Unit) -> float:
@@ -205,15 +205,13 @@ def _metered(archive: Archive, claim: Claim, quantity: Quantity) -> Iterator[_Se
     chosen = fitting(table, quantity.where) & fitting(table, filters_of(quantity.of))
     names = [column(table, name) for name in claim.over]
     rows = table.loc[chosen, names].drop_duplicates() if names else table.iloc[:1, :0]
-    level = simultaneous_level(len(rows)) if claim.up_to else LEVEL
     for _, row in rows.iterrows():
         setting = {str(name): value for name, value in row.items()}
         own = quantity.model_copy(update={"where": {**quantity.where, **setting}})
         found = sample(archive, claim.study, own).values
-        one = estimate(found, level=level)
-        interval = (one.low, one.high) if one.n > 1 else (one.mean, one.mean)
         words = setting_text({short(name): value for name, value in setting.items()})
-        yield _Setting(words, one.mean, interval, _by_sign(one.mean - (claim.unit == "x")), one.n)
+        mean, span = float(found.mean()), (float(found.min()), float(found.max()))
+        yield _Setting(words, mean, span, _by_sign(mean - (claim.unit == "x")), len(found))
 
 
 def _by_sign(gain: float) -> Verdict:

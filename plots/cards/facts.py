@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
+from fedfore.judgement.claims import CLAIMS, read_claims, superseding
 from fedfore.plots.cards.specification import read_card
 from fedfore.records.markup import markdown
 
@@ -44,7 +46,27 @@ def facts(archive: Archive, study: str) -> str:
         rows.append(["commits", commits_text(cells)])
         rows.append(["minutes of all cells, one after another", f"{cells['wall_seconds'].sum() / 60:,.0f}"])
     rows.append(["run it again", f"`{command(archive.results / study)}`"])
-    return markdown(pd.DataFrame(rows, columns=["", ""]))
+    later = superseded_text(archive.results, study, "..")
+    return markdown(pd.DataFrame(rows, columns=["", ""])) + (f"\n**{later}**\n" if later else "")
+
+
+def superseded_text(results: Path, study: str, to: str = ".") -> str:
+    """Return a sentence on the study that supersedes another or is to, with a link from a page that finds it in `to`.
+
+    Raises ConfigError where the card names one that is neither published nor coming.
+    """
+    other = superseding(results / study)
+    if not other:
+        return ""
+    if (results / other).is_dir():
+        return f"Superseded by [{other}]({to}/{other}/README.md), which asks the same again."
+    coming = read_claims(results).coming
+    if other not in coming:
+        raise ConfigError(
+            f'{study}: {CARD}: superseded_by: there is no study "{other}", nor is it among those that '
+            f"are coming by {CLAIMS}.{suggestion(other, coming)}"
+        )
+    return f"To be superseded by {other}, which is not published yet and asks the same again."
 
 
 def index(archive: Archive) -> str:
@@ -53,7 +75,8 @@ def index(archive: Archive) -> str:
     for name in studies(archive.results):
         cells, folder = archive.table(name), archive.results / name
         question = read_card(folder / CARD).question
-        rows.append([f"[{name}]({name})", question, cells_text(cells), commits_text(cells), f"`{command(folder)}`"])
+        asked = " ".join(filter(None, (question, superseded_text(archive.results, name))))
+        rows.append([f"[{name}]({name})", asked, cells_text(cells), commits_text(cells), f"`{command(folder)}`"])
     return markdown(pd.DataFrame(rows, columns=["study", "what it asks", "cells", "commits", "run it again"]))
 
 

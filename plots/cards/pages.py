@@ -14,13 +14,16 @@ from fedfore.plots.cards.facts import CARD, facts, index, studies
 from fedfore.plots.cards.figures import refresh_figures
 from fedfore.plots.cards.markers import Difference, Generator, differences, regenerated
 from fedfore.plots.cards.specification import read_card
-from fedfore.plots.cards.tables import card_table
+from fedfore.plots.cards.tables import card_table, card_value
+from fedfore.plots.cards.verdicts import verdicts_table
 from fedfore.plots.tables.show import render
 from fedfore.records.store import write_atomically
 
 PAGE = "README.md"
-FACTS, INDEX, SUMMARY, FINDINGS = "facts", "studies", "summary", "claims"
-"""The tables that need no specification: of a study, of all studies, of any run, and of published claims."""
+FACTS, SUMMARY, VERDICTS = "facts", "summary", "verdicts"
+"""The tables of a study that need no specification."""
+INDEX, FINDINGS = "studies", "claims"
+"""The tables of all studies, and of published claims."""
 
 
 def pages(results: Path, names: Sequence[str] = ()) -> list[Path]:
@@ -43,13 +46,13 @@ def shared_pages(results: Path) -> list[Path]:
 
 def page_differences(archive: Archive, page: Path) -> Iterator[Difference]:
     """Yield where a page is not what the records give. Raises ConfigError where that cannot be said."""
-    return differences(page, page.read_text(encoding="utf-8"), _generator(archive, page))
+    return differences(page, page.read_text(encoding="utf-8"), *_generators(archive, page))
 
 
 def refresh_page(archive: Archive, page: Path) -> bool:
     """Write a page's tables again; return whether it changed. Raises ConfigError where a table cannot be made."""
     before = page.read_text(encoding="utf-8")
-    after = regenerated(page, before, _generator(archive, page))
+    after = regenerated(page, before, *_generators(archive, page))
     if after != before:
         write_atomically(page, after)
     return after != before
@@ -65,8 +68,8 @@ def refresh(results: Path, names: Sequence[str] = ()) -> list[Path]:
     return written + [path for name in names or studies(results) for path in refresh_figures(results / name)]
 
 
-def _generator(archive: Archive, page: Path) -> Generator:
-    return partial(_table, archive, page.parent)
+def _generators(archive: Archive, page: Path) -> tuple[Generator, Generator]:
+    return partial(_table, archive, page.parent), partial(_value, archive, page.parent)
 
 
 def _table(archive: Archive, folder: Path, name: str) -> str:
@@ -78,4 +81,12 @@ def _table(archive: Archive, folder: Path, name: str) -> str:
         return facts(archive, folder.name)
     if name == SUMMARY:
         return str(render(folder, "markdown"))
+    if name == VERDICTS:
+        return verdicts_table(archive, folder.name)
     return card_table(archive, folder.name, read_card(folder / CARD), name)
+
+
+def _value(archive: Archive, folder: Path, name: str) -> str:
+    """Return a value by its name, "NAME" of the page's own card or "STUDY/NAME" of that study's."""
+    study, _, own = name.rpartition("/")
+    return card_value(archive, study or folder.name, read_card(archive.results / (study or folder.name) / CARD), own)

@@ -68,12 +68,17 @@ class Table(Quantity):
 
 
 class Card(Document):
-    """What a card says beside its prose: the question, the command, named series and tables."""
+    """What a card says beside its prose: the question, the command, named series, tables, and values of sentences.
+
+    `superseded_by` names the study that asks the same again and has, or will have, the say.
+    """
 
     question: str
     command: str = ""
+    superseded_by: str = ""
     series: Mapping[str, Filters] = {}
     table: tuple[Table, ...] = ()
+    values: Mapping[str, Quantity] = {}
 
 
 def read_card(path: Path) -> Card:

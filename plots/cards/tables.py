@@ -1,4 +1,4 @@
-"""The tables of a card as Markdown: a grid of quantities."""
+"""What a card specifies, as Markdown: its tables, which are grids of quantities, and the values of its sentences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from fedfore.errors import ConfigError
+from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
 from fedfore.judgement.quantities import Filters
 from fedfore.plots.cards.specification import Card, Entry, Table, united
@@ -29,6 +29,17 @@ def card_table(archive: Archive, study: str, card: Card, name: str) -> str:
         _row(archive, study, card.series, found, row) for row in itertools.product(*(h.entries for h in found.heads))
     ]
     return markdown(pd.DataFrame(rows, columns=titles))
+
+
+def card_value(archive: Archive, study: str, card: Card, name: str) -> str:
+    """Return a value of a study's card. Raises ConfigError where the card has none of the name or it cannot be made."""
+    if name not in card.values:
+        known = suggestion(name, card.values) or f" It has {', '.join(card.values) or 'none'}."
+        raise ConfigError(f'{study}: its card specifies no value "{name}".{known}')
+    try:
+        return text(archive, study, united((card.values[name],), card.series))
+    except ConfigError as error:
+        raise ConfigError(f'{study}, value "{name}": {str(error).rstrip(".")}.') from None
 
 
 def _row(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fedfore.judgement.archive import Archive
     from fedfore.records.findings import Finding
 
-HELP = "check published studies: ids, cells, code of the commit, matrix, lines, tables and figures"
+HELP = "check published studies: ids, cells, code of the commit, matrix, lines, tables, sentences and figures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,21 +61,25 @@ def verified(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> Iterator[
                 yield from verify_records(Subject(study, asked(study.commands()), methods, checkout))
         except FedForeError as error:
             yield Finding("differs", folder.name, str(error))
-        yield from findings(folder.name, f"tables of {PAGE}", page_problems(archives[folder.parent], folder / PAGE))
+        yield from page_findings(archives[folder.parent], folder.name, folder / PAGE, PAGE)
         yield from findings(folder.name, "figures", figure_differences(folder))
     for results, archive in archives.items():
         for page in shared_pages(results):
-            yield from findings(results.name, f"tables of {page}", page_problems(archive, page))
+            yield from page_findings(archive, results.name, page, str(page))
 
 
-def page_problems(archive: Archive, page: Path) -> Iterator[str]:
-    """Yield a sentence on each line of a page that is not what the records give. Raises ConfigError as they do."""
+def page_findings(archive: Archive, name: str, page: Path, shown: str) -> Iterator[Finding]:
+    """Yield what checking a page of results, `shown` by that name, finds: what is generated, and what is typed."""
     from fedfore.plots.cards.pages import page_differences
+    from fedfore.plots.cards.typed import typed
+    from fedfore.records.findings import findings
 
     if page.is_file():
-        yield from map(str, page_differences(archive, page))
+        yield from findings(name, f"tables and values of {shown}", map(str, page_differences(archive, page)))
+        yield from findings(name, f"nothing measured typed in {shown}", typed(page, archive.results))
     else:
-        yield f"{page} is not there; a published study has one, as `fedfore publish` writes it."
+        missing = f"{page} is not there; a published study has one, as `fedfore publish` writes it."
+        yield from findings(name, str(page), [missing])
 
 
 def asked(commands: Sequence[str]) -> Asked:

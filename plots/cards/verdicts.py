@@ -1,0 +1,59 @@
+"""The contrasts of a study's matrix with their verdicts, as a table of its card."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from fedfore.errors import ConfigError
+from fedfore.judgement.archive import Archive
+from fedfore.judgement.judging import Judged, judged_of, setting_text
+from fedfore.plots.wording import is_percent
+from fedfore.records.markup import markdown
+from fedfore.records.metrics import METRICS
+
+
+def verdicts_table(archive: Archive, study: str) -> str:
+    """Return every contrast that a study's matrix states, and what its records say of it.
+
+    Raises ConfigError where the matrix states none.
+    """
+    found = judged_of(archive.run(study))
+    if not found:
+        raise ConfigError(f"{study}: its matrix states no contrast that its cells answer; its card has no verdicts.")
+    sizes = Counter(one.contrast.family for one in found)
+    rows = [
+        {
+            "contrast": one.contrast.name,
+            "setting": setting_text(one.pairing.setting),
+            "metric": METRICS[one.contrast.metric].label,
+            "seeds": str(one.difference.n if one.difference else 0),
+            "difference or ratio": _measured(one),
+            "margin": "" if one.contrast.margin is None else _text(one, one.contrast.margin),
+            "family": f"{one.contrast.family} ({sizes[one.contrast.family]})",
+            "verdict": "; ".join([f"{one.verdict}: {one.reason}" if one.reason else one.verdict, *one.remarks]),
+        }
+        for one in found
+    ]
+    table = pd.DataFrame(rows)
+    told = [name for name in table if name not in ("setting", "margin") or table[name].any()]
+    return markdown(table[told])
+
+
+def _measured(one: Judged) -> str:
+    if one.difference is None:
+        return ""
+    low, high = one.interval()
+    at = f" [{_text(one, low)}, {_text(one, high)}] at {one.level:.1%}" if low < high else ""
+    return f"{_text(one, one.value, sign='+')}{at}"
+
+
+def _text(one: Judged, value: float, sign: str = "") -> str:
+    """Return a number of a comparison: a ratio, a difference of accuracies in points, or in the metric's unit."""
+    metric = METRICS[one.contrast.metric]
+    if one.contrast.compare == "ratio":
+        return f"{value:.3g}x"
+    if is_percent(metric.name):
+        return f"{100 * value:{sign}.1f} points"
+    return f"{value:{sign}.3g} {metric.unit}"
