@@ -1,6 +1,7 @@
 """What figures know of the suite's own settings: how they are called, and which of them name a series first.
 
-A setting that is not listed, such as a plug-in's, is called by its key.
+A series is named by what differs from its method's reference setting, so that such values are said by nothing. A
+setting that is not listed, such as a plug-in's, is called by its key, and each of its values is said.
 """
 
 from __future__ import annotations
@@ -14,42 +15,84 @@ SWITCHES = ("train.ntk", "train.ntk_seeds", "train.compare_masks")
 """Settings that choose what is measured: they name a series only where nothing else tells its cells apart."""
 SIGMA, FORM, PRECISION = "params.sigma", "params.form", "params.precision"
 """The size, the form and the float type of finite differences."""
-_FIRST, _LAST = "params.num_perturbations", "params.lr"
-_SHORT_NAMES = {"num_perturbations": "K", "scoring_micro_batch": "inputs a pass"}
-_PHRASES: dict[tuple[str, object], str] = {
+NUM_PERTURBATIONS = "params.num_perturbations"
+OF_ESTIMATES = (NUM_PERTURBATIONS, SIGMA, FORM)
+"""What the exact gradient has no use for."""
+EXACT = "exact"
+"""The estimator of a control, which replaces the estimate by the gradient itself."""
+_LAST = "params.lr"
+_SHORT_NAMES = {"num_perturbations": "K", "batch_size": "B", "sigma": "\N{GREEK SMALL LETTER SIGMA}"}
+_FORMATS = {
+    "clients": "{} clients",
+    "init_scale": "init \N{MULTIPLICATION SIGN} {}",
+    "sap_rate": "{} of activations pruned",
+    "scoring_micro_batch": "{} inputs a pass",
+}
+_PHRASES: dict[tuple[str, str], str] = {
+    ("estimator", EXACT): "exact gradient",
+    ("estimator", "finite difference"): "finite differences",
+    ("estimator", "directional"): "directional",
+    ("estimator", "moment"): "moment",
+    ("form", "forward"): "forward",
+    ("form", "central"): "central",
+    ("init_scale", "1"): "",
     ("inputs", "gaussian"): "Gaussian inputs",
     ("inputs", "real"): "real inputs",
+    ("mask_perturbations_only", "false"): "",
+    ("mask_perturbations_only", "true"): "mask on perturbations alone",
     ("memory", "none"): "",
     ("memory", "checkpoint"): "checkpointing",
     ("memory", "accumulate"): "accumulation",
-    ("memory", "optimizer_in_backward"): "optimizer in backward",
+    ("memory", "optimizer in backward"): "optimizer in backward",
+    ("nsconv", "true"): "",
+    ("nsconv", "false"): "without NSConv",
+    ("perturbations", "shared"): "shared perturbations",
+    ("perturbations", "independent"): "independent perturbations",
+    ("precision", "float32"): "",
+    ("precision", "float16"): "float16",
+    ("precision", "bfloat16"): "bfloat16",
     ("restore", "seed"): "restores from the seed",
-    ("restore", "as_released"): "restores as released",
+    ("restore", "as released"): "restores as released",
     ("restore", "copy"): "restores from a copy",
-    ("scoring_micro_batch", None): "",
-    ("shuffle", False): "",
-    ("shuffle", True): "shuffled",
+    ("sap_rate", "0"): "without SAP",
+    ("sap_rate", "0.9"): "",
+    ("scoring_micro_batch", "1"): "one input a pass",
+    ("shuffle", "false"): "",
+    ("shuffle", "true"): "shuffled",
     ("upload", "scores"): "uploads scores",
     ("upload", "masks"): "uploads masks",
     ("where", "devices"): "scored by devices",
-    ("where", "devices_forward"): "scored by devices' forward passes",
+    ("where", "devices forward"): "scored by devices' forward passes",
     ("where", "server"): "scored by the server",
     **{("saliency", name): one.label for name, one in SALIENCIES.items()},
 }
-"""Values that say what they are without their field's name; an empty one need not be said."""
+"""What values are called, by the text of `value_label`; an empty one need not be said."""
 
 
 def telling(column: str) -> tuple[bool, bool, bool]:
     """Return a key that sorts columns of settings by how well they name a series, the best first."""
-    return column != _FIRST, column in SWITCHES, column == _LAST
+    return column != NUM_PERTURBATIONS, column in SWITCHES, column == _LAST
+
+
+def field_name(column: str) -> str:
+    """Return a field's name: `params.num_perturbations` -> "K"."""
+    name = column.split(".", 1)[-1]
+    return _SHORT_NAMES.get(name, name.replace("_", " "))
 
 
 def field_label(column: str, value: object) -> str:
-    """Return a field and its value for a legend: `params.num_perturbations`, 100.0 -> "K=100"; maybe nothing."""
-    name = column.split(".", 1)[-1]
-    return _PHRASES.get(
-        (name, value if value == value else None), f"{_SHORT_NAMES.get(name, name)}={value_label(value)}"
-    )
+    """Return a field and its value for a legend: `params.num_perturbations`, 100.0 -> "K=100".
+
+    Nothing for a value that need not be said, and for None, which is said of cells that have no such setting.
+    """
+    if value is None or value != value:
+        return ""
+    name, text = column.split(".", 1)[-1], value_label(value)
+    if (name, text) in _PHRASES:
+        return _PHRASES[name, text]
+    if isinstance(value, bool):
+        return f"{'' if value else 'without '}{field_name(column)}"
+    return _FORMATS.get(name, f"{field_name(column)}={{}}").format(text)
 
 
 def value_label(value: object) -> str:

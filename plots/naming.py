@@ -1,18 +1,28 @@
 """Which cells of a method are one series, and what the series are called: by whatever parameters tell cells apart.
 
-A series is a method, or a saliency in a run of one method, and the parameters in which its cells differ from others.
+A series is a method, or one of its saliencies, and the parameters in which its cells differ from others, as far as they
+differ from the method's reference setting.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from fedfore.plots.fields import SALIENCY, SWITCHES, field_label, telling, value_label
-from fedfore.plots.looks import SALIENCIES, Look
+from fedfore.plots.fields import (
+    EXACT,
+    OF_ESTIMATES,
+    SALIENCY,
+    SWITCHES,
+    field_label,
+    field_name,
+    telling,
+    value_label,
+)
+from fedfore.plots.looks import SALIENCIES, Look, Wish, deal_looks
 from fedfore.plots.points import POINT
 
 
@@ -57,12 +67,26 @@ def _naming(cells: pd.DataFrame) -> list[str]:
     varying = _varying(cells)
     point = [name for name in POINT if name != "series"]
     naming = sorted(varying, key=telling)
-    for name in reversed(list(naming)):
+    for name in reversed([name for name in naming if name != "estimator"]):
         fewer = [other for other in naming if other != name]
         values = cells.groupby([*point, *fewer], dropna=False, observed=True)[varying].nunique(dropna=False)
         if bool((values <= 1).to_numpy().all()):
             naming = fewer
     return naming
+
+
+def _told(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells without what their names need not say: what the exact gradient has no use for, and the estimator
+    where there is one beside it.
+    """
+    exact = cells["estimator"] == EXACT
+    columns: dict[str, pd.Series[Any]] = {}
+    if exact.any() and cells.loc[~exact, "estimator"].nunique() < 2:
+        columns["estimator"] = cells["estimator"].where(exact, None)
+    for name in OF_ESTIMATES:
+        if name in cells and cells.loc[~exact, name].nunique() > 1:
+            columns[name] = cells[name].mask(exact)
+    return cells.assign(**columns)
 
 
 def _value_order(value: Any) -> tuple[float, str]:
@@ -71,23 +95,34 @@ def _value_order(value: Any) -> tuple[float, str]:
 
 
 def _labels(cells: pd.DataFrame, naming: Sequence[str], base: str, otherwise: str) -> pd.Series[str]:
-    """Return an ordered category of labels in the values' order: `base` and the named values, or else `otherwise`."""
+    """Return an ordered category of labels: `base` and the named values, or else `otherwise`.
+
+    They are in the values' order, what need not be said first and controls last.
+    """
     levels = {name: list(cells[name].cat.categories) for name in naming if cells[name].dtype == "category"}
     named = cells[list(naming)].astype(object)
     named = named.where(named.notna(), None)  # one NaN is not the next one
     values = pd.Series(list(named.itertuples(index=False, name=None)), index=cells.index, dtype=object)
 
-    def rank(name: str, value: Any) -> tuple[float, str]:
-        return (levels[name].index(value), "") if name in levels else _value_order(value)
-
     def text(name: str, value: Any) -> str:
         return str(value) if name in levels else field_label(name, value)
 
-    names = {
-        own: ", ".join(part for part in (base, *map(text, naming, own)) if part) or otherwise
-        for own in sorted(set(values), key=lambda own: [*map(rank, naming, own)])
-    }
+    def rank(name: str, value: Any) -> tuple[bool, float, str]:
+        place = (levels[name].index(value), "") if name in levels else _value_order(value)
+        return bool(text(name, value)), *place
+
+    def label(own: tuple[Any, ...], parts: Iterator[str]) -> str:
+        return ", ".join(part for part in (base, *parts) if part) or otherwise
+
+    ordered = sorted(set(values), key=lambda own: [EXACT in own, *map(rank, naming, own)])
+    names = {own: label(own, map(text, naming, own)) for own in ordered}
+    said = list(names.values())
+    names |= {own: label(own, map(_in_full, naming, own)) for own in ordered if said.count(names[own]) > 1}
     return pd.Series(pd.Categorical(values.map(names), list(dict.fromkeys(names.values())), ordered=True), cells.index)
+
+
+def _in_full(name: str, value: Any) -> str:
+    return "" if value is None else f"{field_name(name)}={value_label(value)}"
 
 
 @dataclass(frozen=True)
@@ -99,18 +134,56 @@ class _Family:
     cells: pd.DataFrame
 
 
-def _families(cells: pd.DataFrame, own: Look, *, alone: bool) -> Iterator[_Family]:
+def saliency_looks(cells: pd.DataFrame, dealt: Mapping[str, Look]) -> dict[str, dict[str, Look]]:
+    """Return how the saliencies of each method are called and drawn, of those methods of a run that have several.
+
+    The only method of a run leaves name and look to its saliencies. Beside others the one that its label names is the
+    method; another takes that one's place in the label and is dealt a look of its own.
+    """
+    found: dict[str, dict[str, Look]] = {}
+    wishes: dict[str, Wish] = {}
+    places: dict[str, tuple[str, str]] = {}
+    for method, look in dealt.items():
+        used = _saliencies(cells[cells["method"] == method])
+        if len(dealt) == 1:
+            return {method: {name: SALIENCIES[name] for name in used}}
+        reference = next((name for name in used if SALIENCIES[name].label in look.label), "")
+        for place, name in enumerate(used):
+            label = _saliency_label(look.label, reference, name)
+            if name == reference or (not reference and place == 0):
+                found.setdefault(method, {})[name] = replace(look, label=label)
+            else:
+                key = f"{method}: {name}"
+                wishes[key], places[key] = Wish(label), (method, name)
+    given = {method: Wish(look.label, look.colour, look.marker, look.line) for method, look in dealt.items()}
+    for key, look in deal_looks(given | wishes).items():
+        if key in places:
+            method, name = places[key]
+            found[method][name] = look
+    return found
+
+
+def _saliency_label(method: str, reference: str, saliency: str) -> str:
+    own = SALIENCIES[saliency].label
+    return method.replace(SALIENCIES[reference].label, own) if reference else f"{method}, {own}"
+
+
+def _saliencies(cells: pd.DataFrame) -> list[str]:
+    """Return the saliencies of a method that has several, if all are known."""
+    used = set(cells[SALIENCY].dropna()) if SALIENCY in cells else set()
+    return [name for name in SALIENCIES if name in used] if len(used) > 1 and used <= SALIENCIES.keys() else []
+
+
+def _families(cells: pd.DataFrame, own: Look, saliencies: Mapping[str, Look], *, alone: bool) -> Iterator[_Family]:
     """Yield a method's families, one a saliency if all are known, or one a variant.
 
-    The only method of a run leaves name and look to its saliencies; where it has but one and trains nothing, to its
-    settings.
+    The only method of a run that has but one saliency and trains nothing leaves name and look to its settings.
     """
-    used = set(cells[SALIENCY]) if SALIENCY in cells else set()
-    if len(used) > 1 and used <= SALIENCIES.keys():
-        for saliency, one in SALIENCIES.items():
-            if saliency in used:
-                label, drawn = (one.label, one) if alone else (f"{own.label}, {one.label}", own)
-                yield _Family(label, (drawn,), cells[cells[SALIENCY] == saliency])
+    used = _saliencies(cells)
+    if used:
+        for saliency in used:
+            look = saliencies[saliency]
+            yield _Family(look.label, (look,), cells[cells[SALIENCY] == saliency])
     elif alone and not cells["trained"].any():
         yield _Family("", tuple(SALIENCIES.values()), cells)
     else:
@@ -126,21 +199,26 @@ def _variants(cells: pd.DataFrame) -> pd.Series[str]:
     return cells.groupby("model")["method_variant"].transform("first").astype(object).fillna("").astype(str)
 
 
-def method_series(cells: pd.DataFrame, method: str, method_look: Look, *, alone: bool) -> MethodSeries:
-    """Return the series of a method's cells in a run; `alone`: the run has no other method."""
+def method_series(
+    cells: pd.DataFrame, method: str, method_look: Look, saliencies: Mapping[str, Look], *, alone: bool
+) -> MethodSeries:
+    """Return the series of a method's cells in a run; `alone`: the run has no other method.
+
+    `saliencies` are the looks of the method's saliencies, if it has several (see `saliency_looks`).
+    """
     uses = cells["uses"] if "uses" in cells else pd.Series([], dtype=object)
     has_sparsity = any(isinstance(axes, list) and "sparsity" in axes for axes in uses)
     series: list[Series] = []
     rows: list[pd.Series[str]] = []
     named: dict[str, list[str]] = {}
-    for family in _families(cells, method_look, alone=alone):
+    for family in _families(_told(cells), method_look, saliencies, alone=alone):
         naming = _naming(family.cells)
         labels = _labels(family.cells, naming, family.label, method_look.label)
         for place, label in enumerate(labels.cat.categories):
             own_look = family.looks[place % len(family.looks)]
             variant = sum(one.look == own_look for one in series)
-            estimators = family.cells.loc[labels == label, "estimator"]
-            estimated, control = bool(estimators.notna().any()), bool(estimators.eq("exact").all())
+            estimators = cells.loc[labels.index[labels == label], "estimator"]
+            estimated, control = bool(estimators.notna().any()), bool(estimators.eq(EXACT).all())
             series.append(Series(method, label, own_look, variant, has_sparsity, estimated, control))
             named[label] = [*naming, SALIENCY, *SWITCHES]
         rows.append(labels.astype(str))
@@ -188,7 +266,7 @@ def settings(cells: pd.DataFrame, leave_out: Sequence[str] = (), also: Sequence[
     beside = [name for name in also if cells[name].nunique() > 1]
     parts = []
     for method in methods:
-        own = cells[cells["method_label"] == method]
+        own = _told(cells[cells["method_label"] == method])
         naming = [name for name in _naming(own) if name not in leave_out] + beside
         parts.append(_labels(own, naming, method if len(methods) > 1 else "", method))
     order = [label for part in parts for label in part.cat.categories]

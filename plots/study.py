@@ -15,7 +15,7 @@ from fedfore.errors import StoreError
 from fedfore.judgement.certificates import WITHHELD, certificates
 from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
-from fedfore.plots.naming import Series, method_series
+from fedfore.plots.naming import Series, method_series, saliency_looks
 from fedfore.plots.points import POINT
 from fedfore.plots.wording import HEADLINES, alpha_label
 from fedfore.records.store import Run, load_table, open_run
@@ -110,8 +110,10 @@ def load_study(run: Path) -> Study:
     cells = cells.assign(overspent=cells["budget_used"] > TOLERANCE)
     dealt = deal_looks({str(method): _wish(own) for method, own in cells.groupby("method")})
     cells = cells.assign(method_label=cells["method"].map({name: one.label for name, one in dealt.items()}))
+    saliencies = saliency_looks(cells, dealt)
     found = [
-        method_series(cells[cells["method"] == name], name, one, alone=len(dealt) == 1) for name, one in dealt.items()
+        method_series(cells[cells["method"] == name], name, one, saliencies.get(name, {}), alone=len(dealt) == 1)
+        for name, one in dealt.items()
     ]
     series = tuple(itertools.chain.from_iterable(own.series for own in found))
     names = pd.concat([own.labels for own in found]).reindex(cells.index)

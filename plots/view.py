@@ -25,6 +25,9 @@ from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
 
 _FARTHEST_SHADE = 0.55
 """The share of white or black that the variants of a colour approach."""
+_LUMINANCE = (0.299, 0.587, 0.114)
+_CONTROL_GREY, _CONTROL_SHARE = "#8C8C8C", 0.6
+_VARIANT_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 
 
 @dataclass(frozen=True)
@@ -133,23 +136,27 @@ def seeds_sentence(shown: pd.DataFrame) -> str:
 
 
 def line_style(series: Series) -> dict[str, Any]:
-    """Return a series' line properties; variants of a look differ in line style, then in lightness.
+    """Return a series' line properties; variants of a look differ in marker and line style, then in lightness.
 
-    A dark colour gets paler and a light one darker, so that all can be seen on white.
+    A dark colour gets paler and a light one darker, so that all can be seen on white. A control is greyish and dashed.
     """
     own = series.look
     paler, dashes = divmod(own.line + series.variant, len(LINE_STYLES))
-    red, green, blue = to_rgb(own.colour)
-    target = 1.0 if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else 0.0
-    share = _FARTHEST_SHADE * (1 - 0.5**paler)
-    red, green, blue = (share * target + (1 - share) * part for part in (red, green, blue))
-    colour = to_hex((red, green, blue))
+    luminance = sum(weight * part for weight, part in zip(_LUMINANCE, to_rgb(own.colour), strict=True))
+    colour = _mixed(own.colour, "white" if luminance < 0.5 else "black", _FARTHEST_SHADE * (1 - 0.5**paler))
+    markers = [own.marker, *(marker for marker in _VARIANT_MARKERS if marker != own.marker)]
     return {
-        "color": colour,
-        "marker": own.marker,
-        "markerfacecolor": colour if series.variant == 0 else "white",
+        "color": _mixed(colour, _CONTROL_GREY, _CONTROL_SHARE) if series.control else colour,
+        "marker": markers[series.variant % len(markers)],
         "linestyle": CONTROL_STYLE if series.control else LINE_STYLES[dashes],
     }
+
+
+def _mixed(first: str, second: str, share: float) -> str:
+    """Return a colour between two, that share of the way from the first."""
+    pairs = zip(to_rgb(first), to_rgb(second), strict=True)
+    red, green, blue = ((1 - share) * one + share * other for one, other in pairs)
+    return to_hex((red, green, blue))
 
 
 def handle(series: Series, name: str, *, marker: bool = True) -> Line2D:

@@ -118,7 +118,7 @@ def test_an_agreeing_twin_pardons_nothing(study_of: Callable[..., Study], estima
     both = planned("finite_difference", estimator, sigmas=(1e-3,))
     study = study_of(both, change=lambda cell: {"test_accuracy": 0.8})
     best = findings(study)[0].sentences[0]
-    assert best.startswith("iid: BAFFLE, estimator=finite difference has") and estimator not in best
+    assert best.startswith("iid: BAFFLE, finite differences has") and estimator not in best
     assert set(study.cells.loc[study.cells["estimator"] == estimator, "certificate"]) == {"uncertified"}
 
 

@@ -15,7 +15,7 @@ from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.plots import mask_figures
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import findings
-from fedfore.plots.looks import SALIENCIES
+from fedfore.plots.looks import METHODS, SALIENCIES
 from fedfore.plots.mask_columns import short_layer
 from fedfore.plots.mask_figures import MOST_SERIES, mask_sentences
 from fedfore.plots.naming import settings
@@ -329,8 +329,8 @@ def test_saliencies_name_the_series_of_a_single_method(study_of: MakeStudy) -> N
     assert [one.look for one in study.series] == [SALIENCIES[name] for name in ("ntk", "snip", "random")]
     assert study.left_out == (
         "How series of Fed-NTK + ZO are configured, beside what their names say: "
-        "NTK (clients=10, Gaussian inputs, iterations=20); SNIP (clients=4, real inputs, iterations=1); "
-        "Random (clients=10, Gaussian inputs, iterations=1).",
+        "NTK (10 clients, Gaussian inputs, iterations=20); SNIP (4 clients, real inputs, iterations=1); "
+        "Random (10 clients, Gaussian inputs, iterations=1).",
     )
     assert study.tuned == ()
 
@@ -352,8 +352,15 @@ def test_saliencies_of_a_plug_in_are_parameters_like_others(study_of: MakeStudy)
 def test_several_methods_keep_their_names(study_of: MakeStudy) -> None:
     planned = varied({"saliency": "ntk"}, {"saliency": "snip"}) + cells(("fedavg",), alphas=("iid",))
     study = study_of(planned)
-    assert labels(study) == ["Fed-NTK + ZO, NTK", "Fed-NTK + ZO, SNIP", "FedAvg (dense)"]
-    assert [(one.look.label, one.variant) for one in study.series[:2]] == [("Fed-NTK + ZO", 0), ("Fed-NTK + ZO", 1)]
+    assert labels(study) == ["Fed-NTK + ZO", "Fed-SNIP + ZO", "FedAvg (dense)"]
+    own, other = (one.look for one in study.series[:2])
+    assert own == study.looks["fed_ntk_zo"] and len({own.colour, other.colour, METHODS["fedavg"].colour}) == 3
+
+
+def test_saliencies_that_a_methods_label_does_not_name_stand_behind_it(study_of: MakeStudy) -> None:
+    planned = varied({"saliency": "ntk"}, {"saliency": "snip"}) + cells(("fedavg",), alphas=("iid",))
+    study = study_of(planned, change=lambda cell: {"label": "Pruned" if cell.method == "fed_ntk_zo" else None})
+    assert labels(study) == ["Pruned, NTK", "Pruned, SNIP", "FedAvg (dense)"]
 
 
 def test_a_single_method_that_trains_nothing_is_not_named(study_of: MakeStudy) -> None:
@@ -382,7 +389,7 @@ def test_what_is_measured_names_no_series_that_a_parameter_names(study_of: MakeS
 
 def test_what_is_measured_names_a_series_where_nothing_else_does(study_of: MakeStudy) -> None:
     study = study_of(varied({"train.ntk": True}, {"train.ntk": False}))
-    assert labels(study) == ["ntk=false", "ntk=true"], "two cells of a seed never enter one mean"
+    assert labels(study) == ["without ntk", "ntk"], "two cells of a seed never enter one mean"
 
 
 def test_settings_name_what_varies_among_the_shown_cells(study_of: MakeStudy) -> None:

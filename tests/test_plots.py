@@ -204,10 +204,32 @@ def test_a_training_setting_and_the_estimator_split_a_series(study_of: MakeStudy
     others += [replace(cell, estimator="finite_difference") for cell in base]
     study = study_of([*base, *(replace(cell, id=cell_id(cell, {})) for cell in others)])
     assert sorted(one.label for one in study.series) == [
-        "BAFFLE, clients=10, estimator=directional",
-        "BAFFLE, clients=10, estimator=finite difference",
-        "BAFFLE, clients=20, estimator=directional",
+        "BAFFLE, 10 clients, directional",
+        "BAFFLE, 10 clients, finite differences",
+        "BAFFLE, 20 clients, directional",
     ]
+
+
+def test_a_series_says_what_differs_from_its_methods_reference_setting_first_and_controls_last(
+    study_of: MakeStudy,
+) -> None:
+    (one, *_) = cells(("baffle",), alphas=("iid",))
+    plan = [renamed(one, num_perturbations=count, init_scale=scale) for count in (50, 500) for scale in (0.7, 1.0)]
+    exact = renamed(replace(one, estimator="exact"), num_perturbations=500, init_scale=1.0)
+    study = study_of([exact, *plan])
+    assert [one.label for one in study.series] == [
+        "BAFFLE, K=50",
+        "BAFFLE, K=50, init \N{MULTIPLICATION SIGN} 0.7",
+        "BAFFLE, K=500",
+        "BAFFLE, K=500, init \N{MULTIPLICATION SIGN} 0.7",
+        "BAFFLE, exact gradient",
+    ]
+
+
+def test_values_whose_names_say_the_same_are_said_in_full(study_of: MakeStudy) -> None:
+    plan = cells(("my_method",), alphas=("iid",))
+    study = study_of([renamed(one, memory=value) for one in plan for value in (None, "none")])
+    assert sorted(one.label for one in study.series) == ["my_method", "my_method, memory=none"]
 
 
 def test_alphas_go_from_alike_to_different(study_of: MakeStudy) -> None:

@@ -67,7 +67,7 @@ def test_a_line_joins_the_batch_sizes_of_every_option(run: Path, width: float) -
     (legend,) = drawn.figure.legends
     assert sorted(text.get_text() for text in legend.get_texts()) == [
         "Fed-NTK + ZO",
-        "Fed-NTK + ZO, inputs a pass=1",
+        "Fed-NTK + ZO, one input a pass",
         "FedAvg (dense)",
         "FedAvg (dense), checkpointing",
     ]
