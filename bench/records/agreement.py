@@ -138,7 +138,7 @@ def line_problems(run: Run) -> Iterator[str]:
                 )
 
 
-def means_given(record: Record, lines: Lines) -> dict[str, float | None]:
+def means_given(record: Record, lines: Lines) -> dict[str, Any]:
     """Return what a record has that is taken over several evaluations, as these lines of rounds.jsonl give it.
 
     Over which evaluations is as in the record: an older one's means are those of the last ones.
