@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from fedfore.judgement.estimates import Estimate
 from fedfore.plots.fields import value_label
@@ -21,6 +22,12 @@ DAGGER = "†"
 DOUBLE_DAGGER = "‡"
 OVERSPENT = "§"
 """Marks what trained past its budget."""
+STARVED_LAYER = "¶"
+"""Marks masks that leave a layer next to nothing."""
+UNCOUNTED = "‖"
+"""Marks FLOPs that leave operators out."""
+FAILED_SEEDS = "#"
+"""Marks means over fewer seeds than were run."""
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 MINUS = "\N{MINUS SIGN}"
 UNKNOWN = "\N{EN DASH}"
@@ -69,6 +76,12 @@ def human_count(value: float) -> str:
 def power_of_ten(value: float) -> str:
     """Return a power of ten as text: 0.001 -> "10⁻³"."""
     return "10" + str(round(math.log10(value))).translate(_SUPERSCRIPTS)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return names as text, `most` of them and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def percent_text(mean: float, half_width: float) -> str:

@@ -15,7 +15,7 @@ from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import findings
 from fedfore.plots.looks import DEALT_COLOURS, DEALT_MARKERS, LINE_STYLES, METHODS, Look, Wish, deal_looks
 from fedfore.plots.naming import Series
-from fedfore.plots.report import write_report
+from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.view import line_style
 from tests.synthetic import cells, record, write_run

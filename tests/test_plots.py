@@ -1,4 +1,4 @@
-"""Figures, tables and the report, on made-up runs: the statistics against numbers worked out by hand."""
+"""Figures, tables and findings, on made-up runs: the statistics against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,13 @@ from fedfore.plots.figures import WrittenFigure, chosen, draw_figures, plan_figu
 from fedfore.plots.findings import findings
 from fedfore.plots.looks import METHODS as LOOKS
 from fedfore.plots.points import curve, paired_difference, points, records, select
-from fedfore.plots.report import write_report
+from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.tables.show import FORMATS, render
 from fedfore.plots.tables.summary import presentable, summary
 from fedfore.plots.view import Drawn, Options, View
-from fedfore.plots.wording import DAGGER, UNKNOWN, axis_label, human_bytes, human_count
+from fedfore.plots.wording import DAGGER, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 from fedfore.records.store import LiveRun, cell_dir
 from tests.synthetic import METHODS, accuracy, cells, write_run
@@ -535,80 +534,7 @@ def test_parquet_without_pyarrow_is_one_sentence(run: Path, monkeypatch: pytest.
         render(run, "parquet")
 
 
-# The report
-
-
-class Outline(HTMLParser):
-    """Collect a page's elements: headings with their text, and what could reach outside the file."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.headings: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.open_heading = False
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        self.open_heading = tag in ("h1", "h2")
-
-    def handle_data(self, data: str) -> None:
-        if self.open_heading:
-            self.headings.append(data)
-            self.open_heading = False
-
-    def values(self, tag: str, attribute: str) -> list[str]:
-        return [value for name, key, value in self.attributes if (name, key) == (tag, attribute)]
-
-
-@pytest.fixture(scope="module")
-def html(run: Path) -> str:
-    return write_report(run).read_text()
-
-
-@pytest.mark.slow
-def test_the_report_is_written_alike_twice(run: Path, html: str) -> None:
-    assert write_report(run).read_text() == html
-
-
-def test_the_report_has_its_parts_in_order(html: str) -> None:
-    page = Outline(html)
-    assert page.headings == [
-        "synthetic", "Findings", "Figures", "Results", "Missing cells", "What was measured", "Run it again",
-    ]  # fmt: skip
-    assert page.tags.count("figure") == len(FIGURES) and page.tags.count("table") == page.tags.count("caption") == 4
-    anchors = set(page.values("section", "id"))
-    assert {f"#{anchor}" for anchor in anchors} == set(page.values("a", "href"))
-
-
-def test_the_report_is_one_self_contained_accessible_file(html: str) -> None:
-    page = Outline(html)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    sources = page.values("img", "src")
-    assert sources and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
-    assert not re.search(r"url\(|@import|https?://", html)
-    assert len(page.values("img", "alt")) == len(sources) and all(len(alt) > 20 for alt in page.values("img", "alt"))
-    assert set(page.values("th", "scope")) == {"col"}
-    assert page.values("html", "lang") == ["en"]
-
-
-def test_the_report_lists_what_did_not_finish_and_how_to_run_it_again(html: str) -> None:
-    assert "78 of 84 planned cells finished (2 diverged, 1 failed, 3 missing)." in html
-    for reason in ("made up to be failed", "made up to be diverged", "not run yet"):
-        assert f"<td>{reason}</td>" in html
-    assert "<pre>fedfore run synthetic.toml --workers 2</pre>" in html
-    assert "0123456789abcdef0123456789abcdef01234567" in html and "Some CPU" in html and "torch 2.13.0" in html
-    assert "2026-01-02T03:04:05+00:00" in html and "hardtanh" in html
-    assert METRICS["peak_device_bytes"].description in html
-
-
-def test_text_from_records_is_escaped(tmp_path: Path) -> None:
-    write_run(
-        tmp_path, cells(("fedavg",), alphas=("iid",)), lambda cell: "failed", change=lambda cell: {"reason": "<b>&"}
-    )
-    assert "<td>&lt;b&gt;&amp;</td>" in write_report(tmp_path).read_text()
+# Findings
 
 
 def test_findings_state_differences_with_their_intervals(study_of: MakeStudy) -> None:
@@ -677,8 +603,6 @@ def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(stud
     markdown, report = str(render(study.run.path, "markdown")), write_report(study.run.path).read_text()
     assert "| BAFFLE ‡ |" in markdown and note in markdown and note in report
     assert "BAFFLE $^\\ddagger$ &" in str(render(study.run.path, "latex"))
-    row = report[report.index("BAFFLE ‡") :]
-    assert f"<td>{UNKNOWN}</td>" in row[: row.index("</tr>")], "no difference to FedAvg is shown"
     figure = accuracy_by_sparsity(View(study, study.cells)).figure
     assert [mark.get_text() for mark in figure.axes[0].texts] == ["‡"] and note[:30] in figure.texts[-1].get_text()
 

@@ -35,4 +35,4 @@ def test_plot_prints_the_figures_that_it_wrote(run: Path, capsys: pytest.Capture
 def test_report_says_when_its_cells_were_started(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(run)]) == 0
     (path,) = capsys.readouterr().out.splitlines()
-    assert f"Cells started {STARTED.isoformat(timespec='seconds')}." in Path(path).read_text(encoding="utf-8")
+    assert f"<dd>{STARTED:%Y-%m-%d, %H:%M} to " in Path(path).read_text(encoding="utf-8")

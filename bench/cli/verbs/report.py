@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    from fedfore.plots.report import write_report
+    from fedfore.plots.report.page import write_report
 
     remark_on(options.run)
     print(write_report(options.run))

@@ -114,7 +114,7 @@ def execute(options: argparse.Namespace) -> int:
             with suppress(OSError):
                 bar.close()
     options.status = 0 if outcome.is_complete else 1
-    from fedfore.plots.report import write_report
+    from fedfore.plots.report.page import write_report
     from fedfore.plots.tables.show import render
 
     try:

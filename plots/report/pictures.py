@@ -1,0 +1,51 @@
+"""The figures of a report, each drawn once and kept as SVG inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedfore.plots.style import themed
+from fedfore.plots.view import Planned
+
+_LEADING = ("forest", "pareto", "curves")
+"""How the names of the figures begin that are not folded away, in their order."""
+_MOST_WITHOUT_A_LEAD = 3
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page holds it: `name` is its anchor and the name of its files, `source` a data URI of SVG."""
+
+    name: str
+    title: str
+    caption: str
+    alt_text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The figures that are seen at once, and those that are folded away."""
+
+    shown: tuple[Picture, ...]
+    more: tuple[Picture, ...]
+
+
+def pictures(figures: Sequence[Planned]) -> Pictures:
+    """Return figures in the page's order; where none of the leading ones is among them, the first few lead."""
+    kept = [_picture(planned) for planned in figures]
+    shown = [one for kind in _LEADING for one in kept if f"{one.name}-".startswith(f"{kind}-")]
+    shown = shown or kept[:_MOST_WITHOUT_A_LEAD]
+    return Pictures(tuple(shown), tuple(one for one in kept if one not in shown))
+
+
+def _picture(planned: Planned) -> Picture:
+    drawn = planned.draw()
+    buffer = io.BytesIO()
+    with themed():
+        drawn.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    source = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Picture(planned.name, planned.title, drawn.caption, drawn.alt_text, source)
