@@ -10,6 +10,8 @@ import pytest
 
 from fedfore.cell import Cell
 from fedfore.contract.registry import discover
+from fedfore.errors import ConfigError
+from fedfore.execution.overrides import apply_override
 from fedfore.execution.tuning import StagedPlan, staged_plan
 from fedfore.judgement.choices import extended, next_value
 from fedfore.records.choices import Choice, tuning_from_json, tuning_to_json
@@ -64,11 +66,15 @@ def stages(document: Mapping[str, Any], accuracy: Accuracy) -> list[StagedPlan]:
         plans.append(staged_plan(document, METHODS, ended))
 
 
+def chosen(plan: StagedPlan) -> dict[str, Choice]:
+    """Return what a plan chose, by the name of the series."""
+    assert plan.tuning is not None and plan.tuning.choices is not None
+    return {choice.name: choice for choice in plan.tuning.choices}
+
+
 def choices(document: Mapping[str, Any], accuracy: Accuracy) -> dict[str, Choice]:
     """Return what is chosen in the end, by the name of the series."""
-    tuning = stages(document, accuracy)[-1].tuning
-    assert tuning is not None and tuning.choices is not None
-    return {choice.name: choice for choice in tuning.choices}
+    return chosen(stages(document, accuracy)[-1])
 
 
 def best_at(lr: float) -> Accuracy:
@@ -107,9 +113,9 @@ def test_a_choice_is_of_the_second_stage_and_keeps_every_trial() -> None:
             else {0.01: 0.1, 0.03: 0.8, 0.1: 0.7}.get(cell.params["lr"], 0.2)
         )
 
-    chosen = choices(matrix(), accuracy)["fedavg"]
-    assert chosen.values == {"lr": 0.1} and not chosen.at_edge and chosen.seeds == (100, 101)
-    assert [(one.stage, one.values["lr"], one.mean) for one in chosen.trials] == [
+    choice = choices(matrix(), accuracy)["fedavg"]
+    assert choice.values == {"lr": 0.1} and not choice.at_edge and choice.seeds == (100, 101)
+    assert [(one.stage, one.values["lr"], one.mean) for one in choice.trials] == [
         ("tune1", 0.01, 0.1), ("tune1", 0.03, 0.8), ("tune1", 0.1, 0.7), ("tune1", 0.3, 0.2),
         ("tune2", 0.03, 0.5), ("tune2", 0.1, 0.6),
     ]  # fmt: skip
@@ -148,9 +154,9 @@ def test_a_failed_trial_counts_as_chance(ending: str) -> None:
             else {0.1: 0.9, 0.03: 0.51}.get(cell.params["lr"], 0.3)
         )
 
-    chosen = choices(matrix(), accuracy)["fedavg"]
-    assert chosen.values == {"lr": 0.03}, "0.51 is above the mean of 0.9 and chance"
-    (failed,) = [one for one in chosen.trials if one.stage == "tune2" and one.failed]
+    choice = choices(matrix(), accuracy)["fedavg"]
+    assert choice.values == {"lr": 0.03}, "0.51 is above the mean of 0.9 and chance"
+    (failed,) = [one for one in choice.trials if one.stage == "tune2" and one.failed]
     assert failed.accuracies == (0.1, 0.9) and failed.mean == 0.5 and failed.failed == 1
 
 
@@ -168,8 +174,8 @@ def test_a_method_without_a_tuned_key_is_tried_over_those_that_it_has() -> None:
     document = matrix(tune={"grid": {"init_scale": [0.5, 1.0]}})
     plans = stages(document, lambda cell: 0.5 + 0.1 * (cell.params["init_scale"] == 1.0))
     assert {item.cell.method for item in plans[0].cells} == {"baffle"} and plans[0].untuned == ("fedavg",)
-    chosen = choices(document, lambda cell: 0.5)
-    assert chosen["fedavg"].values == {} and chosen["fedavg"].trials == () and not chosen["fedavg"].at_edge
+    choice = chosen(plans[-1])["fedavg"]
+    assert choice.values == {} and choice.trials == () and not choice.at_edge
     assert sum(item.cell.method == "fedavg" for item in plans[-1].cells) == 4
     both = stages(matrix(tune={"grid": {"lr": RATES, "init_scale": [0.5, 1.0]}}), best_at(0.03))
     tried = [item.cell.method for item in both[0].cells]
@@ -247,3 +253,71 @@ def test_a_choice_holds_for_the_values_of_axes_that_tuning_fixes_and_no_others()
     assert set(choices(open_alpha, best_at(0.03))) == {
         "fedavg, alpha iid", "fedavg, alpha 0.5", "baffle, alpha iid", "baffle, alpha 0.5",
     }  # fmt: skip
+
+
+CONTRAST = {"name": "one", "of": {"method": "baffle"}, "against": {"method": "fedavg"}}
+
+
+def test_what_a_family_of_contrasts_compares_is_tried_equally_often() -> None:
+    own = {"lr": RATES, "baffle": {"lr": RATES, "init_scale": [0.5, 1.0]}}
+    unequal = matrix(tune={"grid": own}, contrast=[CONTRAST])
+    with pytest.raises(ConfigError, match=r'Family "study" .* baffle tries 8 points and fedavg 4; give both as many'):
+        staged_plan(unequal, METHODS, {})
+    elsewhere = {**CONTRAST, "against": {"method": "baffle_erk"}, "family": "another"}
+    grid = {"method": ["fedavg", "baffle", "baffle_erk"]}
+    staged_plan(
+        matrix(grid=grid, tune={"grid": {**own, "baffle_erk": own["baffle"]}}, contrast=[elsewhere]), METHODS, {}
+    )
+    lacking = {"lr": RATES, "init_scale": [0.5, 1.0]}
+    staged_plan(matrix(tune={"grid": lacking}, contrast=[CONTRAST]), METHODS, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tune": {"seed": [1, 100]}}, "tune.seed holds 1, which [grid] reports; tune on other seeds"),
+        ({"tune": {"seed": [100, 100]}}, "tune.seed holds 100 twice"),
+        ({"train": {"validation_fraction": 0.0}}, "there are none: give train.validation_fraction, such as 0.1"),
+        ({"train": {"setup_only": True, "rounds": None, "eval_every": None}}, "[tune] needs training"),
+        (
+            {"params": {"lr": 0.1}},
+            "[params] sets lr of fedavg, which [tune] chooses; leave one of them out (`--set tune=`",
+        ),
+        ({"params": {"baffle": {"lr": 0.1}}}, "[params] sets lr of baffle"),
+        ({"grid": {"params.baffle.lr": [0.1]}}, "an axis of [grid] sets lr of baffle"),
+        ({"grid": {"params.lr": [0.1]}}, "an axis of [grid] sets lr of fedavg"),
+        ({"tune": {"grid": {"rate": [1.0]}}}, 'tune.grid: there is no key "rate" to tune'),
+        ({"tune": {"grid": {"fedavg": {"sigma": [1.0]}}}}, 'tune.grid.fedavg: there is no key "sigma" to tune'),
+        ({"tune": {"grid": {"fedavgg": {}}}}, 'There is no method "fedavgg". Did you mean "fedavg"?'),
+        ({"tune": {"grid": {"lr": 0.1}}}, "tune.grid.lr = 0.1: give a list of the values to try"),
+        ({"tune": {"grid": {"lr": [0.1, 0.1]}}}, "tune.grid.lr holds 0.1 twice"),
+        ({"tune": {"grid": {"lr": [0.1, -0.1]}}}, "[tune]: params.fedavg.lr = -0.1: input should be greater than 0"),
+        ({"tune": {"horizon": 0.0}}, "tune.horizon = 0.0: input should be greater than 0"),
+        ({"tune": {"keep": 0}}, "tune.keep = 0: input should be greater than or equal to 1"),
+        ({"tune": {"keeps": 3}}, '[tune] has no key "keeps". Did you mean "keep"?'),
+        ({"tune": {"at": {"alph": "iid"}}}, 'tune.at has no axis "alph". Did you mean "alpha"?'),
+        ({"tune": {"at": {"sparsity": 2}}}, "[tune]: grid.sparsity holds 2; a sparsity is the fraction"),
+    ],
+)
+def test_what_cannot_be_tuned_is_one_sentence(changes: dict[str, Any], said: str) -> None:
+    document = matrix(**changes)
+    document["train"] = {key: value for key, value in document["train"].items() if value is not None}
+    with pytest.raises(ConfigError) as error:
+        staged_plan(document, METHODS, {})
+    assert said in str(error.value)
+
+
+def test_tuning_is_changed_and_left_out_by_the_command() -> None:
+    document = matrix(params={"momentum": 0.9})
+    for override in ("tune.seed=[200]", "tune.grid.lr=[0.1, 1.0]", "tune.keep=1", "tune.at.alpha=0.5", "tune.horizon="):
+        apply_override(document, override, METHODS)
+    assert document["tune"] == {"grid": {"lr": [0.1, 1.0]}, "seed": [200], "keep": 1, "at": {"alpha": 0.5}}
+    apply_override(document, "tune=", METHODS)
+    assert staged_plan(document, METHODS, {}).tuning is None and "tune" not in document
+    with pytest.raises(ConfigError, match='the matrix does not set "tune"'):
+        apply_override(document, "tune=", METHODS)
+    with pytest.raises(ConfigError, match=r'\[tune\] has no key "seeds"'):
+        apply_override(document, "tune.seeds=", METHODS)
+    apply_override(document, "tune.seed=[1]", METHODS)
+    with pytest.raises(ConfigError, match=r"\[tune\] needs grid: a list of values for each key that is tuned"):
+        staged_plan(document, METHODS, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import tomli_w
 
 from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ConfigError, suggestion
+from fedfore.execution.choice_files import inlined, text_beside
 from fedfore.execution.overrides import apply_override
 from fedfore.matrices import named_matrices
 
@@ -32,15 +34,17 @@ def find_matrix(matrix: str) -> Path:
 
 
 def matrix_text(path: Path, overrides: Sequence[str] = (), methods: Mapping[str, MethodEntry] = {}) -> str:
-    """Return a matrix as TOML: the file as it is, or, where something is overridden, written anew."""
+    """Return a matrix as TOML: the file as it is, or, where something is overridden or inlined, written anew."""
     document = read_matrix(path, overrides, methods)
-    return tomli_w.dumps(document) if overrides else path.read_text(encoding="utf-8-sig")
+    text = path.read_text(encoding="utf-8-sig")
+    return text if document == tomllib.loads(text) else tomli_w.dumps(document)
 
 
 def read_matrix(path: Path, overrides: Sequence[str] = (), methods: Mapping[str, MethodEntry] = {}) -> dict[str, Any]:
     """Read a matrix file, which is UTF-8, and apply `key=value` overrides (`--set`), the values in TOML syntax.
 
     An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file.
+    Choices that it takes from a study are in it (see `choice_files`).
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -52,4 +56,4 @@ def read_matrix(path: Path, overrides: Sequence[str] = (), methods: Mapping[str,
         raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
     for override in overrides:
         apply_override(document, override, methods)
-    return document
+    return inlined(document, partial(text_beside, path))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fedfore.contract.registry import MethodEntry
@@ -47,12 +47,13 @@ class StageTrials:
 
 @dataclass(frozen=True)
 class Trials:
-    """Plans the trials of series, and reads those that have ended."""
+    """Plans the trials of series, each once, and reads those that have ended."""
 
     tune: Tune
     methods: Mapping[str, MethodEntry]
     planning: Planning
     ended: Ended
+    _known: dict[str, list[PlannedCell]] = field(default_factory=dict)
 
     def first(self, series: Sequence[Series]) -> StageTrials:
         """Return the first stage, its grids with what ended trials add at their edges."""
@@ -95,20 +96,23 @@ class Trials:
         for one, own in zip(series, tried, strict=True):
             trials.append([])
             for values in own:
-                seeds = list(self._cells(one, stage, values))
+                seeds = self._cells(one, stage, values)
                 cells += seeds
                 if all(item.cell.id in self.ended for item in seeds):
                     trials[-1].append(trial(stage, values, [self.ended[item.cell.id] for item in seeds]))
         is_whole = all(len(found) == len(own) for found, own in zip(trials, tried, strict=True))
         return StageTrials(cells, trials if is_whole else None, grids)
 
-    def _cells(self, series: Series, stage: str, values: Point) -> Iterator[PlannedCell]:
-        own = {f"params.{series.base.method}.{key}": value for key, value in values.items()}
-        budget = self._short_budget(series) if stage == "tune1" else {}
-        for seed in self.tune.seed:
-            point = {**own, **budget, "stage": stage, "seed": seed}
-            cell = changed_while_tuning(series.base, point, self.methods)
-            yield PlannedCell(cell, self.planning.skip_reason(cell))
+    def _cells(self, series: Series, stage: str, values: Point) -> list[PlannedCell]:
+        """Return the cells of a point, one a seed."""
+        place = f"{series.base.id} {stage} {values}"
+        if place not in self._known:
+            own = {f"params.{series.base.method}.{key}": value for key, value in values.items()}
+            budget = self._short_budget(series) if stage == "tune1" else {}
+            points = ({**own, **budget, "stage": stage, "seed": seed} for seed in self.tune.seed)
+            cells = [changed_while_tuning(series.base, point, self.methods) for point in points]
+            self._known[place] = [PlannedCell(cell, self.planning.skip_reason(cell)) for cell in cells]
+        return self._known[place]
 
     def _short_budget(self, series: Series) -> dict[str, Any]:
         train = series.base.train

@@ -8,9 +8,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from functools import cache, partial
+from pathlib import PurePosixPath
 from typing import Any
 
 from fedfore.errors import HistoryError
+from fedfore.execution.choice_files import inlined
 from fedfore.execution.id_rules import problems
 from fedfore.execution.subject import Subject
 from fedfore.records.agreement import environment_problems, line_problems, relation_problems
@@ -59,12 +61,18 @@ def matrix_problems(subject: Subject) -> Iterator[str]:
     history does not tell.
     """
     places = (SHIPPED_MATRIX.format(subject.asked.matrix), subject.asked.matrix)
-    committed = next(filter(None, (file_at(subject.checkout, subject.commit, place) for place in places)), None)
+    found = ((place, file_at(subject.checkout, subject.commit, place)) for place in places)
+    place, committed = next((one for one in found if one[1] is not None), ("", None))
     if committed is None:
         raise HistoryError(
             f"Commit {subject.commit[:12]} has no matrix {subject.asked.matrix}; a matrix is committed before it runs."
         )
-    right = subject.asked.overridden(tomllib.loads(committed.decode()), subject.methods)
+
+    def text_of(name: str) -> str | None:
+        text = file_at(subject.checkout, subject.commit, PurePosixPath(place).with_name(name).as_posix())
+        return None if text is None else text.decode()
+
+    right = inlined(subject.asked.overridden(tomllib.loads(committed.decode()), subject.methods), text_of)
     for place in _differing(subject.document, right):
         yield f"{MATRIX}: {place} is not as in commit {subject.commit[:12]}, by which the cells ran; restore it."
 

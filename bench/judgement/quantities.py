@@ -124,6 +124,8 @@ def _side(archive: Archive, study: str, quantity: Quantity, filters: Mapping[str
     study = filters.get("study", study)
     said = f"{study} with {', '.join(f'{name} = {value}' for name, value in own.items()) or 'any settings'}"
     cells = archive.table(study)
+    if "stage" in cells:
+        own = {"stage": "report", **own}
     of_cells = {name: value for name, value in own.items() if not quantity.lines or has_column(cells, name)}
     planned = cells["status"][fitting(cells, of_cells)]
     if planned.empty and not quantity.optional:

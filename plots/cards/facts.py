@@ -13,6 +13,7 @@ from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
 from fedfore.judgement.claims import CLAIMS, read_claims, superseding
 from fedfore.plots.cards.specification import read_card
+from fedfore.records.choices import TRIALS
 from fedfore.records.markup import markdown
 
 CARD = "card.toml"
@@ -42,7 +43,8 @@ def facts(archive: Archive, study: str) -> str:
     cells = archive.table(study)
     rows = [["cells", cells_text(cells)]]
     if "cell_id" in cells:
-        rows += [[words, text] for name, words in _SETTINGS.items() if name in cells and (text := _values(cells[name]))]
+        own = cells[cells["stage"] == "report"] if cells["stage"].eq("report").any() else cells
+        rows += [[words, text] for name, words in _SETTINGS.items() if name in own and (text := _values(own[name]))]
         rows.append(["commits", commits_text(cells)])
         rows.append(["minutes of all cells, one after another", f"{cells['wall_seconds'].sum() / 60:,.0f}"])
     rows.append(["run it again", f"`{command(archive.results / study)}`"])
@@ -91,9 +93,20 @@ def command(folder: Path) -> str:
 
 
 def cells_text(cells: pd.DataFrame) -> str:
-    """Return how many of the planned cells ended, and how the others stand; an unfinished study says so."""
+    """Return how many of the planned cells ended, and how the others stand; an unfinished study says so.
+
+    Trials of tuning are counted apart; before they have chosen, nothing is planned that is reported.
+    """
     if "cell_id" not in cells:
         return f"{len(cells)} exchanges"
+    is_trial = cells["stage"].isin(TRIALS)
+    if not is_trial.any():
+        return _ended(cells)
+    reported = "none yet, no verdicts" if is_trial.all() else _ended(cells[~is_trial])
+    return f"{reported}; trials of tuning: {_ended(cells[is_trial])}"
+
+
+def _ended(cells: pd.DataFrame) -> str:
     counts = Counter(cells["status"])
     ok, missing = counts.pop("ok", 0), counts.pop("missing", 0)
     others = "".join(f", {count} {status.replace('_', ' ')}" for status, count in counts.items())

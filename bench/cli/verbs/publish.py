@@ -21,12 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def unverifiable(run: Run) -> Iterator[str]:
-    """Yield what `fedfore verify` would find of the code and the matrix of this run, which its commit must have.
+    """Yield what `fedfore verify` would find of the code and the matrix of this run, which its commit must have, and of
+    its tuning.
 
     Raises HistoryError where the history does not tell.
     """
     from fedfore.cli.verbs.verify import asked
     from fedfore.contract.registry import discover
+    from fedfore.execution.id_rules import problems
     from fedfore.execution.subject import Subject
     from fedfore.execution.verification import matrix_problems
     from fedfore.records.history import checkout_of
@@ -35,6 +37,9 @@ def unverifiable(run: Run) -> Iterator[str]:
     subject = Subject(run, asked(run.commands()), discover(), checkout_of(Path.cwd()))
     yield from code_problems(subject.records, subject.checkout)
     yield from matrix_problems(subject)
+    if run.tuning() is not None:
+        found = problems(subject)
+        yield from (*found.completeness, *found.choices)
 
 
 def execute(options: argparse.Namespace) -> int:

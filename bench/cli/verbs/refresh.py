@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "write the tables and figures of published studies and of README again, from their records"
+HELP = "write the tables, figures and chosen values of published studies again, from their records"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
+    from fedfore.execution.choice_files import refresh_choices
     from fedfore.plots.cards.pages import refresh
 
-    for path in refresh(options.results, options.studies):
+    for path in [*refresh(options.results, options.studies), *refresh_choices(options.results, options.studies)]:
         print(path)
     return 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fedfore.judgement.archive import Archive
     from fedfore.records.findings import Finding
 
-HELP = "check published studies: ids, cells, code of the commit, matrix, lines, tables, sentences and figures"
+HELP = "check published studies: ids, cells, choices, code, matrix, lines, tables, sentences and figures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,9 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def verified(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> Iterator[Finding]:
-    """Yield what checking these studies finds, their cards, and the pages that show several studies."""
+    """Yield what checking these studies finds, their cards, the pages that show several, and what matrices take."""
     from fedfore.contract.registry import discover
+    from fedfore.execution.choice_files import choice_file_problems, taken
     from fedfore.execution.subject import Subject
     from fedfore.execution.verification import verify_records
     from fedfore.judgement.archive import Archive
@@ -66,6 +67,8 @@ def verified(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> Iterator[
     for results, archive in archives.items():
         for page in shared_pages(results):
             yield from page_findings(archive, results.name, page, str(page))
+        for file, source in taken(results):
+            yield from findings(results.name, f"{file.name}, of {source}", choice_file_problems(file, source))
 
 
 def page_findings(archive: Archive, name: str, page: Path, shown: str) -> Iterator[Finding]:
