@@ -208,15 +208,15 @@ def test_a_metric_that_some_records_lack_is_not_tested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("span", "churn", "reason"),
-    [(0.4, 0.1, "masks move inside the headline's window (fed_ntk_zo)"), (0.1, 0.1, ""), (0.4, None, "")],
+    ("span", "changes", "reason"),
+    [(0.4, 1, "masks move inside the headline's window (fed_ntk_zo)"), (0.1, 1, ""), (0.4, 0, ""), (0.4, None, "")],
 )
 def test_a_headline_over_moving_masks_is_withheld_where_its_window_is_wide(
-    span: float, churn: float | None, reason: str
+    span: float, changes: int | None, reason: str
 ) -> None:
     found = judge(
         test_accuracy_span=lambda cell: span if is_masked(cell) else 0.1,
-        churn=lambda cell: churn if is_masked(cell) else None,
+        headline_mask_changes=lambda cell: changes if is_masked(cell) else None,
     )
     assert (found.verdict, found.reason) == ("not tested" if reason else "better", reason)
 

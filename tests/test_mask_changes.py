@@ -87,8 +87,18 @@ def test_adjustments_one_step_apart_undo_each_other(
 
 
 def test_a_mask_that_does_not_move_has_no_churn(federation: Make) -> None:
-    assert fields_of(federation(FedAvgERK, sparsity=0.8)) == (None, 0.0)
-    assert fields_of(federation(FedAvg)) == (None, None)
+    static, dense = federation(FedAvgERK, sparsity=0.8), federation(FedAvg)
+    assert (fields_of(static), fields_of(dense)) == ((None, 0.0), (None, None))
+    assert [made.fields()["headline_mask_changes"] for made in (static, dense)] == [0, None]
+
+
+def test_an_adjustment_after_which_the_headline_begins_is_not_inside_it(federation: Make) -> None:
+    given = {"local_steps": 1, "adjust_every": 2, "adjust_until": 99}
+    changes = {}
+    for rounds in (7, 8):
+        made = federation(FedDST, replace(TINY, rounds=rounds), sparsity=0.8, given=given).run()
+        changes[rounds] = [line["round"] for line in made.lines()[ADJUSTMENTS]], made.fields()["headline_mask_changes"]
+    assert changes == {7: ([3, 5, 7], 2), 8: ([3, 5, 7], 2)}
 
 
 def test_a_run_stores_one_line_an_adjustment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,4 +111,5 @@ def test_a_run_stores_one_line_an_adjustment(tmp_path: Path, monkeypatch: pytest
     (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", workers=1)).records
     lines = LiveRun(tmp_path).table_of_lines(record.cell_id, ADJUSTMENTS)
     assert list(lines["round"]) == [3, 5]
+    assert record.headline_mask_changes == 2, "the headline is the mean over the models after rounds 2 to 6"
     assert (lines["pruned"] == lines["grown"]).all() and lines["churn"][1] == record.churn > 0

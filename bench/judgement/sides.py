@@ -105,7 +105,7 @@ def _of_training(ok: pd.DataFrame, method: str, metric: str) -> Iterator[str]:
         if found in WITHHELD:
             yield f"its simulation is not certified ({method}: {found})"
     if metric.startswith("test_accuracy"):
-        wide = ok["test_accuracy_span"].gt(WIDEST_SPAN * (1 + 1e-9)) & ok["churn"].notna()
+        wide = ok["test_accuracy_span"].gt(WIDEST_SPAN * (1 + 1e-9)) & ok["headline_mask_changes"].gt(0)
         if wide.any():
             yield f"masks move inside the headline's window ({method})"
     if "choice_at_edge" in ok and ok["choice_at_edge"].eq(True).any():

@@ -155,6 +155,9 @@ class Masks:
         "Weights pruned by an adjustment that were grown when their layer last grew any / weights pruned in layers "
         "that had grown any; mean over adjustments. Null for a mask that does not move. Above one half, "
         "adjustments undo each other and say nothing about moving a mask.", FRACTION)
+    headline_mask_changes: Number = measured("adjustments", "descriptive", "Adjustments inside the headline",
+        "Changes of the mask between the first and the last of the evaluations of which test_accuracy is the mean; "
+        "null without a mask, and in records of schemas 1 and 2.")
     mask_moved: Number = measured("fraction", "descriptive", "Moved weights",
         "Kept weights at the end that the first mask of training pruned / kept weights; null without a mask.", FRACTION)
 

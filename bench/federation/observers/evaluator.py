@@ -106,6 +106,7 @@ class Evaluator(Observer):
             "final_test_accuracy": last.accuracy,
             "best_test_accuracy": max(point.test.accuracy for point in trained if point.test is not None),
             "test_loss": last.loss,
+            "headline_mask_changes": _mask_changes(view, window[0].round, window[-1].round),
             "client_accuracy_mean": float(clients.mean()),
             "client_accuracy_min": float(clients.min()),
             "client_accuracy_p10": float(np.quantile(clients, 0.1)),
@@ -188,6 +189,13 @@ def round_line(point: Point) -> dict[str, Any]:
         "test_accuracy_recalibrated": point.recalibrated.accuracy if point.recalibrated else None,
         "validation_accuracy": point.validation.accuracy if point.validation else None,
     }
+
+
+def _mask_changes(view: View, first: int, last: int) -> int | None:
+    """Return how often the mask changed after round `first` and by round `last`; None where there is none."""
+    if view.server.mask is None:
+        return None
+    return sum(first < change.round <= last for change in view.server.mask_changes.changes)
 
 
 def _mean_accuracy(evaluations: Iterable[Evaluation | None]) -> float | None:
