@@ -36,8 +36,13 @@ def documented(kind: type) -> Iterator[KeyDoc]:
     for item in dataclasses.fields(kind):
         owners = [base for base in kind.__mro__ if item.name in inspect.get_annotations(base)]
         text = next((said[item.name] for said in map(_texts, owners) if item.name in said), "")
-        default = "required" if item.default is dataclasses.MISSING else shown(item.default)
-        yield KeyDoc(item.name, owners[-1], in_words(hints[item.name]), default, text)
+        yield KeyDoc(item.name, owners[-1], in_words(hints[item.name]), _default(item), text)
+
+
+def _default(item: dataclasses.Field[Any]) -> str:
+    if item.default_factory is not dataclasses.MISSING:
+        return shown(item.default_factory())
+    return "required" if item.default is dataclasses.MISSING else shown(item.default)
 
 
 def shown(value: object) -> str:
@@ -55,6 +60,8 @@ def _words(schema: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "anyOf" in schema:
         return " or ".join(_words(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if schema.get("type") == "array":
+        return f"list of {_words(schema['items'])}"
     marks = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
     bounds = [f"{mark} {schema[name]:g}" for name, mark in marks if name in schema and schema[name] != MOST]
     return " ".join([_KINDS.get(schema.get("type", ""), "table"), " and ".join(bounds)]).strip()

@@ -17,6 +17,7 @@ from fedfore.contract.registry import MethodEntry, discover
 from fedfore.docs.keys import KeyDoc, documented, shown
 from fedfore.execution.document import AXES, REQUIRED_AXES
 from fedfore.execution.matrix import DEFAULT_ESTIMATOR
+from fedfore.execution.tune_table import Tune
 from fedfore.records.markup import markdown
 from fedfore.records.metrics import FIELDS, METRICS
 
@@ -132,6 +133,7 @@ def _listed(what: str) -> str:
 TABLES: Mapping[str, Callable[[], str]] = {
     "axes": _axes,
     "protocol": lambda: _keys(documented(Protocol)),
+    "tune": lambda: _keys(documented(Tune)),
     "datasets": lambda: _listed("datasets"),
     "models": lambda: _listed("models"),
     "matrices": lambda: _listed("matrices"),
