@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.tables.show import render
-
     from fedfore.records.store import open_run
 
     remark_on(options.run)
