@@ -54,7 +54,9 @@ class Protocol:
     rounds: Count | None = None
     """The budget in rounds of the method. A round's length differs between methods: compare by `data_passes`."""
     eval_every: PositiveFloat | None = None
-    """Distance between two evaluations, in the unit of the budget and at most the budget; unset, a twentieth of it."""
+    """Distance between two evaluations, in the unit of the budget and at most the budget; unset, a twentieth of it. The
+    evaluations of the headline come beside these.
+    """
     validation_fraction: OpenFraction = 0.0
     """Share of the training data that is held out; only then is there a `validation_accuracy`."""
     split_seed: NonNegativeInt | None = None

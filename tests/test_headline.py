@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.errors import StoreError
+from fedfore.execution.reproduction import compared, over_the_same_evaluations
+from fedfore.execution.worker import Job, conclude
 from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.findings import findings
 from fedfore.plots.study import Study, load_study
@@ -22,8 +25,9 @@ from fedfore.plots.view import View
 from fedfore.records.agreement import line_problems
 from fedfore.records.headline import Schedule, window_span, window_start
 from fedfore.records.lines import LINES, ROUNDS
+from fedfore.records.record import STATUSES, Origin, Status
 from fedfore.records.store import LiveRun
-from tests.synthetic import accuracy, cells, rounds, write_lines, write_run
+from tests.synthetic import STARTED, accuracy, cells, rounds, write_lines, write_run
 
 SMALL = cells(("fedavg", "fedavg_erk"), alphas=("iid",), sparsities=(0.8,))
 
@@ -144,7 +148,7 @@ def test_a_records_headline_is_that_of_its_lines_and_budget(
 
 
 def test_an_older_records_means_are_those_of_its_last_five_lines(tmp_path: Path) -> None:
-    cell = replace(SMALL[0], train=Protocol(rounds=500))
+    cell = replace(SMALL[0], train=Protocol(rounds=450))
     last = [line["test_accuracy"] for line in rounds(cell)][-5:]
     older = {"test_accuracy": None, "test_accuracy_last5": sum(last) / 5}
     write_run(tmp_path, [cell], change=lambda _: older)
@@ -153,10 +157,39 @@ def test_an_older_records_means_are_those_of_its_last_five_lines(tmp_path: Path)
     assert [text for text in line_problems(LiveRun(tmp_path)) if "test_accuracy_last5 is" in text]
 
 
+def test_an_older_record_is_repeated_over_the_evaluations_that_it_had(tmp_path: Path) -> None:
+    """It was evaluated at every fourth of the lines that a repetition has."""
+    cell = SMALL[0]
+    lines = [{**line, "validation_accuracy": line["test_accuracy"] / 2} for line in rounds(cell)]
+    then = [{**line, "validation_accuracy": None} for line in lines[::4]]
+    mean, best = (function([line["test_accuracy"] for line in then[1:]]) for function in (np.mean, max))
+    older = {"test_accuracy": None, "test_accuracy_last5": mean, "validation_accuracy": mean / 2}
+    write_run(tmp_path / "study", [cell], change=lambda _: {**older, "best_test_accuracy": best})
+    write_run(tmp_path / "run", [cell], change=lambda _: {"best_test_accuracy": 0.99, "validation_accuracy": 0.99})
+    study, run = (LiveRun(tmp_path / name) for name in ("study", "run"))
+    write_lines(study.path, cell, ROUNDS, then)
+    write_lines(run.path, cell, ROUNDS, lines)
+    old, new = study.found(cell.id), run.found(cell.id)
+    assert old is not None and new is not None
+    again = over_the_same_evaluations(old, study, new, run)
+    verdicts = {one.metric: one.verdict for one in compared(old, again, [old]) if "accuracy" in one.metric}
+    assert verdicts == dict.fromkeys(("test_accuracy_last5", "best_test_accuracy", "validation_accuracy"), "equal")
+    assert over_the_same_evaluations(new, study, new, run) == new
+
+
 def test_a_line_knows_its_test_or_its_validation_accuracy() -> None:
     line = {**rounds(SMALL[0])[3], "test_accuracy": None}
     assert LINES[ROUNDS].problem(line) == "test_accuracy cannot be None"
     assert LINES[ROUNDS].problem({**line, "validation_accuracy": 0.5}) is None
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_record_says_what_chance_is(tmp_path: Path, status: Status) -> None:
+    cell = replace(SMALL[0], dataset="cifar100")
+    job = Job(cell, tmp_path, Origin("baseline", (), None, 2, None, "e", 1), "cpu", None, ())
+    assert conclude(job, status, "for some reason", {}, STARTED).chance_accuracy == 0.01
+    found = LiveRun(tmp_path).found(cell.id)
+    assert found is not None and (found.status, found.chance_accuracy) == (status, 0.01)
 
 
 # What a study shows

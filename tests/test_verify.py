@@ -177,7 +177,7 @@ question = "Is the sparse model as good?"
 name = "accuracy"
 metric = "test_accuracy"
 decimals = 4
-heads = [{ title = "method", entries = [{ text = "dense", of = { method = "fedavg", alpha = "iid" } }] }]
+heads = [{ title = "method", entries = [{ text = "dense", of = { method = "fedavg", alpha = 0.1 } }] }]
 columns = [{ title = "test accuracy" }]
 [values.dense]
 of = { method = "fedavg", alpha = 0.1 }

@@ -11,6 +11,8 @@ from fedfore.cell import Cell, cell_id
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError
 from fedfore.judgement.estimates import estimate
+from fedfore.records.agreement import means_given
+from fedfore.records.lines import ROUNDS
 from fedfore.records.metrics import MEASURED
 from fedfore.records.record import Record, cell_of, identity, is_volatile
 from fedfore.records.run import Run
@@ -90,6 +92,19 @@ def compared(record: Record, again: Record, peers: Sequence[Record]) -> Iterator
             mean = estimate([value for peer in own if (value := getattr(peer, metric)) is not None])
             bounds = (mean.mean - mean.half_width, mean.mean + mean.half_width) if mean.n > 1 else (None, None)
             yield Comparison(record.cell_id, metric, number, getattr(again, metric), *bounds)
+
+
+def over_the_same_evaluations(record: Record, study: Run, again: Record, run: Run) -> Record:
+    """Return the repetition of a record of an older schema with the means that it has, over the same evaluations.
+
+    The harness evaluates more often than it did, and its means were those of the last evaluations. Raises StoreError
+    for lines that cannot be read.
+    """
+    if record.test_accuracy_last5 is None:
+        return again
+    evaluated = {line["round"] for line in study.lines(record.cell_id, ROUNDS)}
+    lines = [line for line in run.lines(record.cell_id, ROUNDS) if line["round"] in evaluated]
+    return replace(again, **means_given(record, lines)) if lines else again
 
 
 def _setting(record: Record) -> dict[str, Any]:

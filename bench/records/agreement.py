@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from fedfore.cell import SIMULATED, Protocol
 from fedfore.records.headline import window_span, window_start
 from fedfore.records.lines import ADJUSTMENTS, DIAGNOSTICS, LAYERS, LINES, ROUNDS
@@ -45,7 +47,7 @@ def _mean(name: str) -> Value:
 
 def _mean_of(lines: Lines, name: str) -> float | None:
     values = [line[name] for line in lines if line.get(name) is not None]
-    return math.fsum(values) / len(values) if values else None
+    return float(np.mean(values)) if values else None
 
 
 def _trained(lines: Lines) -> Lines:
@@ -79,18 +81,17 @@ def _total(name: str) -> Value:
     return lambda lines, _: sum(line[name] for line in lines)
 
 
-RULES = (
+OVER_EVALUATIONS = (
     Rule("test_accuracy", ROUNDS, _headline("test_accuracy")),
     Rule("test_accuracy_last5", ROUNDS, _headline("test_accuracy")),
     Rule("test_accuracy_span", ROUNDS, _span),
     Rule("test_accuracy_recalibrated", ROUNDS, _headline("test_accuracy_recalibrated")),
     Rule("validation_accuracy", ROUNDS, _headline("validation_accuracy")),
+    Rule("best_test_accuracy", ROUNDS, lambda lines, _: max(line["test_accuracy"] for line in _trained(lines))),
+)
+RULES = (
+    *OVER_EVALUATIONS,
     Rule("final_test_accuracy", ROUNDS, _last("test_accuracy")),
-    Rule(
-        "best_test_accuracy",
-        ROUNDS,
-        lambda lines, _: max((line["test_accuracy"] for line in _trained(lines)), default=None),
-    ),
     Rule("test_loss", ROUNDS, _last("test_loss")),
     Rule("data_passes", ROUNDS, _last("data_passes")),
     Rule("uplink_bytes", ROUNDS, _last("uplink_bytes")),
@@ -135,6 +136,15 @@ def line_problems(run: Run) -> Iterator[str]:
                 yield (
                     f"{CELLS}: {cell_id}: {rule.field} is {stored!r}, but {rule.file} gives {given!r}; restore both."
                 )
+
+
+def means_given(record: Record, lines: Lines) -> dict[str, Any]:
+    """Return what a record has that is taken over several evaluations, as these lines of rounds.jsonl give it.
+
+    Over which evaluations is as in the record: an older one's means are those of the last ones.
+    """
+    known = (rule for rule in OVER_EVALUATIONS if getattr(record, rule.field) is not None)
+    return {rule.field: rule.value(lines, record) for rule in known}
 
 
 def relation_problems(run: Run) -> Iterator[str]:

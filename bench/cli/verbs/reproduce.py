@@ -35,9 +35,9 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import what_went_wrong
     from fedfore.contract.registry import discover
     from fedfore.execution.matrix import PlannedCell
-    from fedfore.execution.reproduction import compared, drawn, present_cell, published
+    from fedfore.execution.reproduction import compared, drawn, over_the_same_evaluations, present_cell, published
     from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
-    from fedfore.records.store import open_run
+    from fedfore.records.store import LiveRun, open_run
 
     here, study = Path.cwd(), open_run(published_study(options.study))
     seed = secrets.randbits(FRESH_SEED_BITS) if options.seed is None else options.seed
@@ -58,10 +58,11 @@ def execute(options: argparse.Namespace) -> int:
     complain(f"{len(planned)} cells of {study.path.name}, drawn with --seed {seed}")
     outcome = run_plan(planned, methods, settings, Progress(done=lambda ended: complain(f"{ended.cell_id} ended")))
     again = {record.cell_id: record for record in outcome.records if record.status == "ok"}
-    peers = published(study)
+    peers, computed = published(study), LiveRun(settings.run)
     for record in records:
         if record.cell_id in again:
-            print("\n".join(map(printable, lines(list(compared(record, again[record.cell_id], peers))))))
+            repeated = over_the_same_evaluations(record, study, again[record.cell_id], computed)
+            print("\n".join(map(printable, lines(list(compared(record, repeated, peers))))))
     print("".join(what_went_wrong(settings.run, outcome)), end="")
     print(f"Drawn with --seed {seed}; the records lie in {run}/cells/.")
     return 0 if len(again) == len(records) else 1
