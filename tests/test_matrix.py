@@ -216,7 +216,7 @@ GOLDEN_PLANS = {
     "ntk-error": (174, 0, "4d54e94543ff0e44"),
     "paper-lenet5": (888, 0, "365ab0e8db554215"),
     "paper-resnet20": (888, 0, "0f36ded9384dc7ff"),
-    "quick": (54, 0, "260c1414f5fc88f2"),
+    "quick": (60, 0, "9e621bf9ac673646"),
     "quick-tuning": (5, 0, "0b73c9b8e8cc8578"),
     "scalar-error": (174, 0, "df9ed0b0c65a24f2"),
     "shared-perturbations": (30, 0, "07a87a6181d2f0e5"),
