@@ -121,11 +121,13 @@ def test_a_list_has_a_line_for_every_name_and_says_something_about_each(what: st
     assert all(len(line.split()) > 2 for line in lines.splitlines())
 
 
-def test_the_plan_of_the_quick_matrix_has_54_different_cells(printed: Callable[..., str]) -> None:
-    *lines, total = printed("plan").splitlines()
-    assert len({line.split()[0] for line in lines}) == len(lines) == 54
-    assert total == "54 cells, 0 of them skipped"
-    assert printed("plan", "quick").splitlines()[-1] == total
+def test_the_plan_of_the_quick_matrix_has_60_different_cells_and_a_choice_a_method(printed: Callable[..., str]) -> None:
+    planned = printed("plan")
+    *lines, total = [line for line in planned.splitlines() if not line.startswith("chosen for")]
+    assert len({line.split()[0] for line in lines}) == len(lines) == 60
+    assert total == "60 cells, 0 of them skipped"
+    assert planned.count("chosen for") == 5
+    assert printed("plan", "quick") == planned
 
 
 def test_the_plan_follows_overrides_and_names_what_is_skipped_and_why(printed: Callable[..., str]) -> None:
