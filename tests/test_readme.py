@@ -80,14 +80,11 @@ CUTS: dict[str, list[str]] = {
         *sets("train.augment=[false]", "seed=[0]", "train.data_passes=0.1", "train.ntk=false"),
         *sets("params.baffle.num_perturbations=2", "params.baffle.lr=[0.01]"),
     ],
-    "fedfore run fedpruning-hour": [
-        *DIGITS, *ONE, *sets("train.rounds=1", "train.eval_every=1", "train.clients=4"),
-    ],
     "fedfore data get cifar10": [],
 }  # fmt: skip
 SLOW = tuple(
     f"fedfore {start}"
-    for start in ("run my", "run quick", "run device", "run baffle", "run fedpruning", "cost resnet", "plot")
+    for start in ("run my", "run quick", "run device", "run baffle", "cost resnet", "plot")
 )
 
 
