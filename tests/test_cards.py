@@ -17,6 +17,7 @@ from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import MESSAGES, Archive
 from fedfore.judgement.quantities import Quantity
+from fedfore.plots.cards.choices import choices_table
 from fedfore.plots.cards.facts import studies
 from fedfore.plots.cards.figures import figure_differences, pixel_difference, refresh_figures
 from fedfore.plots.cards.markers import differences, marked, regenerated, written_by_hand
@@ -348,6 +349,19 @@ def test_every_study_has_a_card_whose_tables_are_all_shown() -> None:
         page = (ROOT / "results" / study / "README.md").read_text(encoding="utf-8")
         names = [table.name for table in read_card(ROOT / "results" / study / "card.toml").table]
         assert [name for name in ("facts", *names) if page.count(f"<!-- table: {name} -->") != 1] == []
+
+
+def test_a_table_of_choices_is_what_the_trials_say(published: Archive) -> None:
+    trials = published.table("quick-tuning")
+    trials = trials[(trials["stage"] == "tune2") & (trials["method"] == "fedavg")]
+    means = trials.groupby("params.lr")["validation_accuracy"].mean().sort_values(ascending=False)
+    row = next(line for line in choices_table(published, "quick-tuning").splitlines() if line.startswith("| fedavg |"))
+    assert row.split(" | ")[1:6] == [f"lr {means.index[0]:g}", "5", "2", *(f"{100 * mean:.1f}" for mean in means[:2])]
+
+
+def test_a_study_without_trials_has_no_choices(published: Archive) -> None:
+    with pytest.raises(ConfigError, match="device-costs: its matrix tunes nothing"):
+        choices_table(published, "device-costs")
 
 
 @pytest.mark.parametrize("sparsity", ["0", "0.8"])

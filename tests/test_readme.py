@@ -82,10 +82,7 @@ CUTS: dict[str, list[str]] = {
     ],
     "fedfore data get cifar10": [],
 }  # fmt: skip
-SLOW = tuple(
-    f"fedfore {start}"
-    for start in ("run my", "run quick", "run device", "run baffle", "cost resnet", "plot")
-)
+SLOW = tuple(f"fedfore {start}" for start in ("run my", "run quick", "run device", "run baffle", "cost resnet", "plot"))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
 from fedfore.judgement.claims import CLAIMS
+from fedfore.plots.cards.choices import choices_table
 from fedfore.plots.cards.claims import claims_table
 from fedfore.plots.cards.facts import CARD, facts, index, studies
 from fedfore.plots.cards.figures import refresh_figures
@@ -20,7 +21,7 @@ from fedfore.plots.tables.show import render
 from fedfore.records.store import write_atomically
 
 PAGE = "README.md"
-FACTS, SUMMARY, VERDICTS = "facts", "summary", "verdicts"
+FACTS, SUMMARY, VERDICTS, CHOICES = "facts", "summary", "verdicts", "choices"
 """The tables of a study that need no specification."""
 INDEX, FINDINGS = "studies", "claims"
 """The tables of all studies, and of published claims."""
@@ -83,6 +84,8 @@ def _table(archive: Archive, folder: Path, name: str) -> str:
         return str(render(folder, "markdown"))
     if name == VERDICTS:
         return verdicts_table(archive, folder.name)
+    if name == CHOICES:
+        return choices_table(archive, folder.name)
     return card_table(archive, folder.name, read_card(folder / CARD), name)
 
 
