@@ -30,7 +30,7 @@ def verdicts_table(archive: Archive, study: str) -> str:
             "metric": METRICS[one.contrast.metric].label,
             "seeds": str(one.difference.n if one.difference else 0),
             "difference or ratio": _measured(one),
-            "margin": "" if one.contrast.margin is None else _text(one, one.contrast.margin),
+            "margin": "" if one.contrast.margin is None else _text(one, one.contrast.margin).removeprefix("+"),
             "family": f"{one.contrast.family} ({sizes[one.contrast.family]})",
             "verdict": "; ".join([f"{one.verdict}: {one.reason}" if one.reason else one.verdict, *one.remarks]),
         }
@@ -44,16 +44,19 @@ def verdicts_table(archive: Archive, study: str) -> str:
 def _measured(one: Judged) -> str:
     if one.difference is None:
         return ""
-    low, high = one.interval()
-    at = f" [{_text(one, low)}, {_text(one, high)}] at {one.level:.1%}" if low < high else ""
-    return f"{_text(one, one.value, sign='+')}{at}"
+    texts = [_number(one, value) for value in one.interval()]
+    at = f" [{', '.join(texts)}] at {one.level:.1%}" if len(set(texts)) > 1 else ""
+    return f"{_text(one, one.value)}{at}"
 
 
-def _text(one: Judged, value: float, sign: str = "") -> str:
-    """Return a number of a comparison: a ratio, a difference of accuracies in points, or in the metric's unit."""
-    metric = METRICS[one.contrast.metric]
+def _text(one: Judged, value: float) -> str:
+    """Return a number of a comparison with its unit: a ratio, points, or that of the metric."""
     if one.contrast.compare == "ratio":
-        return f"{value:.3g}x"
-    if is_percent(metric.name):
-        return f"{100 * value:{sign}.1f} points"
-    return f"{value:{sign}.3g} {metric.unit}"
+        return f"{_number(one, value)}x"
+    return f"{_number(one, value)} {'points' if is_percent(one.contrast.metric) else METRICS[one.contrast.metric].unit}"
+
+
+def _number(one: Judged, value: float) -> str:
+    if one.contrast.compare == "ratio":
+        return f"{value:.3g}"
+    return f"{100 * value:+.1f}" if is_percent(one.contrast.metric) else f"{value:+.3g}"
