@@ -15,7 +15,6 @@ from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.migration import CLASSES, SCHEMA_VERSION, migrated_plan, migrated_record
 from fedfore.records.packed import CELLS
 from fedfore.records.record import cell_of, completed, record_from_json, record_to_json
-from fedfore.records.sources import ROOT
 from fedfore.records.store import LiveRun, load_table, new_record, open_run, write_plan, write_record
 from fedfore.tasks.datasets import DATASETS
 from tests.synthetic import STARTED, bare_record, cells, record
@@ -155,14 +154,16 @@ def test_an_old_plan_is_read_its_command_included(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "plan.json").read_text())["schema_version"] == SCHEMA_VERSION
 
 
-def test_published_records_of_schema_1_are_those_of_today(tmp_path: Path) -> None:
-    study = open_run(ROOT / "results" / "certification")
-    line = json.loads((study.path / CELLS).read_text(encoding="utf-8").partition("\n")[0])
-    assert line["schema_version"] == 1
+@pytest.mark.parametrize("name", RECORDS)
+def test_an_old_record_in_a_packed_study_is_one_of_today(tmp_path: Path, name: str) -> None:
+    line = {key: value for key, value in old(name).items() if value is not None}
+    (tmp_path / CELLS).write_text(json.dumps(line) + "\n")
+    study = open_run(tmp_path)
     found = study.found(line["cell_id"])
-    assert found is not None and found.schema_version == SCHEMA_VERSION
-    assert found.test_accuracy is None and found.test_accuracy_last5 == line.pop("test_accuracy")
-    assert all(getattr(found, name) == line[name] for name in METRICS if name in line)
+    assert found is not None and found.schema_version == SCHEMA_VERSION > line["schema_version"]
+    assert found.test_accuracy is None and found.test_accuracy_last5 == line["test_accuracy"]
+    assert all(getattr(found, name) == line[name] for name in METRICS if name in line.keys() - NAMED_ANEW)
+    assert study.stored(line["cell_id"]) == line
 
 
 def test_a_record_that_says_no_more_than_it_must_is_one(tmp_path: Path) -> None:
