@@ -6,6 +6,8 @@ setting that is not listed, such as a plug-in's, is called by its key, and each 
 
 from __future__ import annotations
 
+import re
+
 from fedfore.errors import printable
 from fedfore.plots.looks import SALIENCIES
 
@@ -67,6 +69,23 @@ _PHRASES: dict[tuple[str, str], str] = {
     **{("saliency", name): one.label for name, one in SALIENCIES.items()},
 }
 """What values are called, by the text of `value_label`; an empty one need not be said."""
+
+_DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+_MODELS = {"lenet5": "LeNet-5", "baffle_lenet": "BAFFLE's LeNet", "mobilenet_v2": "MobileNetV2"}
+_NORMS = {"norm=none": "no norm", "norm=batch": "batch norm", "norm=group": "group norm"}
+
+
+def dataset_label(name: str) -> str:
+    """Return a data set's name as papers write it; one that does not ship has its own."""
+    return _DATASETS.get(name, printable(name))
+
+
+def model_label(name: str) -> str:
+    """Return a model's name as papers write it, its options behind: "resnet14:norm=none" -> "ResNet-14, no norm"."""
+    base, _, options = name.partition(":")
+    words = [_NORMS.get(option, option.replace("=", " ")) for option in options.split(",") if option]
+    known = _MODELS.get(base) or re.sub(r"^resnet(?=\d)", "ResNet-", base)
+    return ", ".join(map(printable, (known, *words)))
 
 
 def telling(column: str) -> tuple[bool, bool, bool]:

@@ -10,9 +10,11 @@ from fedfore.plots.wording import MINUS, UNKNOWN
 
 _BYTES = (1024, ("B", "KiB", "MiB", "GiB", "TiB"))
 _PREFIXES = (1000, ("", "k", "M", "G", "T", "P", "E"))
-_COUNTED = ("FLOPs", "MACs", "operations", "parameters")
-"""Units that get a prefix."""
-_MOST_DECIMALS = 3
+_WORDS = ("operations", "parameters")
+_COUNTED = ("FLOPs", "MACs", *_WORDS)
+"""Units that get a prefix, which stands apart from a word."""
+_MOST_DECIMALS = {True: 3, False: 6}
+"""By whether there is a smaller unit to take instead."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class Unit:
     decimals: int
 
     def text(self, value: float) -> str:
-        """Return a stored value in this unit; one that would read as 0, and is not, as below the smallest number."""
+        """Return a stored value in this unit; what is counted and would read as 0, but is not, as below the least."""
         if value != value:
             return UNKNOWN
-        text = f"{value / self.size:,.{self.decimals}f}".replace("-", MINUS)
-        if value > 0 and float(text.replace(",", "")) == 0:
-            return f"<{10.0**-self.decimals:.{self.decimals}f}"
-        return text
+        text = f"{value / self.size:,.{self.decimals}f}"
+        if float(text.replace(",", "")) == 0:
+            return f"<{10.0**-self.decimals:.{self.decimals}f}" if value > 0 and self.size >= 1 else text.lstrip("-")
+        return text.replace("-", MINUS)
 
 
 def one_unit(values: Iterable[float], stored: str, decimals: int | None = None) -> Unit:
@@ -47,9 +49,10 @@ def one_unit(values: Iterable[float], stored: str, decimals: int | None = None) 
     if decimals is None:
         scaled = [value / size for value in known]
         is_whole = all(value == round(value) for value in scaled)
-        decimals = 0 if is_whole else min(_MOST_DECIMALS, max(_decimals(middle / size, 3), _decimals(min(scaled), 2)))
-    prefix = names[power]
-    return Unit(prefix if stored == "bytes" else f"{prefix}{stored}", size, decimals)
+        wanted = 0 if is_whole else max(_decimals(middle / size, 3), _decimals(min(scaled), 2))
+        decimals = min(wanted, _MOST_DECIMALS[len(names) > 1])
+    apart = " " if names[power] and stored in _WORDS else ""
+    return Unit(names[power] if stored == "bytes" else f"{names[power]}{apart}{stored}", size, decimals)
 
 
 def _decimals(value: float, digits: int) -> int:

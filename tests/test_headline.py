@@ -20,7 +20,7 @@ from fedfore.execution.worker import Job, conclude
 from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.findings import findings
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.tables.summary import presentable, summary
+from fedfore.plots.tables.show import render
 from fedfore.plots.view import View
 from fedfore.records.agreement import line_problems
 from fedfore.records.headline import Schedule, window_span, window_start
@@ -207,7 +207,7 @@ def test_a_study_shows_the_headline_and_one_of_older_records_what_they_have(tmp_
     ):
         figure = accuracy_by_sparsity(View(study, study.cells))
         assert figure.figure.axes[0].get_ylabel() == label and window in figure.caption
-        assert [name for name in presentable(summary(study.cells)) if "accuracy" in name] == [label]
+        assert f"| {label} |" in str(render(study.run.path, "markdown"))
     assert [one.sentences for one in findings(old)] == [one.sentences for one in findings(new)]
     assert "highest mean test accuracy" in findings(old)[0].sentences[0]
 
@@ -218,7 +218,8 @@ def test_trials_of_tuning_enter_nothing_that_is_reported(tmp_path: Path) -> None
     study = study_of(tmp_path / "tuned", [*trials, *SMALL])
     assert list(study.cells["cell_id"]) == [cell.id for cell in SMALL]
     assert list(study.trials["cell_id"]) == [cell.id for cell in trials] and set(study.trials["stage"]) == {"tune1"}
-    assert summary(study.cells).equals(summary(alone.cells)) and findings(study) == findings(alone)
+    assert render(study.run.path, "markdown") == render(alone.run.path, "markdown")
+    assert findings(study) == findings(alone)
     assert alone.trials.empty
     with pytest.raises(StoreError, match="holds no cell that is reported"):
         study_of(tmp_path / "trials", trials)

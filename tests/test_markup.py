@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fedfore.plots.wording import ALPHA, MINUS, UNKNOWN
-from fedfore.records.markup import escaped, latex, literal, markdown, plain
+from fedfore.records.markup import aligned, escaped, latex, lines_of, literal, markdown, plain
 
 ODD = r"a|b \ c_d & 50% of {x} ~^#$"
 TABLE = pd.DataFrame([["FedAvg", "1.50"], [ODD, UNKNOWN]], columns=["Method", "Error (%) ↓"])
@@ -44,21 +44,35 @@ def test_a_backslash_before_a_bar_is_both_in_markdown() -> None:
     assert row == r"| a\\\|b |"
 
 
-def test_a_table_in_latex_has_rules_and_no_bare_special_character() -> None:
-    assert latex(TABLE, words=1).splitlines() == [
-        r"\begin{tabular}{lr}",
+def test_a_table_in_latex_has_rules_and_heads_over_neighbours() -> None:
+    made = latex(
+        ["", "A", "A", ""], ["Method", "iid", "skewed", "n"], [["x", "1", "2", "3"], ["y", "", "4", "5"]], 1, {1}
+    )
+    assert made.splitlines() == [
+        r"\begin{tabular}{lrrr}",
         r"\toprule",
-        r"Method & Error (\%) $\downarrow$ \\",
+        r" & \multicolumn{2}{c}{A} &  \\",
+        r"\cmidrule(lr){2-3}",
+        r"Method & iid & skewed & n \\",
         r"\midrule",
-        r"FedAvg & 1.50 \\",
-        r"a|b \textbackslash{} c\_d \& 50\% of \{x\} \textasciitilde{}\textasciicircum{}\#\$ & -- \\",
+        r"x & 1 & 2 & 3 \\",
+        r"\midrule",
+        r"y &  & 4 & 5 \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]
+    assert r"\cmidrule" not in latex(["", ""], ["a", "b"], [], 1)
+
+
+def test_no_special_character_is_bare_in_latex() -> None:
+    assert escaped(ODD) == (
+        r"a\textbar{}b \textbackslash{} c\_d \& 50\% of \{x\} \textasciitilde{}\textasciicircum{}\#\$"
+    )
+    assert escaped("[a] *") == "{[}a] {*}", "behind the end of a row both would be taken for its arguments"
 
 
 def test_every_sign_of_a_table_is_ascii_in_latex() -> None:
-    signs = f"±<>↑↓†‡§{UNKNOWN}{MINUS}{ALPHA}"
+    signs = f"±\N{MULTIPLICATION SIGN}²<>|↑↓†‡§¶‖▲▼≈\N{TILDE OPERATOR}{UNKNOWN}{MINUS}{ALPHA}"
     assert escaped(signs).isascii() and not set(escaped(signs)) & set("<>")
 
 
@@ -70,3 +84,23 @@ def test_rows_of_plain_text_are_aligned_and_keep_their_indent() -> None:
         "",
         "  Bytes     12        3 B",
     ]
+
+
+def test_a_table_for_a_terminal_breaks_its_titles_and_separates_its_blocks() -> None:
+    rows = [["FedAvg", "94.4 ± 1.3", "2.55"], ["a \x1b[0m", "", "3"]]
+    assert aligned(["Method", "Test accuracy (%) ↑", "Peak device MiB ↓"], rows, 1, {1}).splitlines() == [
+        "Method           Test      Peak",
+        "             accuracy    device",
+        "                (%) ↑     MiB ↓",
+        "---------  ----------  --------",
+        "FedAvg     94.4 ± 1.3      2.55",
+        "---------  ----------  --------",
+        "a \\x1b[0m                      3",
+    ]
+    assert aligned(["a", "b"], [], 1).splitlines()[0].split() == ["a", "b"]
+
+
+def test_an_arrow_stays_with_its_word() -> None:
+    assert lines_of("Peak device MiB ↓", 11) == ["Peak device", "MiB ↓"]
+    assert lines_of("Peak device MiB ↓", 4) == ["Peak", "device", "MiB ↓"] and lines_of("", 5) == [""]
+    assert lines_of("points, a = 0.1", 9) == ["points,", "a = 0.1"]

@@ -22,8 +22,8 @@ from fedfore.plots.naming import settings
 from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
+from fedfore.plots.tables.masks import mask_tables
 from fedfore.plots.tables.show import render
-from fedfore.plots.tables.summary import mask_tables, presentable, summary
 from fedfore.plots.view import Drawn, Options, View
 from fedfore.records.metrics import MEASURED
 from fedfore.records.store import LAYERS, lines_writer
@@ -282,13 +282,17 @@ def test_a_report_of_cells_that_train_nothing_says_nothing_of_accuracy(study_of:
     assert html.count("<figure ") == 2 and "<caption>Masks: digits, lenet5</caption>" in html
 
 
-def test_a_summary_has_no_empty_column(study_of: MakeStudy) -> None:
-    study = study_of(varied({"saliency": "ntk"}, {"saliency": "snip"}))
-    assert list(presentable(summary(study.cells)).columns)[4:] == ["Sparsity", "Seeds ok / planned", "Uplink bytes ↓"]
+def test_a_table_of_cells_that_train_nothing_shows_what_they_know(study_of: MakeStudy) -> None:
+    study = study_of(
+        varied({"saliency": "ntk"}, {"saliency": "snip"}),
+        change=lambda cell: {
+            **measured(cell),
+            "forward_macs_masked": {"ntk": 200, "snip": 300}[cell.params["saliency"]],
+        },
+    )
     text = str(render(study.run.path, "markdown"))
-    first, second = text.split("\n\n")
-    assert first.count("\n") == second.strip().count("\n") == 3 and "| conv1 (%) |" in second
-    assert str(render(study.run.path, "latex")).count(r"\begin{tabular}") == 2
+    assert text.startswith("| Method | Forward MACs, masked ↓ |\n| --- | --: |\n| NTK | **200** |\n| SNIP | 300 |\n")
+    assert "gradient energy kept (%) 25.0" in text and "accuracy" not in text
 
 
 def test_trained_cells_keep_their_figures_to_themselves(study_of: MakeStudy) -> None:
@@ -300,7 +304,7 @@ def test_trained_cells_keep_their_figures_to_themselves(study_of: MakeStudy) -> 
     (found,) = findings(study)
     assert "FedAvg (dense) has the highest mean test accuracy" in found.sentences[0]
     assert sum("2 of 4 finished cells end before training" in sentence for sentence in found.sentences) == 1
-    assert str(render(study.run.path, "markdown")).count("\n\n") == 0, "the summary alone"
+    assert "| FedAvg (dense) | dense |" in str(render(study.run.path, "markdown"))
 
 
 def test_failed_training_beside_cells_that_train_nothing_is_no_finding(study_of: MakeStudy) -> None:

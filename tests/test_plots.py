@@ -31,7 +31,6 @@ from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.tables.show import FORMATS, render
-from fedfore.plots.tables.summary import presentable, summary
 from fedfore.plots.view import Drawn, Options, View
 from fedfore.plots.wording import DAGGER, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
@@ -379,8 +378,8 @@ def test_a_single_seed_has_no_interval(study_of: MakeStudy) -> None:
     for container in panel.containers:
         assert all(not segment.size for bars in container.lines[2] for segment in bars.get_segments())
     assert "no interval" in figure.caption
-    text = presentable(summary(study.cells))[axis_label("test_accuracy")]
-    assert not any("±" in value for value in text)
+    text = str(render(study.run.path, "markdown"))
+    assert "Test accuracy (%) ↑" in text and "±" not in text and "[" not in text
     (found,) = findings(study)
     assert "no method is called better" in found.sentences[0]
     assert not any("highest" in sentence or "times" in sentence for sentence in found.sentences)
@@ -454,8 +453,8 @@ def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.Monke
         names += [label.get_text() for label in figure.figure.axes[0].get_yticklabels()]
         assert {name for name in names if DAGGER in name} == {name for name in names if "FedTiny" in name} != set()
         assert any(DAGGER in text.get_text() for text in figure.figure.texts)
-    marked = presentable(summary(study.cells))["Method"]
-    assert set(marked) == {f"FedTiny {DAGGER}", "FedAvg (dense)"}
+    table = str(render(study.run.path, "markdown"))
+    assert f"| FedTiny {DAGGER} |" in table and "| FedAvg (dense) |" in table
     assert "fedfore run --rerun stale" in write_report(study.run.path).read_text()
 
 
@@ -479,32 +478,9 @@ def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path) -> None:
 # Tables
 
 
-def test_summary_has_a_row_a_point(run: Path) -> None:
-    numbers = summary(load_study(run).cells)
-    assert len(numbers) == 2 * (3 * 4 + 2)
-    (failed,) = records(numbers[(numbers["n_ok"] == 0) & (numbers["series"] == "FedMef")])
-    assert (failed["sparsity"], failed["n_planned"]) == (0.9, 3) and math.isnan(failed["test_accuracy"])
-
-
-def test_accuracy_is_written_in_points(study_of: MakeStudy) -> None:
-    study = study_of(
-        cells(("fedavg",), alphas=("iid",)), change=lambda cell: {"test_accuracy": 0.80 + 0.01 * cell.seed}
-    )
-    (row,) = records(presentable(summary(study.cells)))
-    assert row["Test accuracy (%) ↑"] == "81.0 ± 2.5"  # deviation 1 point, 4.302653 / sqrt 3 = 2.48
-    assert row["Seeds ok / planned"] == "3 / 3"
-
-
-def test_markdown_is_one_table(run: Path) -> None:
-    lines = str(render(run, "markdown")).splitlines()
-    assert len(lines) == 2 + len(summary(load_study(run).cells))
-    assert len({line.count("|") for line in lines}) == 1
-
-
 def test_latex_has_no_bare_special_character(run: Path) -> None:
     text = str(render(run, "latex"))
     assert text.isascii() and not re.search(r"(?<!\\)[%_#]", text)
-    assert r"$\pm$" in text and text.count(r"\\") == 1 + len(summary(load_study(run).cells))
 
 
 def test_json_has_null_where_a_value_is_missing(run: Path) -> None:

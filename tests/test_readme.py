@@ -60,7 +60,12 @@ CUTS: dict[str, list[str]] = {
     "fedfore ls methods": [],
     "fedfore ls fields": [],
     "fedfore ls metrics": [],
-    "fedfore show results/runs/quick --markdown": [],
+    "fedfore show results/runs/quick": [],
+    "fedfore show results/runs/quick --by alpha --latex": [],
+    "fedfore show results/runs/quick --rows rounds --csv": [],
+    "fedfore show results/runs/quick --columns test_accuracy,total_bytes --baseline BAFFLE --markdown": [
+        "--baseline", "Fed-NTK",
+    ],
     "fedfore plot results/runs/quick --width 3.3": [],
     "fedfore report results/runs/quick": [],
     "fedfore verdicts": ["--results", str(ROOT / "results")],

@@ -39,6 +39,20 @@ def positive(text: str) -> int:
     return value
 
 
+def natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+def names(text: str) -> tuple[str, ...]:
+    found = tuple(filter(None, (name.strip() for name in text.split(","))))
+    if not found:
+        raise argparse.ArgumentTypeError("must be names with commas between them")
+    return found
+
+
 def seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < math.inf:

@@ -13,7 +13,7 @@ examples:
   fedfore run my.toml --set seed=[0,1,2,3,4]    your matrix, one axis replaced
   fedfore run my.toml --plugins my_methods/     with your own method files
   fedfore check my_method --plugins my_methods/ does my method keep the contract?
-  fedfore show results/runs/quick --markdown    the summary table of a run
+  fedfore show results/runs/quick --by alpha    the table of a run, an axis as columns
 
 exit status: 0 every planned cell is ok or skipped, 1 some cell failed, 2 nothing ran.
 """

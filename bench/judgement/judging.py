@@ -105,12 +105,13 @@ def _matrix(run: Run) -> Mapping[str, Any]:
         raise ConfigError(f"{path} is no valid TOML: {error}.") from None
 
 
-def judged_of(run: Run) -> list[Judged]:
+def judged_of(run: Run, known: pd.DataFrame | None = None) -> list[Judged]:
     """Return every comparison that a run's matrix asks for, judged; a contrast whose cells it left out is not asked.
 
-    Raises StoreError or ConfigError for a run or a matrix that cannot be read.
+    `known` is the run's `evidence`, for who has it already. Raises StoreError or ConfigError for a run or a matrix that
+    cannot be read.
     """
-    cells, tuned = evidence(run), tuned_columns(run)
+    cells, tuned = evidence(run) if known is None else known, tuned_columns(run)
     return judged(cells, [one for one in contrasts_of(run) if not problem(cells, one, tuned)], tuned)
 
 

@@ -19,7 +19,7 @@ def _sum(name: str, unit: str, label: str, parts: Sequence[str], text: str) -> M
 _SUMS = (
     _sum("device_flops_total", "FLOPs", "Total device FLOPs", ("setup_flops_total", "train_flops_total"),
         "Device FLOPs summed over clients and all rounds, those of setup included."),
-    _sum("total_bytes", "bytes", "Total bytes", ("uplink_bytes", "downlink_bytes"),
+    _sum("total_bytes", "bytes", "Total bytes, up and down", ("uplink_bytes", "downlink_bytes"),
         "Encoded bytes in both directions, all rounds."),
 )  # fmt: skip
 DERIVED: Mapping[str, Metric] = {metric.name: metric for metric in _SUMS}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import re
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
-from tabulate import DataRow, TableFormat
+from tabulate import SEPARATING_LINE, DataRow, TableFormat, tabulate
 
 from fedfore.errors import printable
 
@@ -14,9 +17,15 @@ _MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "\\`*<"})
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}",
+    "|": r"\textbar{}", "[": "{[}", "*": "{*}",
+    "±": r"$\pm$", "\N{MULTIPLICATION SIGN}": r"$\times$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "²": "$^2$",
+    "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}", "¶": r"\P{}", "‖": r"$\parallel$",
+    "▲": r"$^{\bigtriangleup}$", "▼": r"$^{\bigtriangledown}$", "≈": r"$\approx$", "\N{TILDE OPERATOR}": r"$\sim$",
     "\N{EN DASH}": "--", "\N{MINUS SIGN}": "$-$", "\N{GREEK SMALL LETTER ALPHA}": r"$\alpha$",
 })  # fmt: skip
+_TIE = "\N{NO-BREAK SPACE}"
+_LEAST_WIDTH = 10
+"""Letters at which the titles of plain text may break into lines."""
 
 
 def markdown(table: pd.DataFrame, words: int | None = None) -> str:
@@ -43,12 +52,36 @@ def literal(text: str) -> str:
     return printable(text).translate(_MARKDOWN)
 
 
-def latex(table: pd.DataFrame, words: int) -> str:
-    """Return a table of texts in LaTeX, for the package booktabs; its first columns, `words` of them, stand left."""
-    cells = table.map(escaped)
-    cells.columns = [escaped(title) for title in table.columns]
-    columns = "l" * words + "r" * (len(table.columns) - words)
-    return cells.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
+def latex(
+    heads: Sequence[str], titles: Sequence[str], rows: Sequence[Sequence[str]], words: int, blocks: Collection[int] = ()
+) -> str:
+    """Return a table whose titles and cells are LaTeX, for the package booktabs.
+
+    `heads` and `titles` are one a column: neighbours of one head have it once above their titles, "" is none. The first
+    columns, `words` of them, stand left, the others right. A rule stands before each row at a place in `blocks`.
+    """
+    lines = [r"\begin{tabular}{" + "l" * words + "r" * (len(titles) - words) + "}", r"\toprule"]
+    lines += [*_heads(heads), _line(titles), r"\midrule"]
+    for place, row in enumerate(rows):
+        lines += [r"\midrule", _line(row)] if place in blocks else [_line(row)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _heads(heads: Sequence[str]) -> Iterator[str]:
+    """Yield the line of heads over several columns and the rules under them, nothing where there is none."""
+    texts, rules, first = [], [], 1
+    for head, own in itertools.groupby(heads):
+        width = len(list(own))
+        texts += [rf"\multicolumn{{{width}}}{{c}}{{{head}}}"] if head else [""] * width
+        rules += [rf"\cmidrule(lr){{{first}-{first + width - 1}}}"] if head else []
+        first += width
+    if rules:
+        yield _line(texts)
+        yield " ".join(rules)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def escaped(text: str) -> str:
@@ -61,3 +94,25 @@ def plain(rows: Sequence[Sequence[str]], alignments: Sequence[str]) -> str:
     return pd.DataFrame(rows).to_markdown(
         index=False, headers=(), tablefmt="plain", colalign=alignments, disable_numparse=True, preserve_whitespace=True
     )
+
+
+def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]], words: int, blocks: Collection[int] = ()) -> str:
+    """Return a table of texts for a terminal, its titles in lines no longer than what stands under them.
+
+    The first columns, `words` of them, stand left, the others right; a rule stands before the rows at `blocks`.
+    """
+    columns = list(zip(*rows, strict=True)) or [()] * len(titles)
+    widths = [max([_LEAST_WIDTH, *map(len, column)]) for column in columns]
+    heads = ["\n".join(lines_of(title, width)) for title, width in zip(titles, widths, strict=True)]
+    lines: list[object] = []
+    for place, row in enumerate(rows):
+        lines += [SEPARATING_LINE] if place in blocks else []
+        lines.append([printable(text) for text in row])
+    sides = ["left"] * words + ["right"] * (len(titles) - words)
+    return tabulate(lines, heads, tablefmt="simple", colalign=sides, headersalign=sides, disable_numparse=True) + "\n"
+
+
+def lines_of(title: str, width: int) -> list[str]:
+    """Return a title in lines of at most that many letters; words stay whole, arrows and equations stay together."""
+    tied = re.sub(r" (?=[↑↓=])|(?<==) ", _TIE, printable(title))
+    return [line.replace(_TIE, " ") for line in textwrap.wrap(tied, width, break_long_words=False)] or [""]

@@ -18,7 +18,7 @@ from fedfore.plots.report.pictures import pictures
 from fedfore.plots.report.results import results
 from fedfore.plots.report.settings import settings_tables
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.tables.summary import mask_tables
+from fedfore.plots.tables.masks import mask_tables
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import write_atomically
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from fedfore.errors import StoreError, printable
 from fedfore.plots.points import records
+from fedfore.records.metrics import FIELDS
 
 _FORMULAS = ("=", "+", "-", "@")
 """What a spreadsheet takes for the beginning of a formula."""
@@ -19,12 +20,12 @@ _FORMULAS = ("=", "+", "-", "@")
 def csv(table: pd.DataFrame) -> str:
     """Return a table as CSV, with no text that a spreadsheet would compute or a terminal would obey."""
     flat = _flat(table)
-    return flat.apply(lambda column: column.map(_harmless) if column.dtype.kind == "O" else column).to_csv(index=False)
+    return flat.apply(lambda column: column.map(_harmless) if column.dtype == "string" else column).to_csv(index=False)
 
 
 def as_json(table: pd.DataFrame) -> str:
     """Return a table as a list of JSON objects; what is not known is null."""
-    rows = [{name: _plain(value) for name, value in row.items()} for row in records(table)]
+    rows = [{name: _plain(value) for name, value in row.items()} for row in records(_with_one_alpha(table))]
     return json.dumps(rows, indent=1, allow_nan=False) + "\n"
 
 
@@ -53,16 +54,29 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+def _with_one_alpha(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with alpha as text: a number and "iid" are no one type."""
+    return table.assign(alpha=table["alpha"].map(str)) if "alpha" in table else table
+
+
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with one type a column: lists as JSON, columns of mixed types as text."""
-    flat = table.copy()
-    for name in flat.columns[[dtype.kind == "O" for dtype in flat.dtypes]]:
-        values = [_plain(value) for value in flat[name]]
-        kinds = {type(value) for value in values if value is not None}
-        if len(kinds) > 1 or kinds & {list, dict}:
-            values = [json.dumps(v) if isinstance(v, list | dict) else None if v is None else str(v) for v in values]
-        flat[name] = pd.Series(values, index=flat.index, dtype=object)
-    return flat
+    """Return the table with one type a column: lists as JSON, columns of mixed types as text, truth and text as such.
+
+    A column that is null throughout has the type of its field.
+    """
+    mixed = [str(name) for name, dtype in table.dtypes.items() if dtype.kind == "O"]
+    return table.assign(**{name: _typed(name, table[name]) for name in mixed})
+
+
+def _typed(name: str, column: pd.Series[Any]) -> pd.Series[Any]:
+    values = [_plain(value) for value in column]
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool} or (not kinds and name in FIELDS and FIELDS[name].type.startswith("true")):
+        return pd.Series(values, column.index, dtype="boolean")
+    if kinds and kinds <= {int, float}:
+        return pd.to_numeric(pd.Series(values, column.index, dtype=object))
+    texts = [json.dumps(one) if isinstance(one, list | dict) else None if one is None else str(one) for one in values]
+    return pd.Series(texts, column.index, dtype="string")
 
 
 def _harmless(value: Any) -> Any:

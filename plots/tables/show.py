@@ -1,57 +1,36 @@
-"""What `fedfore show` prints of a run."""
+"""What `fedfore show` prints of a run: a table for readers, or tidy rows for other programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pandas as pd
-
-from fedfore.errors import printable
-from fedfore.plots.footnotes import table_notes
-from fedfore.plots.study import Study, load_study
+from fedfore.errors import ConfigError
+from fedfore.plots.study import load_study
+from fedfore.plots.tables.asked import Asked
 from fedfore.plots.tables.exports import EXPORTS
-from fedfore.plots.tables.summary import POINT_TITLES, mask_tables, presentable, summary
-from fedfore.records.markup import escaped, latex, literal, markdown
+from fedfore.plots.tables.forms import FORMS
+from fedfore.plots.tables.lines import CELLS, line_rows
+from fedfore.plots.tables.page import line_page, page
 from fedfore.records.store import load_table, open_run
 
-
-def _markdown(shown: pd.DataFrame) -> str:
-    return markdown(shown.map(literal))
-
-
-def _latex(shown: pd.DataFrame) -> str:
-    return latex(shown, words=len(POINT_TITLES))
+FORMATS = (*FORMS, *EXPORTS)
+_EVERYTHING = Asked()
 
 
-_OF_STUDY: Mapping[str, Callable[[pd.DataFrame], str]] = {"markdown": _markdown, "latex": _latex}
-_NOTE: Mapping[str, Callable[[str], str]] = {"markdown": "{}\n".format, "latex": lambda note: f"{escaped(note)}\n"}
-_REASON: Mapping[str, Callable[[str], str]] = {"markdown": "- {}".format, "latex": "% {}".format}
-FORMATS = (*_OF_STUDY, *EXPORTS)
+def render(
+    run: Path, form: str, asked: Asked = _EVERYTHING, *, rows: str = CELLS, reasons: bool = False
+) -> str | bytes:
+    """Return a run as a table in a form of `FORMS`, or all of its rows as a file of `EXPORTS`.
 
-
-def _unfinished(study: Study) -> list[str]:
-    """Return a line on each reason for which cells have no result, the most frequent first."""
-    cells = study.cells[~study.cells["ok"]].fillna({"reason": "no reason recorded"})
-    groups = [(tuple(map(str, key)), list(names)) for key, names in cells.groupby(["status", "reason"])["series"]]
-    return [
-        f"{len(names)} {status.replace('_', ' ')}: {printable(reason)} ({', '.join(sorted(set(names)))})"
-        for (status, reason), names in sorted(groups, key=lambda group: -len(group[1]))
-    ]
-
-
-def render(run: Path, format: str, *, reasons: bool = False) -> str | bytes:
-    """Return a run as `markdown` or `latex` (the summary) or as `csv`, `json` or `parquet` (one row a planned cell).
-
-    The tables of masks follow the summary of a run that trains nothing, then footnotes and, if `reasons` are asked for,
-    those of cells without a result. LaTeX needs the package booktabs. Raises StoreError for an unreadable run, or where
-    pyarrow is missing for parquet.
+    `rows` are its cells or a kind of their lines (`fedfore.plots.tables.lines.KINDS`). A file has one row a planned
+    cell or a line, and every field. A table has means over seeds, footnotes and, if `reasons` are asked for, those of
+    cells without a result; LaTeX needs the package booktabs. Raises StoreError for an unreadable run, or where pyarrow
+    is missing for parquet; ConfigError for a name that the run does not know, and for a file in a table's shape.
     """
-    if format in _OF_STUDY:
-        study = load_study(run)
-        masks = () if study.cells["trained"].any() else mask_tables(study)
-        tables = [_OF_STUDY[format](shown) for shown in (presentable(summary(study.cells)), *masks)]
-        notes = table_notes(study.cells)
-        unfinished = [_REASON[format](line) for line in _unfinished(study)] if reasons else []
-        return "\n".join([*tables, *(_NOTE[format](note) for note in notes), *unfinished])
-    return EXPORTS[format](load_table(open_run(run)))
+    if form in EXPORTS:
+        if asked != _EVERYTHING:
+            raise ConfigError(f"--{form} has every field of every row; shape a table with --markdown or --latex.")
+        opened = open_run(run)
+        return EXPORTS[form](load_table(opened) if rows == CELLS else line_rows(opened, rows))
+    study = load_study(run)
+    return FORMS[form](page(study, asked, reasons=reasons) if rows == CELLS else line_page(study, rows, asked))

@@ -119,7 +119,7 @@ def execute(options: argparse.Namespace) -> int:
 
     try:
         report = write_report(settings.run)
-        print(render(settings.run, "markdown"))
+        print(render(settings.run, "plain"))
         print("".join(f"{remark}\n\n" for remark in remarks(open_run(settings.run))), end="")
         print("".join(what_went_wrong(settings.run, outcome)), end="")
     except FedForeError as error:  # something did run
