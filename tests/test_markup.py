@@ -95,7 +95,7 @@ def test_a_table_for_a_terminal_breaks_its_titles_and_separates_its_blocks() -> 
         "---------  ----------  --------",
         "FedAvg     94.4 ± 1.3      2.55",
         "---------  ----------  --------",
-        "a \\x1b[0m                      3",
+        "a \\x1b[0m                     3",
     ]
     assert aligned(["a", "b"], [], 1).splitlines()[0].split() == ["a", "b"]
 
