@@ -1,65 +1,33 @@
-"""The figures of test accuracy: against sparsity, along training, and by series where no method has a sparsity axis."""
+"""The figures of test accuracy: against sparsity, or by series where no method has a sparsity axis."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator
 
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame, label_edges, panels
 from fedfore.plots.naming import Series
-from fedfore.plots.points import curve, points, records, select
-from fedfore.plots.study import shown_sparsity
+from fedfore.plots.points import points, records, select
 from fedfore.plots.view import Drawn, Planned, View, handle, line_style, mark_withheld, percent_axis, seeds_sentence
-from fedfore.plots.wording import HEADLINES, axis_label, human_bytes, human_count
+from fedfore.plots.wording import HEADLINES, axis_label
 
 _PANEL_HEIGHT = 2.1
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """What accuracy is drawn against: a column of rounds.jsonl, and how to say and write it.
-
-    `steps` are a logarithmic axis' preferred ticks within a power of `base`; without them the axis is linear.
-    """
-
-    column: str
-    label: str
-    phrase: str
-    base: float = 10.0
-    steps: tuple[tuple[int, ...], ...] = ()
-    write: Callable[[float], str] = "{:g}".format
-
-
-_FINE = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-_COSTS = (
-    _Cost("data_passes", axis_label("data_passes"), "data passes (examples drawn / examples of all clients)"),
-    _Cost("device_flops", "Device FLOPs (all clients) ↓",
-          "the FLOPs of all devices so far, setup included (logarithmic)",
-          1000.0, ((1,), (1, 10, 100), _FINE), human_count),
-    _Cost("uplink_bytes", axis_label("uplink_bytes", "all clients"),
-          "the encoded bytes sent so far from all clients to the server, setup included (logarithmic)",
-          1024.0, ((1, 10, 100), _FINE), human_bytes),
-)  # fmt: skip
-
-
 def figures(view: View) -> Iterator[Planned]:
-    """Yield the figures of accuracy of trained cells: at the end, and along each cost."""
+    """Yield the figure of the accuracy of trained cells."""
     if any(one.has_sparsity for one in view.series):
         yield view.planned("accuracy-sparsity", "Accuracy against sparsity", partial(accuracy_by_sparsity, view))
     else:
         yield view.planned("accuracy", "Accuracy", partial(accuracy_by_series, view))
-    for cost in _COSTS:
-        kind, what = (f"accuracy-{cost.column}".replace("_", "-"), cost.column.replace("_", " "))
-        yield view.planned(kind, f"Accuracy against {what}", partial(_accuracy_along, view, cost))
 
 
 def _finished_points(view: View) -> pd.DataFrame:
@@ -161,73 +129,5 @@ def accuracy_by_series(view: View) -> Drawn:
         f"Test accuracy of the global model ({HEADLINES[view.study.accuracy]}), one panel a label distribution. "
         + _seeds_of(view, summary),
         f"Chart of test accuracy for {', '.join(names)}; the table of results holds the same numbers.",
-        figure,
-    )
-
-
-def _ticks(low: float, high: float, cost: _Cost) -> list[float]:
-    """Return up to four round values well inside a logarithmic range."""
-    margin = (high / low) ** 0.06
-    inside: list[float] = []
-    for leading in cost.steps:
-        ticks = [digit * cost.base**power for power in range(8) for digit in leading]
-        inside = [tick for tick in ticks if low * margin <= tick <= high / margin]
-        if len(inside) > 1:
-            break
-    return inside[:: -(-len(inside) // 4)] if inside else [math.sqrt(low * high)]
-
-
-def _log_axis(panel: Axes, low: float, high: float, cost: _Cost) -> None:
-    panel.set_xscale("log")
-    panel.set_xlim(low / 1.3, high * 1.5)
-    panel.xaxis.set_major_locator(FixedLocator(_ticks(low / 1.3, high * 1.5, cost)))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost.write(value)))
-    panel.xaxis.set_minor_locator(NullLocator())
-
-
-def _accuracy_along(view: View, cost: _Cost) -> Drawn:
-    """Draw accuracy during training against a cost, a panel an alpha.
-
-    A series with a sparsity axis is drawn at the one level that `fedfore.plots.study.shown_sparsity` names.
-    """
-    log = bool(cost.steps)
-    level = shown_sparsity(view.cells, view.series)
-    sparse = view.cells["series"].isin([one.label for one in view.series if one.has_sparsity])
-    shown = view.cells if level is None else view.cells[~sparse | (view.cells["sparsity"] == level)]
-    series = view.study.series_of(shown)
-    figure, axes = panels(len(view.alphas), view.width, _PANEL_HEIGHT)
-    drawn = []
-    for panel, alpha in zip(axes, view.alphas, strict=True):
-        panel.set_title(alpha)
-        for one in series:
-            own = select(shown, {"ok": True, "alpha": alpha, "series": one.label})
-            line = curve(view.study.run, list(own["cell_id"]), cost.column, log=log)
-            if line.empty:
-                continue
-            style = line_style(one)
-            panel.plot(line["x"], line["mean"], markersize=3.5, markevery=[-1], zorder=3, **style)
-            if own["withheld"].any():
-                mark_withheld(panel, line["x"].iloc[-1], line["mean"].iloc[-1])
-            band = (line["mean"] - line["half_width"], line["mean"] + line["half_width"])
-            panel.fill_between(line["x"], *band, color=style["color"], alpha=0.15, linewidth=0)
-            drawn.append(line)
-    if drawn:
-        everything = pd.concat(drawn)
-        upper = everything["mean"] + everything["half_width"].fillna(0.0)
-        _limit(axes[0], everything["mean"].min(), upper.max())
-        for panel in axes:
-            if log:
-                _log_axis(panel, everything["x"].min(), everything["x"].max(), cost)
-            else:
-                panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    label_edges(axes, cost.label, axis_label("test_accuracy"))
-    legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, view.heading(), legend, accuracy_notes(shown))
-    which = "" if level is None else f" Methods with the sparsity axis are shown at sparsity {value_label(level)}."
-    what = cost.column.replace("_", " ")
-    return Drawn(
-        f"Test accuracy of the global model during training against {cost.phrase}, one panel a label distribution."
-        f"{which} {seeds_sentence(shown)} The marker stands at the last evaluation.",
-        f"Learning curves of {', '.join(one.label for one in series)} against {what}.",
         figure,
     )

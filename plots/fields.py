@@ -22,7 +22,8 @@ OF_ESTIMATES = (NUM_PERTURBATIONS, SIGMA, FORM)
 """What the exact gradient has no use for."""
 EXACT = "exact"
 """The estimator of a control, which replaces the estimate by the gradient itself."""
-_LAST = "params.lr"
+LEARNING_RATE = "params.lr"
+"""Tuned for each series, so that it names one only where nothing else does."""
 _SHORT_NAMES = {"num_perturbations": "K", "batch_size": "B", "sigma": "\N{GREEK SMALL LETTER SIGMA}"}
 _FORMATS = {
     "clients": "{} clients",
@@ -90,7 +91,7 @@ def model_label(name: str) -> str:
 
 def telling(column: str) -> tuple[bool, bool, bool]:
     """Return a key that sorts columns of settings by how well they name a series, the best first."""
-    return column != NUM_PERTURBATIONS, column in SWITCHES, column == _LAST
+    return column != NUM_PERTURBATIONS, column in SWITCHES, column == LEARNING_RATE
 
 
 def field_name(column: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fedfore.errors import ConfigError, StoreError, suggestion
 from fedfore.plots import accuracy, costs, estimators, kernel_figures, mask_figures, tradeoff
+from fedfore.plots.charts import curves, forest, pareto, target_costs
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import themed
 from fedfore.plots.view import DEFAULTS, Drawn, Options, Planned, View
@@ -17,9 +18,11 @@ from fedfore.records.metrics import METRICS
 from fedfore.records.store import write_atomically
 
 Offer = Callable[[View], Iterator[Planned]]
-_OF_STUDY: tuple[Offer, ...] = ()
+_OF_STUDY: tuple[Offer, ...] = (forest.figures, pareto.figures)
 """What is drawn of all cells together, of whatever data sets and models."""
-_OF_TRAINING: tuple[Offer, ...] = (accuracy.figures, costs.figures, estimators.figures)
+_OF_TRAINING: tuple[Offer, ...] = (
+    accuracy.figures, curves.figures, target_costs.figures, costs.figures, estimators.figures,
+)  # fmt: skip
 """What is drawn of the trained cells of one data set and model."""
 _OF_SETTING: tuple[Offer, ...] = (mask_figures.figures, kernel_figures.figures)
 """What is drawn of all cells of one data set and model that did more than metering."""

@@ -17,7 +17,12 @@ def table_notes(cells: pd.DataFrame) -> list[str]:
 
 def figure_notes(shown: pd.DataFrame) -> list[str]:
     """Return the footnotes of a figure of these planned cells: what is missing, stale, or past its budget."""
-    return [*_missing_notes(shown), *_stale_notes(shown), *budget_notes(shown)]
+    return [*_missing_notes(shown), *comparison_notes(shown)]
+
+
+def comparison_notes(cells: pd.DataFrame) -> list[str]:
+    """Return the footnotes of comparisons of these cells, which say themselves what failed or is not certified."""
+    return [*_stale_notes(cells), *budget_notes(cells)]
 
 
 def accuracy_notes(shown: pd.DataFrame) -> list[str]:

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from fedfore.judgement.estimates import Estimate, estimate, half_width
-from fedfore.plots.lines import readable_lines
-from fedfore.records.store import ROUNDS, Run
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
+LEAST_FOR_AN_INTERVAL = 3
+"""Seeds below which an interval (t = 12.7) fills a panel and is left to the table."""
 
 
 def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:
@@ -77,32 +77,3 @@ def twins(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     real = pd.Series(ok.loc[is_real, metric].to_numpy(), index=keys[is_real].to_numpy(), dtype=float)
     found = ok[~is_real].assign(real=[real.get(key, float("nan")) for key in keys[~is_real]])
     return found.assign(difference=found[metric] - found["real"]).dropna(subset="real")
-
-
-def curve(run: Run, cell_ids: Sequence[str], x: str, *, log: bool) -> pd.DataFrame:
-    """Return the mean test accuracy over cells along `x`: columns x, mean, half_width (fractions).
-
-    Where the cells were evaluated at different x, each is interpolated linearly (in log x if `log`, which drops x = 0)
-    onto the union of the points inside the range that all cover.
-    """
-    lines = []
-    for cell_id in cell_ids:
-        rounds = readable_lines(run, cell_id, ROUNDS)
-        if rounds.empty:
-            continue
-        line = rounds[[x, "test_accuracy"]].dropna().astype(float).to_numpy()
-        line = line[line[:, 0] > 0] if log else line
-        if len(line):
-            lines.append(line)
-    if not lines:
-        return pd.DataFrame({"x": [], "mean": [], "half_width": []})
-    if all(np.array_equal(line[:, 0], lines[0][:, 0]) for line in lines):
-        grid, values = lines[0][:, 0], np.array([line[:, 1] for line in lines])
-    else:
-        low, high = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
-        union = np.unique(np.concatenate([line[:, 0] for line in lines]))
-        grid = union[(union >= low) & (union <= high)]
-        scale = np.log if log else np.asarray
-        values = np.array([np.interp(scale(grid), scale(line[:, 0]), line[:, 1]) for line in lines])
-    deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(len(grid), np.nan)
-    return pd.DataFrame({"x": grid, "mean": values.mean(axis=0), "half_width": half_width(deviation, len(values))})

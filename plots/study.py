@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series, saliency_looks
 from fedfore.plots.points import POINT
+from fedfore.plots.training import evaluations
 from fedfore.plots.wording import HEADLINES, alpha_label
 from fedfore.records.store import Run, load_table, open_run
 
@@ -66,6 +68,11 @@ class Study:
         dense = [one for one in self.series if not one.has_sparsity and not one.estimated]
         named = [one for one in dense if one.method == REFERENCE] if len(dense) > 1 else dense
         return named[0] if len(named) == 1 else None
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """What was evaluated along training (see `fedfore.plots.training.evaluations`), of all ok cells."""
+        return evaluations(self.run, self.ok)
 
     @property
     def compared(self) -> pd.DataFrame:

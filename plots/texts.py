@@ -7,7 +7,7 @@ from functools import lru_cache
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-_HINTING = 1.03
+_HINTING = 1.06
 """What rounding to pixels may add to a width."""
 
 

@@ -119,9 +119,13 @@ class View:
 
     def named(self, series: Series, shown: pd.DataFrame) -> str:
         """Return the legend's name of a series, marked where a shown record is stale or trained past its budget."""
-        own = shown[shown["ok"] & (shown["series"] == series.label)]
-        marks = {DAGGER: own["stale"], OVERSPENT: own["overspent"]}
-        return " ".join([series.label, *(mark for mark, rows in marks.items() if rows.any())])
+        return " ".join([series.label, *marks(shown[shown["series"] == series.label])])
+
+
+def marks(shown: pd.DataFrame) -> list[str]:
+    """Return the marks of these planned cells: that a record of theirs is stale, or trained past its budget."""
+    own = shown[shown["ok"]]
+    return [mark for mark, name in {DAGGER: "stale", OVERSPENT: "overspent"}.items() if own[name].any()]
 
 
 def seeds_sentence(shown: pd.DataFrame) -> str:

@@ -301,7 +301,7 @@ def test_training_past_its_budget_is_marked_and_said(
     for text in (shown, html):
         assert "§ trained past the planned budget, up to 1.67 times as much." in text
     assert "Training went past its budget: FedAvg (dense) up to 1.67 times." in html
-    (curves,) = (one.draw() for one in chosen(plan_figures(load_study(tmp_path)), ["accuracy-data-passes"]))
+    (curves,) = (one.draw() for one in chosen(plan_figures(load_study(tmp_path)), ["curves"]))
     names = [text.get_text() for text in curves.figure.legends[0].get_texts()]
     assert [name for name in names if "§" in name] == ["FedAvg (dense) §"]
 
@@ -348,9 +348,9 @@ def test_one_torn_line_costs_its_own_curve_and_is_named(
         patched.setattr("fedfore.plots.figures.write_figures", lambda run, options, only: [])
         assert main(["plot", str(tmp_path)]) == 0
     assert f"Left out: {torn} is damaged in line " in capsys.readouterr().err
-    (curves,) = (one.draw() for one in chosen(plan_figures(load_study(tmp_path)), ["accuracy-data-passes"]))
-    (line,) = curves.figure.axes[0].lines
-    assert len(line.get_xdata()) > 10, "the other seed's"
+    (curves,) = (one.draw() for one in chosen(plan_figures(load_study(tmp_path)), ["curves"]))
+    seed, mean = curves.figure.axes[0].lines
+    assert list(seed.get_ydata())[:-1] == list(mean.get_ydata()) and len(mean.get_ydata()) > 10, "the other seed's"
     monkeypatch.setattr("fedfore.plots.report.page.plan_figures", lambda study: [])
     assert main(["report", str(tmp_path)]) == 0
     assert "rounds.jsonl is damaged in line " in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -411,6 +411,7 @@ def test_names_draw_as_themselves(oddly_named: Path) -> None:
     for name, one in draw_figures(load_study(oddly_named)):
         one.figure.draw_without_rendering()
         texts = [text.get_text() for legend in one.figure.legends for text in legend.get_texts()]
+        texts += [text.get_text() for panel in one.figure.axes for text in panel.texts]
         assert name.startswith("cost") or any("$\\frac{$" in text for text in texts)
 
 

@@ -26,7 +26,7 @@ from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.figures import WrittenFigure, chosen, draw_figures, plan_figures, write_figures
 from fedfore.plots.findings import findings
 from fedfore.plots.looks import METHODS as LOOKS
-from fedfore.plots.points import curve, paired_difference, points, records, select
+from fedfore.plots.points import paired_difference, points, records
 from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
@@ -34,19 +34,12 @@ from fedfore.plots.tables.show import FORMATS, render
 from fedfore.plots.view import Drawn, Options, View
 from fedfore.plots.wording import DAGGER, axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS, PEAK_PARTS
-from fedfore.records.store import LiveRun, cell_dir
 from tests.synthetic import METHODS, accuracy, cells, write_run
 
 MakeStudy = Callable[..., Study]
 
-FIGURES = (
-    "accuracy-sparsity",
-    "accuracy-data-passes",
-    "accuracy-device-flops",
-    "accuracy-uplink-bytes",
-    "cost",
-)
-"""The figures that every study of trained cells with a sparsity has, in order."""
+FIGURES = ("pareto", "accuracy-sparsity", "curves", "cost-to-target", "cost")
+"""The figures that every study of trained cells with a sparsity has, in order; first comes what is compared."""
 
 
 def made_to_fail(cell: Cell) -> str:
@@ -250,44 +243,6 @@ def test_the_shown_sparsity_is_the_lower_median_above_zero(study_of: MakeStudy) 
 # Curves
 
 
-def write_rounds(run: Path, lines: dict[str, list[tuple[float, float]]]) -> None:
-    for name, values in lines.items():
-        folder = cell_dir(run, name)
-        folder.mkdir(parents=True, exist_ok=True)
-        others = dict.fromkeys(("round", "downlink_bytes", "device_flops", "test_loss"), 0.0)
-        rows = [
-            json.dumps({**others, "uplink_bytes": x, "data_passes": x, "test_accuracy": y}) + "\n" for x, y in values
-        ]
-        (folder / "rounds.jsonl").write_text("".join(rows))
-
-
-def test_a_curve_over_equal_evaluations_is_their_mean(tmp_path: Path) -> None:
-    write_rounds(tmp_path, {"a": [(0, 0.1), (1, 0.4)], "b": [(0, 0.3), (1, 0.6)]})
-    line = curve(LiveRun(tmp_path), ["a", "b"], "data_passes", log=False)
-    assert list(line["x"]) == [0, 1]
-    assert list(line["mean"]) == pytest.approx([0.2, 0.5])
-    assert list(line["half_width"]) == pytest.approx([12.706205 * 0.1] * 2, rel=1e-6)
-    alone = curve(LiveRun(tmp_path), ["a"], "data_passes", log=False)
-    assert list(alone["mean"]) == [0.1, 0.4] and alone["half_width"].isna().all()
-
-
-def test_a_curve_over_different_evaluations_is_interpolated_where_all_have_them(tmp_path: Path) -> None:
-    write_rounds(tmp_path, {"a": [(0, 0.0), (4, 0.4)], "b": [(1, 0.2), (3, 0.4), (5, 0.6)]})
-    line = curve(LiveRun(tmp_path), ["a", "b"], "data_passes", log=False)
-    assert list(line["x"]) == [1, 3, 4]
-    assert list(line["mean"]) == pytest.approx([(0.1 + 0.2) / 2, (0.3 + 0.4) / 2, (0.4 + 0.5) / 2])
-
-
-def test_a_logarithmic_curve_drops_zero_and_interpolates_in_log(tmp_path: Path) -> None:
-    write_rounds(
-        tmp_path, {"a": [(0, 0.1), (10, 0.2), (1000, 0.6)], "b": [(0, 0.1), (10, 0.2), (100, 0.4), (1000, 0.6)]}
-    )
-    line = curve(LiveRun(tmp_path), ["a", "b"], "uplink_bytes", log=True)
-    assert list(line["x"]) == [10, 100, 1000]
-    assert list(line["mean"]) == pytest.approx([0.2, 0.4, 0.6])
-    assert curve(LiveRun(tmp_path), ["nowhere"], "uplink_bytes", log=True).empty
-
-
 # Style
 
 
@@ -323,7 +278,7 @@ def written(run: Path) -> list[WrittenFigure]:
 
 def test_every_figure_is_written_as_png_and_pdf_of_the_asked_width(tmp_path: Path) -> None:
     figures = written(tmp_path)
-    assert [figure.name for figure in figures] == [f"{name}-digits-lenet5" for name in FIGURES]
+    assert [figure.name for figure in figures] == [f"{name}-digits-lenet5" for name in ("forest", *FIGURES)]
     for figure in figures:
         assert struct.unpack(">I", figure.png.read_bytes()[16:20])[0] == int(COLUMN_WIDTH * 150)
         assert figure.pdf.read_bytes().startswith(b"%PDF-")
@@ -396,17 +351,6 @@ def test_cells_that_are_not_shown_are_counted_in_the_footnote(drawn: dict[str, D
     assert "6 of 84 cells not shown: 2 diverged, 1 failed, 3 missing." in " ".join(notes.split())
 
 
-def test_curves_show_one_sparsity_and_say_which(drawn: dict[str, Drawn], run: Path) -> None:
-    figure = drawn["accuracy-data-passes-digits-lenet5"]
-    assert "at sparsity 0.8" in figure.caption and "3 seeds" in figure.caption
-    assert [len(panel.lines) for panel in figure.figure.axes] == [len(METHODS)] * 2
-    study = load_study(run)
-    own = select(study.cells, {"series": "Fed-NTK + ZO", "alpha": "iid", "sparsity": 0.8})
-    expected = curve(LiveRun(run), list(own["cell_id"]), "data_passes", log=False)
-    assert len(own) == 3
-    assert list(figure.figure.axes[0].lines[0].get_ydata()) == pytest.approx(list(expected["mean"]))
-
-
 def test_bars_of_peak_memory_add_up(drawn: dict[str, Drawn], run: Path) -> None:
     memory = drawn["cost-digits-lenet5"].figure.axes[0]
     study = load_study(run)
@@ -419,9 +363,8 @@ def test_bars_of_peak_memory_add_up(drawn: dict[str, Drawn], run: Path) -> None:
 
 def test_a_run_without_the_sparsity_axis_is_drawn_by_series(study_of: MakeStudy) -> None:
     study = study_of(cells(("baffle", "fedavg"), alphas=("iid",), num_perturbations=(50, 100)))
-    name, first = next(draw_figures(study))
-    assert name == "accuracy-digits-lenet5"
-    labels = [label.get_text() for label in first.figure.axes[0].get_yticklabels()]
+    (drawn,) = (one.draw() for one in chosen(plan_figures(study), ["accuracy"]))
+    labels = [label.get_text() for label in drawn.figure.axes[0].get_yticklabels()]
     assert labels == ["BAFFLE, K=50", "BAFFLE, K=100", "FedAvg (dense)"]
 
 
@@ -438,7 +381,7 @@ def test_missing_cost_metrics_are_said_not_drawn_as_zero(study_of: MakeStudy) ->
         cells(("fedavg",), alphas=("iid",)),
         change=lambda cell: dict.fromkeys(["peak_device_bytes", "device_step_flops", *PEAK_PARTS]),
     )
-    (cost,) = (one.draw() for one in chosen(plan_figures(study), ["cost"]))
+    (cost,) = (one.draw() for one in chosen(plan_figures(study), ["cost-digits-lenet5"]))
     assert [text.get_text() for panel in cost.figure.axes for text in panel.texts] == ["not measured"] * 2
 
 
@@ -450,7 +393,8 @@ def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.Monke
     )
     for _, figure in draw_figures(study):
         names = [text.get_text() for legend in figure.figure.legends for text in legend.get_texts()]
-        names += [label.get_text() for label in figure.figure.axes[0].get_yticklabels()]
+        first = figure.figure.axes[0]
+        names += [text.get_text() for text in (*first.get_yticklabels(), *first.texts)]
         assert {name for name in names if DAGGER in name} == {name for name in names if "FedTiny" in name} != set()
         assert any(DAGGER in text.get_text() for text in figure.figure.texts)
     table = str(render(study.run.path, "markdown"))

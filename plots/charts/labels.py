@@ -1,0 +1,70 @@
+"""Small labels beside points, each where it hides as little as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from fedfore.plots.texts import text_width
+
+_SIZE = 6.0
+_HEIGHT = 0.09
+_MARKER = 0.06
+_OFF = 0.05
+"""Inches: the height of a label, the side of a marker, and how far a label stands from its point."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text that belongs to a point of a panel, in the units of its axes."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A rectangle in inches from a panel's lower left corner."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+    def overlap(self, other: _Box) -> float:
+        """Return the area that two boxes share, in square inches."""
+        across = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
+        along = min(self.bottom + self.height, other.bottom + other.height) - max(self.bottom, other.bottom)
+        return max(across, 0.0) * max(along, 0.0)
+
+
+def write_apart(panel: Axes, size: tuple[float, float], labels: Sequence[Label], points: Sequence[Label]) -> None:
+    """Write labels beside their points, away from one another and from all points. `size`: the panel's, in inches.
+
+    The panel's limits have to be final. A label takes the first of four corners that hides nothing, else the best.
+    """
+    taken = [_box(panel, size, one, -_MARKER / 2, -_MARKER / 2, _MARKER, _MARKER) for one in points]
+    frame = _Box(0.0, 0.0, *size)
+    for one in labels:
+        width = text_width(one.text, _SIZE)
+        corners = [(x, y) for x in (_OFF, -_OFF - width) for y in (-_OFF - _HEIGHT, _OFF)]
+        boxes = [_box(panel, size, one, x, y, width, _HEIGHT) for x, y in corners]
+        hidden = [sum(box.overlap(other) for other in taken) + width * _HEIGHT - box.overlap(frame) for box in boxes]
+        best = min(range(len(corners)), key=lambda place: round(hidden[place], 6))
+        taken.append(boxes[best])
+        x, y = corners[best]
+        panel.annotate(
+            one.text, (one.x, one.y), xytext=(72 * x, 72 * y), textcoords="offset points", fontsize=_SIZE,
+            color="#333333", va="bottom", zorder=6,
+        )  # fmt: skip
+
+
+def _box(
+    panel: Axes, size: tuple[float, float], point: Label, right: float, up: float, width: float, height: float
+) -> _Box:
+    """Return a box of that size, moved in inches from a point of the panel."""
+    x, y = (panel.transScale + panel.transLimits).transform((point.x, point.y))
+    return _Box(x * size[0] + right, y * size[1] + up, width, height)

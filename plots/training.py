@@ -1,0 +1,48 @@
+"""What was evaluated along training, and what it had cost by then: of a cell, and of all seeds of a point."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from fedfore.plots.lines import readable_lines
+from fedfore.records.store import ROUNDS, Run
+
+ACCURACY = "test_accuracy"
+COSTS = ("rounds", "data_passes", "total_bytes", "device_flops")
+"""The columns of `evaluations` that say what training had cost, setup included."""
+_COLUMNS = ["cell_id", "place", *COSTS, ACCURACY]
+
+
+def evaluations(run: Run, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return one row an evaluation of these cells: `cell_id`, `place` among the cell's, `COSTS` and the test accuracy.
+
+    `place` 0 is the model that training starts from, after setup. Bytes are of both directions; rounds are those of
+    setup and of training. Cells without a readable file have no row.
+    """
+    setups = cells["setup_rounds"].fillna(0).tolist()
+    found = [_of_cell(run, cell, rounds) for cell, rounds in zip(cells["cell_id"], setups, strict=True)]
+    known = [lines for lines in found if len(lines)]
+    return pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=_COLUMNS)
+
+
+def _of_cell(run: Run, cell: str, setup_rounds: float) -> pd.DataFrame:
+    lines = readable_lines(run, cell, ROUNDS)
+    if lines.empty:
+        return lines
+    lines = lines.assign(
+        cell_id=cell,
+        place=range(len(lines)),
+        rounds=lines["round"] + setup_rounds,
+        total_bytes=lines["uplink_bytes"] + lines["downlink_bytes"],
+    )
+    return lines[_COLUMNS]
+
+
+def mean_line(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over cells at each place that all of them have: `COSTS` and accuracy, in the order of places.
+
+    Cells of one point are evaluated at the same shares of the budget, so that no value between evaluations is made up.
+    """
+    cells = lines["cell_id"].nunique()
+    groups = lines.groupby("place")[[*COSTS, ACCURACY]]
+    return groups.mean()[groups.size() == cells].reset_index()
