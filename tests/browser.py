@@ -19,7 +19,8 @@ _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-_TAB = "\ue004"
+TAB, ENTER = "\ue004", "\ue007"
+"""Keys, as the protocol writes them."""
 _SECONDS = 120
 
 
@@ -41,10 +42,6 @@ class Browser:
     def evaluate(self, script: str, *arguments: Any) -> Any:
         """Return what the body of a function gives in the page."""
         return self._post("execute/sync", {"script": script, "args": list(arguments)})
-
-    def press_tab(self) -> None:
-        """Press and release the tabulator key."""
-        self.press(_TAB)
 
     def press(self, key: str) -> None:
         """Press and release a key."""

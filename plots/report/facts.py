@@ -52,9 +52,9 @@ def _figures(study: Study) -> Iterator[tuple[str, str]]:
         yield title, listed([str(value) for value in cells[column].unique()])
     yield "Seeds", str(cells["seed"].nunique())
     yield "Cells", _counts(study)
-    began, ended = recorded(study, "started_utc"), recorded(study, "finished_utc")
-    if began and ended:
-        yield "Computed", _span(datetime.fromisoformat(began[0]), datetime.fromisoformat(ended[-1]))
+    times = sorted([*recorded(study, "started_utc"), *recorded(study, "finished_utc")])
+    if times:
+        yield "Computed", _span(datetime.fromisoformat(times[0]), datetime.fromisoformat(times[-1]))
     commits = [commit[:_COMMIT_DIGITS] for commit in recorded(study, "git_commit")]
     if commits:
         yield "Commit", listed(commits)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fedfore.judgement.sides import FAILED
 from fedfore.plots.footnotes import table_notes
-from fedfore.plots.mask_columns import STARVED, masked
+from fedfore.plots.mask_columns import STARVED
 from fedfore.plots.points import POINT, records
 from fedfore.plots.study import Study
 from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, FAILED_SEEDS, OVERSPENT, STARVED_LAYER, UNCOUNTED
@@ -35,15 +35,12 @@ class Marks:
     notes: tuple[str, ...]
 
 
-def marks(study: Study) -> Marks:
-    """Return the marks of the points of a study."""
-    cells = study.cells
-    masks = (masked(study, own).cells["starved"] for _, own in study.by_setting())
-    starved = [index for found in masks for index in found.index[found]]
+def marks(study: Study, cells: pd.DataFrame) -> Marks:
+    """Return the marks of the points of a study, of whose cells `starved` says which masks leave a layer too little."""
     said = cells.assign(
         stale=cells["stale"] & cells["ok"],
         overspent=cells["overspent"] & cells["ok"],
-        starved=cells.index.isin(starved),
+        starved=cells["starved"].eq(True),
         failed=cells["status"].isin(FAILED),
         uncounted=cells["ok"] & cells["uncounted_ops"].notna() & cells["uncounted_ops"].ne(""),
     )

@@ -6,46 +6,22 @@ their own. The same points in full precision are the page's CSV.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
 from fedfore.judgement.estimates import Estimate
 from fedfore.plots.fields import value_label
 from fedfore.plots.findings import against_reference
+from fedfore.plots.mask_columns import masked
 from fedfore.plots.points import POINT, points, records
+from fedfore.plots.report.columns import Column, Value, columns, shown_metrics
 from fedfore.plots.report.marks import NAME, marks
 from fedfore.plots.study import Study
 from fedfore.plots.tables.exports import csv
-from fedfore.plots.units import in_one_unit
-from fedfore.plots.wording import UNKNOWN, difference_text, percent_text
-from fedfore.records.metrics import METRICS
 
 _SETTING = ("dataset", "model", "alpha")
-_WORST = "client_accuracy_min"
-_COSTS = ("peak_device_bytes_setup", "peak_device_bytes_train", "device_flops_total", "total_bytes", "data_passes")
-_ARROWS = {"higher": "↑", "lower": "↓", "descriptive": ""}
-
-
-@dataclass(frozen=True)
-class Value:
-    """What stands in a cell: a text, smaller text under it, marks, and the number that sorts its column."""
-
-    text: str
-    order: float | None
-    detail: str = ""
-    marks: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers: its metric or another name, its title, its unit with an arrow to the better end."""
-
-    name: str
-    title: str
-    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,15 +53,13 @@ class Results:
 
 
 def results(study: Study) -> Results:
-    """Return the table of a study; means are over the seeds that ended well, and each column is known in some row."""
-    numbers = points(study.cells, [study.accuracy, _WORST, *_COSTS])
+    """Return the table of a study; means are over the seeds that ended well."""
+    masks = pd.concat([masked(study, own).cells for _, own in study.by_setting()])
+    cells = study.cells.assign(**{name: masks[name] for name in ("forward_flops_left", "starved")})
+    numbers = points(cells, shown_metrics(study))
     differences = [against_reference(study, point) for point in records(numbers[list(POINT)])]
-    filled = {
-        column: values
-        for column, values in _columns(study, numbers, differences)
-        if any(one.order is not None for one in values)
-    }
-    said = marks(study)
+    filled = dict(columns(study, numbers, differences))
+    said = marks(study, cells)
     sparse = {one.label for one in study.series if one.has_sparsity}
     rows = []
     for place, point in enumerate(records(numbers[list(POINT)])):
@@ -95,42 +69,6 @@ def results(study: Study) -> Results:
         rows.append(Row(point["series"], detail, own.get(NAME, ""), tuple(values)))
     table = csv(_with_differences(numbers, differences))
     return Results(tuple(filled), tuple(_groups(study, numbers, rows)), said.notes, table)
-
-
-def _columns(
-    study: Study, numbers: pd.DataFrame, differences: Sequence[Estimate | None]
-) -> Iterator[tuple[Column, list[Value]]]:
-    """Yield the columns in their order, each with a value a row of `numbers`."""
-    yield _column(study.accuracy, "%"), _accuracies(numbers, study.accuracy)
-    if study.reference:
-        column = Column("difference", f"Minus {study.reference.label}", "points")
-        yield column, [_value(difference_text(one), one.mean) if one else _NONE for one in differences]
-    yield _column(_WORST, "%"), [_value(f"{100 * worst:.1f}", worst) for worst in numbers[_WORST]]
-    for metric in _COSTS:
-        unit, texts = in_one_unit(numbers[metric], METRICS[metric].unit)
-        named = "" if unit in METRICS[metric].label.lower() else unit
-        yield _column(metric, named), list(map(_value, texts, numbers[metric]))
-    yield Column("seeds", "Seeds", "ok / planned"), list(map(_seeds, records(numbers)))
-
-
-_NONE = Value(UNKNOWN, None)
-
-
-def _value(text: str, number: float) -> Value:
-    return Value(text, float(number)) if number == number else _NONE
-
-
-def _column(metric: str, unit: str = "") -> Column:
-    row = METRICS[metric]
-    return Column(metric, row.label, f"{unit} {_ARROWS[row.direction]}".strip())
-
-
-def _accuracies(numbers: pd.DataFrame, metric: str) -> list[Value]:
-    return [_value(percent_text(row[metric], row[f"{metric}_half_width"]), row[metric]) for row in records(numbers)]
-
-
-def _seeds(point: Mapping[str, Any]) -> Value:
-    return _value(f"{point['n_ok']} / {point['n_planned']}", point["n_ok"])
 
 
 def _groups(study: Study, numbers: pd.DataFrame, rows: Sequence[Row]) -> Iterator[Group]:
