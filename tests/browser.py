@@ -81,23 +81,25 @@ def _answer(url: str, body: dict[str, Any]) -> Any:
 def browser(profile: Path) -> Iterator[Browser]:
     """Start a browser whose profile is an empty folder, and end it."""
     assert DRIVER is not None
-    driver = subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, text=True)
-    try:
-        port = next(
-            found[1] for line in driver.stdout or () if (found := re.search(r"successfully on port (\d+)", line))
-        )
-        options = {"binary": CHROMIUM, "args": [*_FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {
-            "browserName": "chrome",
-            "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-        }
-        base = f"http://127.0.0.1:{port}/session"
-        session = f"{base}/{_answer(base, {'capabilities': {'alwaysMatch': wanted}})['sessionId']}"
+    with subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, text=True) as driver:
         try:
-            yield Browser(session)
+            said = driver.stdout or ()
+            port = next(found[1] for line in said if (found := re.search(r"successfully on port (\d+)", line)))
+            with _session(f"http://127.0.0.1:{port}/session", profile) as session:
+                yield Browser(session)
         finally:
-            urlopen(Request(session, method="DELETE"), timeout=_SECONDS).close()
+            driver.terminate()
+
+
+@contextmanager
+def _session(sessions: str, profile: Path) -> Iterator[str]:
+    wanted = {
+        "browserName": "chrome",
+        "goog:chromeOptions": {"binary": CHROMIUM, "args": [*_FLAGS, f"--user-data-dir={profile}"]},
+        "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+    }
+    session = f"{sessions}/{_answer(sessions, {'capabilities': {'alwaysMatch': wanted}})['sessionId']}"
+    try:
+        yield session
     finally:
-        driver.terminate()
-        driver.wait(_SECONDS)
+        urlopen(Request(session, method="DELETE"), timeout=_SECONDS).close()

@@ -283,9 +283,11 @@ def test_only_what_stands_on_the_page_is_defined_there(page: Page) -> None:
 
 
 def test_leading_figures_are_shown_in_their_order_and_the_others_folded() -> None:
-    made = pictures(list(map(tiny, ("cost-x", "curves-rounds-x", "pareto", "accuracy-x", "forest-x", "curvesque"))))
+    names = ("cost-x", "curves-rounds-x", "pareto", "accuracy-x", "forest-x", "curvesque", "tuning-lr")
+    made = pictures(list(map(tiny, names)))
     assert [one.name for one in made.shown] == ["forest-x", "pareto", "curves-rounds-x"]
     assert [one.name for one in made.more] == ["cost-x", "accuracy-x", "curvesque"]
+    assert [one.name for one in made.tuning] == ["tuning-lr"]
     alone = pictures(list(map(tiny, "abcd")))
     assert [one.name for one in alone.shown] == ["a", "b", "c"] and [one.name for one in alone.more] == ["d"]
 

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed"),
 ]
 DESKTOP, PHONE = (1280, 800), (390, 844)
-STUDIES = ("quick", "lenet5-masks", "device-costs", "layer-densities", "with failures")
+STUDIES = ("quick", "lenet5-masks", "device-costs", "with failures")
 HIGHEST = 4000
 """CSS pixels of the page of `quick` on a desktop, what is folded left folded."""
 MOST_TABS = 150
@@ -35,9 +35,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the reports of published studies, and of a run in which cells failed, by name."""
     folder = tmp_path_factory.mktemp("reports")
     failing = {("fedmef", 0.1): "diverged", ("fedtiny", "iid"): "failed", ("baffle", "iid"): "missing"}
-    write_run(
-        folder / STUDIES[-1], cells(alphas=("iid", 0.1)), lambda cell: failing.get((cell.method, cell.alpha), "ok")
-    )
+    planned = cells(alphas=("iid", 0.1), sparsities=(0.8,))
+    write_run(folder / STUDIES[-1], planned, lambda cell: failing.get((cell.method, cell.alpha), "ok"))
     for name in STUDIES[:-1]:
         shutil.copytree(ROOT / "results" / name, folder / name)
     return {name: write_report(folder / name) for name in STUDIES}
@@ -88,8 +87,7 @@ def test_a_page_fits_its_window_asks_for_nothing_and_complains_of_nothing(
     assert set(opened.requested()) == {reports[name].as_uri()}
 
 
-def test_the_page_of_quick_answers_within_a_screen_and_is_not_long(quick: Browser) -> None:
-    assert quick.evaluate("return document.getElementById('answer').getBoundingClientRect().bottom") <= DESKTOP[1]
+def test_the_page_of_quick_is_not_long(quick: Browser) -> None:
     assert quick.evaluate("return document.documentElement.scrollHeight") < HIGHEST
 
 
@@ -133,7 +131,8 @@ def test_keys_reach_headings_and_folded_parts_and_each_shows_that_it_has_the_foc
     for _ in range(MOST_TABS):
         quick.press(TAB)
         name, outline = quick.evaluate(
-            "const one = document.activeElement; return [one.tagName + one.innerText, getComputedStyle(one).outlineStyle]"
+            "const one = document.activeElement;"
+            "return [one.tagName + one.innerText, getComputedStyle(one).outlineStyle]"
         )
         if name.startswith(("BUTTON", "SUMMARY")):
             reached[name] = outline

@@ -83,6 +83,7 @@ def _column(metric: str, numbers: pd.DataFrame) -> tuple[Column, list[Value]]:
         stored = METRICS[metric].unit
         unit, texts = in_one_unit(numbers[metric], stored)
         unit = "" if unit == stored else unit
+        texts = [text if value else "0" for text, value in zip(texts, numbers[metric], strict=True)]
     return Column(metric, title, f"{unit} {arrow}".strip()), list(map(_value, texts, numbers[metric]))
 
 

@@ -16,7 +16,7 @@ from fedfore.plots.report.facts import facts, matrix_of, recorded
 from fedfore.plots.report.folded import Table
 from fedfore.plots.report.pictures import pictures
 from fedfore.plots.report.results import results
-from fedfore.plots.report.settings import settings_tables
+from fedfore.plots.report.settings import settings_tables, tuning_table
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.tables.masks import mask_tables
 from fedfore.records.metrics import METRICS
@@ -55,6 +55,7 @@ def _page(study: Study) -> str:
         masks=list(_masks(study)),
         settings=list(settings_tables(study)),
         tuned=study.tuned,
+        choices=tuning_table(study),
         matrix=matrix,
         unfinished=unfinished(study),
         is_published=study.run.is_published,

@@ -12,6 +12,7 @@ from fedfore.plots.view import Planned
 
 _LEADING = ("forest", "pareto", "curves")
 """How the names of the figures begin that are not folded away, in their order."""
+_TUNING = "tuning"
 _MOST_WITHOUT_A_LEAD = 3
 
 
@@ -28,18 +29,24 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The figures that are seen at once, and those that are folded away."""
+    """The figures that are seen at once, those of tuning, and those that are folded away."""
 
     shown: tuple[Picture, ...]
+    tuning: tuple[Picture, ...]
     more: tuple[Picture, ...]
 
 
 def pictures(figures: Sequence[Planned]) -> Pictures:
     """Return figures in the page's order; where none of the leading ones is among them, the first few lead."""
     kept = [_picture(planned) for planned in figures]
-    shown = [one for kind in _LEADING for one in kept if f"{one.name}-".startswith(f"{kind}-")]
-    shown = shown or kept[:_MOST_WITHOUT_A_LEAD]
-    return Pictures(tuple(shown), tuple(one for one in kept if one not in shown))
+    tuning = [one for one in kept if _is_called(one, _TUNING)]
+    others = [one for one in kept if one not in tuning]
+    shown = [one for kind in _LEADING for one in others if _is_called(one, kind)] or others[:_MOST_WITHOUT_A_LEAD]
+    return Pictures(tuple(shown), tuple(tuning), tuple(one for one in others if one not in shown))
+
+
+def _is_called(picture: Picture, kind: str) -> bool:
+    return f"{picture.name}-".startswith(f"{kind}-")
 
 
 def _picture(planned: Planned) -> Picture:

@@ -10,6 +10,7 @@ from fedfore.judgement.selection import GROUPS, short
 from fedfore.plots.fields import value_label
 from fedfore.plots.report.folded import Table
 from fedfore.plots.study import Study
+from fedfore.plots.tables.choices import choices_frame
 from fedfore.plots.wording import UNKNOWN, listed
 
 _AXES = ("sparsity_asked", "alpha", "seed", "estimator")
@@ -30,6 +31,19 @@ def settings_tables(study: Study) -> Iterator[Table]:
         title = "Settings that all methods share" if len(methods) > 1 else "Settings"
         yield Table(title, ("Setting", "Value"), shared)
     yield from _of_series(study, [name for name in keys if name.startswith(GROUPS) or name == "estimator"])
+
+
+def tuning_table(study: Study) -> Table | None:
+    """Return what tuning chose for every series, None where nothing was tuned or nothing is chosen yet."""
+    tuning = study.run.tuning()
+    if tuning is None or not tuning.choices:
+        return None
+    title = "Chosen on validation data, by seeds that are not reported"
+    if not tuning.is_by_trials:
+        title = f"Chosen by the trials of {tuning.table.get('from', 'a published study')}"
+    shown = choices_frame(tuning)
+    header = tuple(str(name).capitalize() for name in shown)
+    return Table(title, header, tuple(shown.itertuples(index=False, name=None)))
 
 
 def _of_series(study: Study, keys: list[str]) -> Iterator[Table]:
