@@ -145,7 +145,7 @@ def test_every_number_of_a_row_is_that_of_its_records(page: Page) -> None:
         "Peak device bytes, setup MiB ↓": "3",
         "Peak device bytes, training MiB ↓": "1.50",
         "Total device FLOPs GFLOPs ↓": "4",
-        "Total bytes MiB ↓": "9",
+        "Total bytes, up and down MiB ↓": "9",
         "Data passes ↓": "30",
         "Seeds ok / planned": "3 / 3",
     }
@@ -153,7 +153,7 @@ def test_every_number_of_a_row_is_that_of_its_records(page: Page) -> None:
     assert [row[DIFFERENCE] for row in others] == ["\N{EN DASH}", "\N{MINUS SIGN}0.2 ± 2.6"]
     assert [row["Peak device bytes, training MiB ↓"] for row in others] == ["4.00", "0.50"]
     assert [row["Total device FLOPs GFLOPs ↓"] for row in others] == ["5", "15"]
-    assert [row["Total bytes MiB ↓"] for row in others] == ["10", "30"]
+    assert [row["Total bytes, up and down MiB ↓"] for row in others] == ["10", "30"]
 
 
 def test_the_page_holds_its_table_as_csv_in_full_precision(page: Page) -> None:

@@ -34,10 +34,16 @@ def find_matrix(matrix: str) -> Path:
 
 
 def matrix_text(path: Path, overrides: Sequence[str] = (), methods: Mapping[str, MethodEntry] = {}) -> str:
-    """Return a matrix as TOML: the file as it is, or, where something is overridden or inlined, written anew."""
+    """Return a matrix as TOML: the file as it is, or, where something is overridden or inlined, written anew.
+
+    A first line that says what the matrix asks stays.
+    """
     document = read_matrix(path, overrides, methods)
     text = path.read_text(encoding="utf-8-sig")
-    return text if document == tomllib.loads(text) else tomli_w.dumps(document)
+    if document == tomllib.loads(text):
+        return text
+    first, end, _ = text.partition("\n")
+    return f"{first}{2 * end}{tomli_w.dumps(document)}" if first.startswith("#") else tomli_w.dumps(document)
 
 
 def read_matrix(path: Path, overrides: Sequence[str] = (), methods: Mapping[str, MethodEntry] = {}) -> dict[str, Any]:
