@@ -259,26 +259,25 @@ def test_a_study_is_published_between_its_stages_and_gone_on_with(tmp_path: Path
     assert problems(subject(study)) == NOTHING
 
 
-def test_trials_are_in_no_comparison_and_what_lies_at_an_edge_gets_no_verdict(tmp_path: Path, instant: Instant) -> None:
+def test_trials_are_in_no_comparison_and_chosen_values_are_no_setting_of_one(tmp_path: Path, instant: Instant) -> None:
     contrast = {"name": "rates", "of": {"method": "fedavg_erk"}, "against": {"method": "fedavg"}}
-    document = small(grid={"method": ["fedavg", "fedavg_erk"]}, tune={"seed": [100]}, contrast=[contrast])
+    tune = {"seed": [100], "at": {}, "horizon": 1.0, "grid": {"lr": RATES[:3]}}
+    grid = {"method": ["fedavg", "fedavg_erk"], "alpha": ["iid", 0.5]}
 
-    def best(fedavg: float) -> Accuracy:
-        return lambda cell: (
-            0.5 + 0.01 * cell.seed
-            if cell.stage == "report"
-            else best_at(0.1 if cell.method == "fedavg_erk" else fedavg)(cell)
-        )
+    def accuracy(cell: Cell) -> float:
+        if cell.stage == "report":
+            return 0.5 + 0.01 * cell.seed
+        if cell.method == "fedavg" and cell.alpha == 0.5:
+            return float(cell.params["lr"])
+        return float(cell.params["lr"] == 0.03)
 
-    instant.accuracy = best(0.03)
-    run(tmp_path / "inside", instant, document)
-    (judged,) = judged_of(open_run(tmp_path / "inside"))
-    assert judged.pairing.setting == {} and len(judged.of.cells) == len(judged.against.cells) == 2
-    assert judged.reason == "" and judged.verdict == "too few seeds"
-    instant.accuracy = best(10.0)
-    run(tmp_path / "edge", instant, document)
-    (withheld,) = judged_of(open_run(tmp_path / "edge"))
-    assert withheld.verdict == "not tested"
-    assert withheld.reason == "the tuned values lie at an edge of their grid (fedavg)"
-    table = evidence(open_run(tmp_path / "edge"))
-    assert set(table.loc[table["choice_at_edge"], "method"]) == {"fedavg"} and not table["lacks_choice"].any()
+    instant.accuracy = accuracy
+    run(tmp_path, instant, small(grid=grid, tune=tune, contrast=[contrast]))
+    inside, edge = judged_of(open_run(tmp_path))
+    assert [one.pairing.setting for one in (inside, edge)] == [{"alpha": "iid"}, {"alpha": 0.5}]
+    assert len(inside.of.cells) == len(inside.against.cells) == 2 and inside.verdict == "too few seeds"
+    assert edge.verdict == "not tested" and edge.reason == "the tuned values lie at an edge of their grid (fedavg)"
+    table = evidence(open_run(tmp_path))
+    at_edge = table[table["choice_at_edge"]]
+    assert set(zip(at_edge["method"], at_edge["alpha"], strict=True)) == {("fedavg", 0.5)}
+    assert not table["lacks_choice"].any()
