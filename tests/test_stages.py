@@ -157,10 +157,18 @@ def test_a_trial_that_runs_again_and_changes_the_choice_is_heeded(tmp_path: Path
     assert problems(subject(tmp_path)).choices == ()
 
 
-def test_a_run_of_everything_again_runs_every_cell_once(tmp_path: Path, instant: Instant) -> None:
-    run(tmp_path, instant)
-    instant.ran.clear()
-    assert run(tmp_path, instant, rerun="all").is_complete
+def test_a_run_of_everything_again_runs_every_cell_once_and_its_plan_stays_whole(
+    copied: Path, instant: Instant
+) -> None:
+    def stopping(cell: Cell) -> float | str:
+        raise KeyboardInterrupt
+
+    instant.accuracy = stopping
+    with pytest.raises(KeyboardInterrupt):
+        run(copied, instant, rerun="all")
+    assert len(read_plan(copied)) == 28 and not open_run(copied).is_unfinished()
+    instant.accuracy = best_at(0.03)
+    assert run(copied, instant, rerun="all").is_complete
     assert instant.stages == {"tune1": 16, "tune2": 8, "report": 4} and max(instant.ran.values()) == 1
 
 

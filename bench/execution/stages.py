@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
+from fedfore.cell import Stage
 from fedfore.contract.registry import MethodEntry
 from fedfore.execution.runner import Outcome, Progress, RunOptions, run_plan, selected
 from fedfore.execution.trials import ended_trials
@@ -14,6 +15,8 @@ from fedfore.records.choices import Tuning, values_text
 from fedfore.records.record import Record
 from fedfore.records.store import open_run
 from fedfore.records.table import present_code
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)
@@ -32,37 +35,33 @@ def run_stages(
 ) -> Outcome:
     """Run a matrix stage by stage, as far as its trials end, and return what then lies in the run folder.
 
-    Trials that `rerun` selects count as not ended, so that what follows from them is planned after them. Raises as
-    `run_plan` does.
+    Each time the earliest stage runs in which `rerun` selects a cell that has not run yet, and what follows from its
+    trials is planned anew. Raises as `run_plan` does.
     """
-    there = (options.run / "plan.json").exists()
-    before = open_run(options.run).tuning() if there else None
-    plan = _present_plan(document, methods, options)
+    run, there = open_run(options.run), (options.run / "plan.json").exists()
+    before = run.tuning() if there else None
+    present = present_code({name: entry.file for name, entry in methods.items()})
     failures: list[Record] = []
+    ran: Outcome | None = None
+    planned: list[str] = []
     while True:
+        plan = staged_plan(document, methods, ended_trials(run))
+        waiting = {item.cell.stage for item in plan.cells if selected(item, options, present)}
+        if ran is not None and not waiting and plan.ids == planned:
+            return replace(ran, failures=failures)
         progress.planned(plan)
         if plan.tuning is not None and plan.tuning.choices is not None:
             for sentence in changed_choices(before, plan.tuning):
                 progress.said(sentence)
             before = plan.tuning
-        outcome = run_plan(plan.cells, methods, replace(options, tuning=plan.tuning), progress)
-        failures += outcome.failures
-        options = replace(options, settled=options.settled | frozenset(plan.ids))
-        ran, plan = plan.ids, _present_plan(document, methods, options)
-        if plan.ids == ran:
-            return replace(outcome, failures=failures)
-
-
-def _present_plan(document: Mapping[str, Any], methods: Mapping[str, MethodEntry], options: RunOptions) -> StagedPlan:
-    """Return the plan by the trials in the run folder, without those that are to run again."""
-    ended = ended_trials(open_run(options.run))
-    plan = staged_plan(document, methods, ended)
-    present = present_code({name: entry.file for name, entry in methods.items()})
-    trials = [item for item in plan.cells if item.cell.id in ended]
-    again = {item.cell.id for item in trials if selected(item, options, present)}
-    if not again:
-        return plan
-    return staged_plan(document, methods, {name: ended[name] for name in ended.keys() - again})
+        stage = next((one for one in STAGES if one in waiting), None)
+        others = frozenset(item.cell.id for item in plan.cells if item.cell.stage != stage)
+        ran = run_plan(
+            plan.cells, methods, replace(options, tuning=plan.tuning, settled=options.settled | others), progress
+        )
+        failures += ran.failures
+        planned = plan.ids
+        options = replace(options, settled=options.settled | (set(planned) - others))
 
 
 def changed_choices(before: Tuning | None, now: Tuning) -> Iterator[str]:
