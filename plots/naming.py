@@ -6,7 +6,7 @@ differ from the method's reference setting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,9 +62,12 @@ def _varying(cells: pd.DataFrame) -> list[str]:
     return [name for name in columns if cells[name].nunique(dropna=False) > 1]
 
 
-def _naming(cells: pd.DataFrame) -> list[str]:
-    """Return the varying columns that name a method's series; their points and series determine the others."""
-    varying = _varying(cells)
+def _naming(cells: pd.DataFrame, chosen: Collection[str]) -> list[str]:
+    """Return the varying columns that name a method's series; their points and series determine the others.
+
+    Those that tuning has `chosen` follow from the series, and name none.
+    """
+    varying = [name for name in _varying(cells) if name not in chosen]
     point = [name for name in POINT if name != "series"]
     naming = sorted(varying, key=telling)
     for name in reversed([name for name in naming if name != "estimator"]):
@@ -200,11 +203,18 @@ def _variants(cells: pd.DataFrame) -> pd.Series[str]:
 
 
 def method_series(
-    cells: pd.DataFrame, method: str, method_look: Look, saliencies: Mapping[str, Look], *, alone: bool
+    cells: pd.DataFrame,
+    method: str,
+    method_look: Look,
+    saliencies: Mapping[str, Look],
+    *,
+    alone: bool,
+    chosen: Collection[str] = (),
 ) -> MethodSeries:
     """Return the series of a method's cells in a run; `alone`: the run has no other method.
 
-    `saliencies` are the looks of the method's saliencies, if it has several (see `saliency_looks`).
+    `chosen` are the columns of keys that the run tuned; `saliencies` the looks of the method's saliencies, if it has
+    several (see `saliency_looks`).
     """
     uses = cells["uses"] if "uses" in cells else pd.Series([], dtype=object)
     has_sparsity = any(isinstance(axes, list) and "sparsity" in axes for axes in uses)
@@ -212,7 +222,7 @@ def method_series(
     rows: list[pd.Series[str]] = []
     named: dict[str, list[str]] = {}
     for family in _families(_told(cells), method_look, saliencies, alone=alone):
-        naming = _naming(family.cells)
+        naming = _naming(family.cells, chosen)
         labels = _labels(family.cells, naming, family.label, method_look.label)
         for place, label in enumerate(labels.cat.categories):
             own_look = family.looks[place % len(family.looks)]

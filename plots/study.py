@@ -14,6 +14,7 @@ import pandas as pd
 
 from fedfore.errors import StoreError
 from fedfore.judgement.certificates import WITHHELD, certificates
+from fedfore.judgement.choices import tuned_columns
 from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series, saliency_looks
@@ -118,8 +119,11 @@ def load_study(run: Path) -> Study:
     dealt = deal_looks({str(method): _wish(own) for method, own in cells.groupby("method")})
     cells = cells.assign(method_label=cells["method"].map({name: one.label for name, one in dealt.items()}))
     saliencies = saliency_looks(cells, dealt)
+    chosen = tuned_columns(opened)
     found = [
-        method_series(cells[cells["method"] == name], name, one, saliencies.get(name, {}), alone=len(dealt) == 1)
+        method_series(
+            cells[cells["method"] == name], name, one, saliencies.get(name, {}), alone=len(dealt) == 1, chosen=chosen
+        )
         for name, one in dealt.items()
     ]
     series = tuple(itertools.chain.from_iterable(own.series for own in found))

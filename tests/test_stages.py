@@ -24,6 +24,7 @@ from fedfore.execution.tuning import staged_plan
 from fedfore.execution.worker import Job, conclude
 from fedfore.judgement.judging import evidence, judged_of
 from fedfore.plots.cards.facts import cells_text
+from fedfore.plots.study import load_study
 from fedfore.records import attempts
 from fedfore.records.publishing import publish, unpack
 from fedfore.records.record import Record
@@ -289,3 +290,13 @@ def test_trials_are_in_no_comparison_and_chosen_values_are_no_setting_of_one(tmp
     at_edge = table[table["choice_at_edge"]]
     assert set(zip(at_edge["method"], at_edge["alpha"], strict=True)) == {("fedavg", 0.5)}
     assert not table["lacks_choice"].any()
+
+
+def test_chosen_values_name_no_series(tmp_path: Path, instant: Instant) -> None:
+    document = small(
+        grid={"method": ["fedavg"], "params.fedavg.momentum": [0.0, 0.9]}, tune={"seed": [100], "horizon": 1.0}
+    )
+    instant.accuracy = lambda cell: best_at(0.03 if cell.params["momentum"] else 0.1)(cell)
+    run(tmp_path, instant, document)
+    study = load_study(tmp_path)
+    assert {one.label.rpartition(", ")[2] for one in study.series} == {"momentum=0", "momentum=0.9"}
