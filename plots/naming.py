@@ -62,7 +62,7 @@ def _varying(cells: pd.DataFrame) -> list[str]:
     return [name for name in columns if cells[name].nunique(dropna=False) > 1]
 
 
-def _naming(cells: pd.DataFrame, chosen: Collection[str]) -> list[str]:
+def _naming(cells: pd.DataFrame, chosen: Collection[str] = ()) -> list[str]:
     """Return the varying columns that name a method's series; their points and series determine the others.
 
     Those that tuning has `chosen` follow from the series, and name none.

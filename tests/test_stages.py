@@ -293,10 +293,9 @@ def test_trials_are_in_no_comparison_and_chosen_values_are_no_setting_of_one(tmp
 
 
 def test_chosen_values_name_no_series(tmp_path: Path, instant: Instant) -> None:
-    document = small(
-        grid={"method": ["fedavg"], "params.fedavg.momentum": [0.0, 0.9]}, tune={"seed": [100], "horizon": 1.0}
-    )
-    instant.accuracy = lambda cell: best_at(0.03 if cell.params["momentum"] else 0.1)(cell)
-    run(tmp_path, instant, document)
+    grid = {"method": ["fedavg"], "params.fedavg.momentum": [0.0, 0.9]}
+    tune = {"seed": [100], "horizon": 1.0, "grid": {"local_steps": [1, 2, 4, 8]}}
+    instant.accuracy = lambda cell: float(cell.params["local_steps"] == (4 if cell.params["momentum"] else 2))
+    run(tmp_path, instant, small(grid=grid, tune=tune))
     study = load_study(tmp_path)
     assert {one.label.rpartition(", ")[2] for one in study.series} == {"momentum=0", "momentum=0.9"}
