@@ -16,9 +16,10 @@ from scipy import stats
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import MESSAGES, Archive
+from fedfore.judgement.claims import CLAIMS
 from fedfore.judgement.quantities import Quantity
 from fedfore.plots.cards.choices import choices_table
-from fedfore.plots.cards.facts import studies
+from fedfore.plots.cards.facts import facts, index, studies
 from fedfore.plots.cards.figures import figure_differences, pixel_difference, refresh_figures
 from fedfore.plots.cards.markers import differences, marked, regenerated, written_by_hand
 from fedfore.plots.cards.pages import page_differences, pages, refresh
@@ -26,6 +27,7 @@ from fedfore.plots.cards.specification import read_card
 from fedfore.plots.cards.tables import card_table
 from fedfore.plots.cards.template import write_card
 from fedfore.plots.cards.texts import text
+from fedfore.plots.cards.verdicts import verdicts_table
 from fedfore.records.provenance import ROOT
 from tests.synthetic import accuracy, cells, write_run
 
@@ -132,15 +134,14 @@ def test_lines_of_a_cell_are_reduced_before_seeds_are(archive: Archive) -> None:
         text(archive, "study", lines)
 
 
-def test_how_many_intervals_include_zero_is_counted_by_group(archive: Archive) -> None:
-    sides = {"of": {"method": "fed_ntk_zo"}, "against": {"method": "fed_ntk_zo"}}
+def test_how_many_means_differ_from_zero_is_counted_by_group_after_holm(archive: Archive) -> None:
     given = Quantity(
-        **sides, by=("alpha", "sparsity", "seed"), per=("alpha", "sparsity"),
-        metric="test_accuracy", statistic="zero_inside",
+        of={"method": "fed_ntk_zo"}, by=("alpha", "sparsity", "seed"), per=("alpha", "sparsity"),
+        metric="test_accuracy", statistic="nonzero",
     )  # fmt: skip
     assert text(archive, "study", given) == "4 of 4"
-    levels = given.model_copy(update={"against": {}, "of": {"method": "fed_ntk_zo"}})
-    assert text(archive, "study", levels) == "0 of 4"
+    same = given.model_copy(update={"against": {"method": "fed_ntk_zo"}})
+    assert text(archive, "study", same) == "0 of 4"
 
 
 @pytest.mark.parametrize(
@@ -202,6 +203,71 @@ def test_a_wrong_specification_is_a_sentence(archive: Archive, old: str, new: st
     path.write_text(CARD.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ConfigError, match=sentence):
         card_table(archive, "study", read_card(path), "accuracy")
+
+
+CONTRAST = """
+[[contrast]]
+name = "backpropagation against BAFFLE"
+of = { method = "fedavg" }
+against = { method = "baffle" }
+margin = 0.01
+"""
+
+
+def test_the_contrasts_of_a_matrix_stand_on_the_card_with_their_verdicts(tmp_path: Path) -> None:
+    planned = cells(("fedavg", "baffle"), alphas=("iid", 0.1), seeds=(0, 1, 2, 3, 4))
+    write_run(tmp_path / "study", planned)
+    with pytest.raises(ConfigError, match="study: its matrix states no contrast"):
+        verdicts_table(Archive(tmp_path), "study")
+    (tmp_path / "study" / "matrix.toml").write_text(CONTRAST, encoding="utf-8")
+    head, _, iid, _ = verdicts_table(Archive(tmp_path), "study").splitlines()
+    sides = [
+        [accuracy(cell) for cell in planned if cell.method == m and cell.alpha == "iid"] for m in ("fedavg", "baffle")
+    ]
+    mean = 100 * float(np.mean(np.subtract(*sides)))
+    assert head == "| contrast | setting | metric | seeds | difference or ratio | margin | family | verdict |"
+    assert iid.startswith(f"| backpropagation against BAFFLE | alpha iid | Test accuracy | 5 | {mean:+.1f} points [")
+    assert iid.endswith("| 1.0 points | study (2) | better |")
+    card = tmp_path / "study" / "card.toml"
+    card.write_text('question = "?"\nsuperseded_by = "other"', encoding="utf-8")
+    (tmp_path / "other").mkdir()
+    assert verdicts_table(Archive(tmp_path), "study").count("| not tested: study study is superseded by other |") == 2
+
+
+def test_a_study_that_is_to_be_superseded_says_so_on_its_card_and_in_the_index(archive: Archive) -> None:
+    card = archive.results / "study" / "card.toml"
+    card.write_text(CARD.replace("[series]", 'superseded_by = "later"\n[series]'), encoding="utf-8")
+    (archive.results / CLAIMS).write_text('claim = []\ncoming = ["later"]', encoding="utf-8")
+    assert facts(archive, "study").endswith(
+        "\n**To be superseded by later, which is not published yet and asks the same again.**\n"
+    )
+    assert "| Is the mask better? To be superseded by later," in index(archive)
+    (archive.results / CLAIMS).write_text('claim = []\ncoming = ["latter"]', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r'superseded_by: there is no study "later", .* Did you mean "latter"'):
+        facts(archive, "study")
+    (archive.results / "later").mkdir()
+    assert "**Superseded by [later](../later/README.md), which asks the same again.**" in facts(archive, "study")
+
+
+def test_a_corrected_table_counts_what_holm_leaves_of_all_of_the_card(archive: Archive) -> None:
+    path = archive.results / "study" / "card.toml"
+    corrected = CARD.replace('name = "accuracy"', 'name = "accuracy"\ncorrected = true\nsign = true')
+    corrected = corrected.replace('{ title = "of seed 1", where = { seed = 1 } },', "")
+    path.write_text(corrected, encoding="utf-8")
+    levels = [accuracies(**series | {"alpha": alpha}) for series in (NTK, DENSE) for alpha in ("iid", 0.1)]
+    tested = [*levels, np.subtract(levels[0], levels[2]), np.subtract(levels[1], levels[3])]
+    p_values = sorted(float(stats.ttest_1samp(values, 0.0).pvalue) for values in tested)
+    left = next(k for k, p in enumerate([*p_values, 1.0]) if p >= 0.05 / max(6 - k, 1))
+    alone = sum(p < 0.05 for p in p_values)
+    table = card_table(archive, "study", read_card(path), "accuracy")
+    assert 0 < left < 6 and table.count(" \\* |") == left
+    assert table.rstrip().endswith(
+        f"Of these 6 intervals {alone} exclude 0 each for itself, and {left} after Holm's correction among them "
+        "(marked \\*). No contrast was fixed before these cells ran."
+    )
+    again = corrected.split("[[table]]")[1].replace('name = "accuracy"', 'name = "again"')
+    path.write_text(f"{corrected}\n[[table]]{again}", encoding="utf-8")
+    assert "among all 12 of this page" in card_table(archive, "study", read_card(path), "accuracy")
 
 
 def test_a_changed_digit_is_found_with_its_line(tmp_path: Path) -> None:
@@ -284,11 +350,14 @@ def test_a_new_card_says_what_records_say_and_shows_every_figure(drawn: Archive)
 
 
 def test_the_card_of_an_unfinished_study_gives_no_verdicts(tmp_path: Path) -> None:
-    planned = cells(("baffle",), alphas=("iid",))
-    write_run(tmp_path / "results" / "half", planned, lambda cell: "ok" if cell.seed == 0 else "missing")
+    planned = cells(("baffle", "fedavg"), alphas=("iid",))
+    write_run(tmp_path / "results" / "half", planned, lambda cell: "ok" if cell is planned[0] else "missing")
+    (tmp_path / "results" / "half" / "matrix.toml").write_text(CONTRAST, encoding="utf-8")
     write_card(tmp_path / "results" / "half")
     refresh(tmp_path / "results", ["half"])
-    assert "| cells | 1 of 3 cells, no verdicts |" in (tmp_path / "results" / "half" / "README.md").read_text()
+    page = (tmp_path / "results" / "half" / "README.md").read_text()
+    assert "| cells | 1 of 6 cells, no verdicts |" in page
+    assert "| not tested: study half is unfinished: 1 of 6 cells |" in page
 
 
 def test_a_page_shows_only_figures_of_its_study_and_the_folder_holds_only_shown_ones(drawn: Archive) -> None:
@@ -342,13 +411,17 @@ def test_what_a_published_page_links_to_is_there(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_every_study_has_a_card_whose_tables_are_all_shown() -> None:
+def test_every_study_has_a_card_whose_tables_and_values_are_all_shown() -> None:
     folders = {path.parent.name for name in ("cells.jsonl", MESSAGES) for path in (ROOT / "results").glob(f"*/{name}")}
     assert sorted(folders) == studies(ROOT / "results")
+    shared = "".join((ROOT / place / "README.md").read_text(encoding="utf-8") for place in ("", "results"))
     for study in folders:
         page = (ROOT / "results" / study / "README.md").read_text(encoding="utf-8")
         names = [table.name for table in read_card(ROOT / "results" / study / "card.toml").table]
         assert [name for name in ("facts", *names) if page.count(f"<!-- table: {name} -->") != 1] == []
+        own, others = (f"<!-- value: {prefix}{{}} -->" for prefix in ("", f"{study}/"))
+        for name in read_card(ROOT / "results" / study / "card.toml").values:
+            assert own.format(name) in page or others.format(name) in shared, (study, name)
 
 
 def test_a_table_of_choices_is_what_the_trials_say(published: Archive) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from fedfore.cli.main import main
 from fedfore.judgement.claims import CLAIMS
+from fedfore.plots.cards.pages import pages
 from fedfore.plots.cards.typed import VERDICT_WORDS, typed
+from fedfore.records.provenance import ROOT
 from tests.synthetic import cells, write_run
 
 MATRIX = """
@@ -99,3 +101,8 @@ def test_verify_finds_a_typed_number(
     printed = capsys.readouterr().out
     assert '/study/README.md:1: "2.5 points" is typed; insert it as a value of the card, or leave it out.' in printed
     assert '/study/README.md:2: "inconclusive" is a verdict, and typed;' in printed
+
+
+@pytest.mark.parametrize("page", pages(ROOT / "results"), ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_published_page_has_a_typed_measurement_or_verdict(page: Path) -> None:
+    assert list(typed(page, ROOT / "results")) == []

@@ -144,12 +144,8 @@ def superseding(study: Path) -> str:
     return read_document(card, _Card).superseded_by if card.is_file() else ""
 
 
-def _untested(archive: Archive, claim: Claim) -> Iterator[str]:
-    """Yield why a claim cannot be tested by its study."""
-    study = claim.study
-    if not (archive.results / study).is_dir():
-        yield f"study {study} is not published"
-        return
+def withheld_verdicts(archive: Archive, study: str) -> Iterator[str]:
+    """Yield why nothing that a published study says is a verdict: it is superseded, or unfinished."""
     other = superseding(archive.results / study)
     if other and (archive.results / other).is_dir():
         yield f"study {study} is superseded by {other}"
@@ -157,6 +153,16 @@ def _untested(archive: Archive, claim: Claim) -> Iterator[str]:
     missing = int(cells["status"].eq("missing").sum())
     if missing:
         yield f"study {study} is unfinished: {len(cells) - missing} of {len(cells)} cells"
+
+
+def _untested(archive: Archive, claim: Claim) -> Iterator[str]:
+    """Yield why a claim cannot be tested by its study."""
+    study = claim.study
+    if not (archive.results / study).is_dir():
+        yield f"study {study} is not published"
+        return
+    yield from withheld_verdicts(archive, study)
+    cells = archive.table(study)
     for name, least in claim.at_least.items():
         most = float(cells[column(cells, name)].max())
         if most < least:
@@ -211,11 +217,15 @@ def _metered(archive: Archive, claim: Claim, quantity: Quantity) -> Iterator[_Se
         found = sample(archive, claim.study, own).values
         words = setting_text({short(name): value for name, value in setting.items()})
         mean, span = float(found.mean()), (float(found.min()), float(found.max()))
-        yield _Setting(words, mean, span, _by_sign(mean - (claim.unit == "x")), len(found))
+        none = 1.0 if claim.unit == "x" else 0.0
+        yield _Setting(words, mean, span, _exact(span[0] - none, span[1] - none), len(found))
 
 
-def _by_sign(gain: float) -> Verdict:
-    return "not tested" if math.isnan(gain) else "better" if gain > 0 else "worse" if gain < 0 else "equivalent"
+def _exact(low: float, high: float) -> Verdict:
+    """Return the verdict of gains that metering makes, from the lowest to the highest of the seeds."""
+    if low == high == 0:
+        return "equivalent"
+    return "better" if low > 0 else "worse" if high < 0 else "inconclusive"
 
 
 def _decided(claim: Claim, found: Sequence[_Setting]) -> JudgedClaim:

@@ -17,8 +17,9 @@ from scipy import stats
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import Archive
 from fedfore.judgement.documents import Document
-from fedfore.judgement.estimates import estimate
+from fedfore.judgement.estimates import Difference, estimate, paired
 from fedfore.judgement.selection import column, fitting, has_column, several
+from fedfore.judgement.verdicts import holm
 
 Filters = Mapping[str, Any]
 Reduction = Literal["mean", "geometric_mean", "min", "max", "sum", "first", "last"]
@@ -59,7 +60,7 @@ class Quantity(Document):
     per: tuple[str, ...] = ()
     each: Reduction = "mean"
     statistic: Literal[
-        "interval", "mean", "geometric_mean", "min", "max", "sum", "range", "count", "list", "value", "zero_inside"
+        "interval", "mean", "geometric_mean", "min", "max", "sum", "range", "count", "list", "value", "nonzero"
     ] = "interval"
     values: Mapping[str, Quantity] = {}
     scale: float | Literal["MiB", "KiB"] = 1.0
@@ -176,18 +177,24 @@ def _constant(archive: Archive, study: str, name: str, quantity: Quantity) -> fl
     return float(numbers[0])
 
 
+def no_effect(values: pd.Series[float]) -> Difference:
+    """Return the difference of values to 0, as a test of no effect has it."""
+    return paired(values, values * 0.0)
+
+
 def statistic(found: Sample, quantity: Quantity) -> tuple[Any, ...]:
     """Return the numbers of a quantity's statistic, in the metric's own unit.
 
-    One number, or two: mean and half-width of `interval`, least and greatest of `range`, how many groups' intervals
-    include 0 and how many groups there are of `zero_inside`. `list` gives all by key, `value` those that differ.
+    One number, or two: mean and half-width of `interval`, least and greatest of `range`, how many groups' means differ
+    from 0 after Holm's correction and how many groups there are of `nonzero`. `list` gives all by key, `value` those
+    that differ.
     """
     values = found.values.astype(float) if found.values.dtype.kind == "b" else found.values
     if quantity.per:
         groups = values.groupby(level=list(quantity.per), dropna=False)
-        if quantity.statistic == "zero_inside":
-            inside = [estimate(own).includes_zero for _, own in groups]
-            return (sum(inside), len(inside))
+        if quantity.statistic == "nonzero":
+            found = holm([no_effect(own).p for _, own in groups])
+            return (sum(step.rejected for step in found), len(found))
         values = _REDUCED[quantity.each](groups)
     match quantity.statistic:
         case "interval":

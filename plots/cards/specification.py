@@ -59,12 +59,17 @@ class Head(Document):
 
 
 class Table(Quantity):
-    """A table of a card. `best` sets the largest number of each row in bold."""
+    """A table of a card. `best` sets the largest number of each row in bold.
+
+    `corrected` marks which of its differences, the signed intervals, exclude 0 after Holm's correction among those of
+    all corrected tables of the card, and says how many do.
+    """
 
     name: str
     heads: tuple[Head, ...] = Field(min_length=1)
     columns: tuple[Column, ...] = Field(min_length=1)
     best: bool = False
+    corrected: bool = False
 
 
 class Card(Document):

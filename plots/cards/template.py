@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedfore.judgement.judging import contrasts_of
 from fedfore.plots.cards.facts import CARD
 from fedfore.plots.cards.figures import FIGURES
 from fedfore.plots.cards.markers import marked
-from fedfore.plots.cards.pages import FACTS, PAGE, SUMMARY
+from fedfore.plots.cards.pages import FACTS, PAGE, SUMMARY, VERDICTS
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.study import load_study
-from fedfore.records.store import write_atomically
+from fedfore.records.store import open_run, write_atomically
 
 _CARD = """\
 # What a study asks, and its tables: see `plots/cards/specification.py`.
@@ -25,7 +26,7 @@ _PAGE = """\
 
 ## What was measured
 
-{summary}
+{tables}
 
 {figures}
 
@@ -38,8 +39,9 @@ Nothing has been concluded from these records yet.
 def write_card(study: Path, question: str = "What does this study ask?") -> bool:
     """Write the card of a published study, finished or not, where it has none; return whether it had none.
 
-    The new card has empty tables of what the records say (of an unfinished study: "k of n cells, no verdicts") and
-    shows every figure that can be drawn; `fedfore.plots.cards.pages.refresh` fills and draws them.
+    The new card has empty tables of what the records say (of an unfinished study: "k of n cells, no verdicts"), of the
+    verdicts of the matrix' contrasts where it states some, and shows every figure that can be drawn;
+    `fedfore.plots.cards.pages.refresh` fills and draws them. No number stands outside of them.
     """
     page, card = study / PAGE, study / CARD
     is_new = not (page.exists() and card.exists())
@@ -51,11 +53,12 @@ def write_card(study: Path, question: str = "What does this study ask?") -> bool
 
 
 def _new_page(study: Path, question: str) -> str:
+    tables = [SUMMARY, *([VERDICTS] if contrasts_of(open_run(study)) else [])]
     figures = [f"![{one.title}]({FIGURES}/{one.name}.png)" for one in plan_figures(load_study(study))]
     return _PAGE.format(
         name=study.name,
         question=question,
         facts=marked(FACTS, ""),
-        summary=marked(SUMMARY, ""),
+        tables="\n\n".join(marked(table, "") for table in tables),
         figures="\n".join(figures),
     )

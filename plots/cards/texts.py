@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedfore.judgement.archive import Archive
-from fedfore.judgement.quantities import Quantity, sample, statistic
+from fedfore.judgement.quantities import Quantity, Sample, sample, statistic
 
 _BYTES: Mapping[str, float] = {"KiB": 2.0**-10, "MiB": 2.0**-20}
-_JOINED = {"interval": " ± ", "range": " to ", "zero_inside": " of "}
+_JOINED = {"interval": " ± ", "range": " to ", "nonzero": " of "}
 
 
 def text(archive: Archive, study: str, quantity: Quantity) -> str:
     """Return a quantity as it stands in a table or a sentence: empty where an optional one is not there."""
-    found = sample(archive, study, quantity)
+    return sample_text(sample(archive, study, quantity), quantity)
+
+
+def sample_text(found: Sample, quantity: Quantity) -> str:
+    """Return a quantity's sample as it stands in a table or a sentence."""
     if found.values.empty:
         return ", ".join(found.unfinished)
     numbers = statistic(found, quantity)
@@ -25,7 +29,7 @@ def text(archive: Archive, study: str, quantity: Quantity) -> str:
 
 
 def _texts(numbers: tuple[Any, ...], quantity: Quantity) -> list[str]:
-    if quantity.statistic in ("count", "zero_inside"):
+    if quantity.statistic in ("count", "nonzero"):
         return [str(number) for number in numbers]
     texts = [_number(number, quantity, sign=quantity.sign) for number in numbers]
     if quantity.statistic == "interval":

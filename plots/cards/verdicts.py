@@ -8,6 +8,7 @@ import pandas as pd
 
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import Archive
+from fedfore.judgement.claims import withheld_verdicts
 from fedfore.judgement.judging import Judged, judged_of, setting_text
 from fedfore.plots.wording import is_percent
 from fedfore.records.markup import markdown
@@ -17,11 +18,12 @@ from fedfore.records.metrics import METRICS
 def verdicts_table(archive: Archive, study: str) -> str:
     """Return every contrast that a study's matrix states, and what its records say of it.
 
-    Raises ConfigError where the matrix states none.
+    Nothing of an unfinished or a superseded study is tested. Raises ConfigError where the matrix states no contrast.
     """
     found = judged_of(archive.run(study))
     if not found:
         raise ConfigError(f"{study}: its matrix states no contrast that its cells answer; its card has no verdicts.")
+    withheld = next(withheld_verdicts(archive, study), "")
     sizes = Counter(one.contrast.family for one in found)
     rows = [
         {
@@ -32,13 +34,18 @@ def verdicts_table(archive: Archive, study: str) -> str:
             "difference or ratio": _measured(one),
             "margin": "" if one.contrast.margin is None else _text(one, one.contrast.margin).removeprefix("+"),
             "family": f"{one.contrast.family} ({sizes[one.contrast.family]})",
-            "verdict": "; ".join([f"{one.verdict}: {one.reason}" if one.reason else one.verdict, *one.remarks]),
+            "verdict": _verdict(one, withheld),
         }
         for one in found
     ]
     table = pd.DataFrame(rows)
     told = [name for name in table if name not in ("setting", "margin") or table[name].any()]
     return markdown(table[told])
+
+
+def _verdict(one: Judged, withheld: str) -> str:
+    reason = withheld or one.reason
+    return "; ".join([f"not tested: {reason}" if reason else one.verdict, *one.remarks])
 
 
 def _measured(one: Judged) -> str:
