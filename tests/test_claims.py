@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import Archive
 from fedfore.judgement.claims import CLAIMS, JudgedClaim, judged_claim, read_claims
+from fedfore.judgement.contrasts import contrasts
 from fedfore.plots.cards.claims import claims_table
 from fedfore.records.provenance import ROOT
 from tests.synthetic import accuracy, cells, record, write_run
@@ -207,6 +209,14 @@ def test_the_command_prints_verdicts_and_every_field(results: Path, capsys: pyte
     assert list(table["name"]) == ["accuracy", "memory"] and table["measured"][1] == fields["measured"]
     assert main(["verdicts", "memori", "--results", str(results)]) == 1
     assert 'There is no claim "memori"' in capsys.readouterr().err
+
+
+def test_a_claim_names_a_contrast_of_the_matrix_that_ships_for_its_study() -> None:
+    for claim in read_claims(ROOT / "results").claim:
+        matrix = ROOT / "bench" / "matrices" / f"{claim.study}.toml"
+        if claim.contrast and matrix.is_file():
+            stated = [one.name for one in contrasts(tomllib.loads(matrix.read_text(encoding="utf-8")))]
+            assert claim.contrast in stated, (claim.name, stated)
 
 
 def test_the_claims_of_the_readme_are_what_the_command_prints(

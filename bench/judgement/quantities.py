@@ -193,8 +193,8 @@ def statistic(found: Sample, quantity: Quantity) -> tuple[Any, ...]:
     if quantity.per:
         groups = values.groupby(level=list(quantity.per), dropna=False)
         if quantity.statistic == "nonzero":
-            found = holm([no_effect(own).p for _, own in groups])
-            return (sum(step.rejected for step in found), len(found))
+            steps = holm([no_effect(own).p for _, own in groups])
+            return (sum(step.rejected for step in steps), len(steps))
         values = _REDUCED[quantity.each](groups)
     match quantity.statistic:
         case "interval":
