@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,11 +16,23 @@ MESSAGES = "exchanges.jsonl"
 """Of a study of messages, which runs no cells: one line an exchange, as `fedfore messages --json` prints it."""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """The values that a statistic is taken of, indexed by what tells them apart.
+
+    `unfinished` counts, by status, the planned cells that were chosen and have no value.
+    """
+
+    values: pd.Series[Any]
+    unfinished: Mapping[str, int]
+
+
 class Archive:
-    """The studies of a folder, by name."""
+    """The studies of a folder, by name; `samples` are those that were taken of them, by what was asked."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
+        self.samples: dict[str, Sample] = {}
         self._runs: dict[str, Run] = {}
         self._tables: dict[str, pd.DataFrame] = {}
         self._lines: dict[tuple[str, str], pd.DataFrame] = {}

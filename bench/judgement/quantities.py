@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 from scipy import stats
 
 from fedfore.errors import ConfigError
-from fedfore.judgement.archive import Archive
+from fedfore.judgement.archive import Archive, Sample
 from fedfore.judgement.documents import Document
 from fedfore.judgement.estimates import Difference, estimate, paired
 from fedfore.judgement.selection import column, fitting, has_column, several
@@ -71,17 +70,6 @@ class Quantity(Document):
     optional: bool = False
 
 
-@dataclass(frozen=True)
-class Sample:
-    """The values that a statistic is taken of, indexed by what tells them apart.
-
-    `unfinished` counts, by status, the planned cells that were chosen and have no value.
-    """
-
-    values: pd.Series[Any]
-    unfinished: Mapping[str, int]
-
-
 def fields_of(quantity: Quantity) -> list[str]:
     """Return the names of the fields that a quantity's metric is made of, those of its `values` among them."""
     own = [name for name in _NAME.findall(quantity.metric) if name not in quantity.values]
@@ -95,6 +83,13 @@ def sample(archive: Archive, study: str, quantity: Quantity) -> Sample:
     """
     if not quantity.metric:
         raise ConfigError("no metric is named")
+    key = f"{study} {quantity.model_dump_json()}"
+    if key not in archive.samples:
+        archive.samples[key] = _sample(archive, study, quantity)
+    return archive.samples[key]
+
+
+def _sample(archive: Archive, study: str, quantity: Quantity) -> Sample:
     sides = [_side(archive, study, quantity, {**quantity.where, **filters_of(quantity.of)})]
     if quantity.against:
         sides.append(_side(archive, study, quantity, {**quantity.where, **filters_of(quantity.against)}))
@@ -132,16 +127,18 @@ def _side(archive: Archive, study: str, quantity: Quantity, filters: Mapping[str
     if planned.empty and not quantity.optional:
         raise ConfigError(f"there is no cell of {said}")
     unfinished = Counter(planned[planned != "ok"])
-    table = archive.lines(study, quantity.lines) if quantity.lines else cells
-    rows = fitting(table, own) & (table["status"] == "ok").to_numpy()
-    if not rows.any():
+    table, chosen = cells, planned.index[planned == "ok"]
+    if quantity.lines and len(chosen):
+        table = archive.lines(study, quantity.lines)
+        chosen = table.index[fitting(table, own)]
+    if chosen.empty:
         if planned.empty or unfinished or quantity.optional:
             return Sample(pd.Series(dtype=float), unfinished)
         raise ConfigError(f"there is no line of {said}")
-    values = _metric(archive, study, quantity, table)[rows]
+    values = _metric(archive, study, quantity, table, chosen)
     if values.isna().all() and not quantity.optional:
         raise ConfigError(f"no record of {said} knows {quantity.metric}")
-    keys = table[[column(table, name) for name in quantity.by]].set_axis(list(quantity.by), axis=1)[rows]
+    keys = pd.DataFrame({name: table.loc[chosen, column(table, name)] for name in quantity.by})
     indexed = values.set_axis(pd.MultiIndex.from_frame(keys)).dropna()
     if quantity.within:
         groups = indexed.groupby(level=list(quantity.by), dropna=False)
@@ -152,20 +149,22 @@ def _side(archive: Archive, study: str, quantity: Quantity, filters: Mapping[str
     return Sample(indexed, unfinished)
 
 
-def _metric(archive: Archive, study: str, quantity: Quantity, rows: pd.DataFrame) -> pd.Series[Any]:
-    """Return the metric of each row: a field, or an expression of fields and of the quantity's `values`."""
+def _metric(
+    archive: Archive, study: str, quantity: Quantity, table: pd.DataFrame, chosen: pd.Index[Any]
+) -> pd.Series[Any]:
+    """Return the metric of each chosen row: a field, or an expression of fields and of the quantity's `values`."""
     if _NAME.fullmatch(quantity.metric) and quantity.metric not in quantity.values:
-        return rows[column(rows, quantity.metric)]
+        return table.loc[chosen, column(table, quantity.metric)]
     known = {
         name: _constant(archive, study, name, value.model_copy(update={"where": {**quantity.where, **value.where}}))
         for name, value in quantity.values.items()
     }
-    fields = {name: rows[column(rows, name)] for name in _NAME.findall(quantity.metric) if name not in known}
-    table = pd.DataFrame({**fields, **known}, index=rows.index)
-    table.columns = table.columns.str.replace(".", "_")
+    fields = [name for name in _NAME.findall(quantity.metric) if name not in known]
+    rows = pd.DataFrame({**{name: table.loc[chosen, column(table, name)] for name in fields}, **known}, index=chosen)
+    rows.columns = rows.columns.str.replace(".", "_")
     expression = _NAME.sub(lambda found: found.group().replace(".", "_"), quantity.metric)
     try:
-        return pd.Series(table.eval(expression), index=rows.index)
+        return pd.Series(rows.eval(expression), index=chosen)
     except (SyntaxError, TypeError, ValueError) as error:
         raise ConfigError(f'the metric "{quantity.metric}" cannot be computed ({error})') from None
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fedfore.judgement.archive import Archive
-from fedfore.judgement.quantities import Quantity, Sample, sample, statistic
+from fedfore.judgement.archive import Archive, Sample
+from fedfore.judgement.quantities import Quantity, sample, statistic
 
 _BYTES: Mapping[str, float] = {"KiB": 2.0**-10, "MiB": 2.0**-20}
 _JOINED = {"interval": " ± ", "range": " to ", "nonzero": " of "}
