@@ -15,6 +15,7 @@ from fedfore.judgement.claims import CLAIMS, read_claims, superseding
 from fedfore.plots.cards.specification import read_card
 from fedfore.records.choices import TRIALS
 from fedfore.records.markup import markdown
+from fedfore.records.run import Run
 
 CARD = "card.toml"
 _SETTINGS: Mapping[str, str] = {
@@ -46,6 +47,7 @@ def facts(archive: Archive, study: str) -> str:
         own = cells[cells["stage"] == "report"] if cells["stage"].eq("report").any() else cells
         rows += [[words, text] for name, words in _SETTINGS.items() if name in own and (text := _values(own[name]))]
         rows.append(["commits", commits_text(cells)])
+        rows.append(["ran on", _machines(archive.run(study))])
         rows.append(["minutes of all cells, one after another", f"{cells['wall_seconds'].sum() / 60:,.0f}"])
     rows.append(["run it again", f"`{command(archive.results / study)}`"])
     later = superseded_text(archive.results, study, "..")
@@ -121,6 +123,16 @@ def commits_text(cells: pd.DataFrame) -> str:
         return ""
     names = cells["git_commit"].dropna().map(lambda name: name[:_COMMIT_DIGITS] + name[40:])
     return ", ".join(f"`{name}`" for name in names.value_counts(sort=True).index)
+
+
+def _machines(run: Run) -> str:
+    """Return the processors and versions of torch that the records name, each once."""
+    known = {
+        f"{one.get('processor', 'an unknown processor')}, {one.get('cpus', '?')} CPUs, "
+        f"torch {one.get('packages', {}).get('torch', '?')}"
+        for one in run.environments().values()
+    }
+    return "; ".join(sorted(known))
 
 
 def _values(values: pd.Series[Any]) -> str:
