@@ -16,7 +16,8 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from fedfore.judgement.estimates import Estimate, estimate
+from fedfore.judgement.estimates import Estimate, estimate, paired
+from fedfore.judgement.verdicts import holm
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges, panels
@@ -174,18 +175,23 @@ def _feature_distances(label: str, family: pd.DataFrame) -> Iterator[str]:
 
 def _mask_distances(compared: pd.DataFrame, metric: str, reference: str) -> Iterator[str]:
     """Yield in how many settings the federated mask is farther from a centralised one than two of these are."""
-    tested, farther = 0, []
+    tested = {}
     for name, own in compared.groupby("setting", observed=True):
-        more = estimate((own[metric] - own[f"{metric}_null"]).dropna())
-        tested += more.n > 1
-        if more.n > 1 and more.mean > 0 and not more.includes_zero:
+        seeds = own.set_index("seed")
+        more = paired(seeds[metric], seeds[f"{metric}_null"])
+        if more.n > 1:
             share = f"{100 * own[metric].mean():.1f}% of the kept weights are in another layer"
-            farther.append(f"{name} ({share}, {difference_text(more)} points)")
+            difference = Estimate(more.mean, *more.interval(), more.n)
+            tested[f"{name} ({share}, {difference_text(difference)} points)"] = more
+    steps = holm([more.p for more in tested.values()])
+    farther = [
+        name for (name, more), step in zip(tested.items(), steps, strict=True) if step.rejected and more.mean > 0
+    ]
     if tested:
         yield (
-            f"In {len(farther)} of {tested} settings the federated mask's layer densities are farther from the "
-            f"{reference} than those of two independent ones are from each other (95% interval of the paired "
-            f"difference above 0){': ' + '; '.join(farther) if farther else ''}."
+            f"In {len(farther)} of {len(tested)} settings the federated mask's layer densities are farther from the "
+            f"{reference} than those of two independent ones are from each other (paired t tests, with Holm's "
+            f"correction over the settings){': ' + '; '.join(farther) if farther else ''}."
         )
 
 

@@ -18,10 +18,10 @@ from fedfore.plots.layout import frame, has_below, label_edges, panels
 from fedfore.plots.looks import CONTROL_STYLE
 from fedfore.plots.mask_columns import LEFT, STARVED, Masked, masked, short_layer
 from fedfore.plots.naming import Series
-from fedfore.plots.points import POINT, paired_difference, points, records, select
+from fedfore.plots.points import points, records, select
 from fedfore.plots.study import Study, shown_sparsity
 from fedfore.plots.view import Drawn, Planned, View, handle, line_style, seeds_sentence
-from fedfore.plots.wording import percent_text, verdict
+from fedfore.plots.wording import percent_text
 
 MOST_SERIES = 8
 """Series that one figure of masks holds; the others go to further figures."""
@@ -83,14 +83,12 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
         if math.isclose(most[name], least[name]):
             yield f"{level_text}: the same at all {len(enough)} points ({percent_text(most[name], math.nan)} %)."
             continue
-        first, second = ({key: one[key] for key in POINT} for one in (most, least))
-        difference = paired_difference(own, first, second, name)
         which = [
             f"{one['series']}{', ' + one['alpha'] if enough['alpha'].nunique() > 1 else ''} "
             f"({percent_text(one[name], one[f'{name}_half_width'])} %)"
             for one in (most, least)
         ]
-        yield (f"{level_text}: most under {which[0]}, least under {which[1]}; difference {verdict(difference)}.")
+        yield f"{level_text}: most under {which[0]}, least under {which[1]}."
 
 
 def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha: str) -> Drawn:

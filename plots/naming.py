@@ -31,7 +31,7 @@ class Series:
     """One line of a figure. `variant` counts the series of its look; `label` names method and varying parameters.
 
     `look` is the method's, or in a run of one method what tells its series apart. `estimated`: its cells train by
-    zeroth-order estimates. `control`: all its cells replace the estimate by the exact gradient.
+    zeroth-order estimates. `control`: it competes with nobody (see `fedfore.judgement.contrasts.is_control`).
     """
 
     method: str
@@ -227,8 +227,8 @@ def method_series(
         for place, label in enumerate(labels.cat.categories):
             own_look = family.looks[place % len(family.looks)]
             variant = sum(one.look == own_look for one in series)
-            estimators = cells.loc[labels.index[labels == label], "estimator"]
-            estimated, control = bool(estimators.notna().any()), bool(estimators.eq(EXACT).all())
+            shown = cells.loc[labels.index[labels == label]]
+            estimated, control = bool(shown["estimator"].notna().any()), bool(shown["control"].all())
             series.append(Series(method, label, own_look, variant, has_sparsity, estimated, control))
             named[label] = [*naming, SALIENCY, *SWITCHES]
         rows.append(labels.astype(str))

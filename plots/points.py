@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedfore.judgement.estimates import Estimate, estimate, half_width
+from fedfore.judgement.estimates import half_width
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
@@ -52,15 +52,6 @@ def select(cells: pd.DataFrame, point: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows whose columns have the point's values."""
     chosen = np.logical_and.reduce([cells[name] == value for name, value in point.items()])
     return cells[chosen]
-
-
-def paired_difference(
-    cells: pd.DataFrame, first: Mapping[str, Any], second: Mapping[str, Any], metric: str
-) -> Estimate:
-    """Return the mean of first minus second over the seeds that both points finished, in the metric's unit."""
-    ok = cells[cells["ok"]]
-    sides = [select(ok, point).set_index("seed")[metric] for point in (first, second)]
-    return estimate((sides[0] - sides[1]).dropna())
 
 
 def twins(cells: pd.DataFrame, metric: str) -> pd.DataFrame:

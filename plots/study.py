@@ -15,13 +15,14 @@ import pandas as pd
 from fedfore.errors import StoreError
 from fedfore.judgement.certificates import WITHHELD, certificates
 from fedfore.judgement.choices import tuned_columns
+from fedfore.judgement.judging import evidence
 from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series, saliency_looks
 from fedfore.plots.points import POINT
 from fedfore.plots.training import evaluations
 from fedfore.plots.wording import HEADLINES, alpha_label
-from fedfore.records.store import Run, load_table, open_run
+from fedfore.records.store import Run, open_run
 
 REFERENCE = "fedavg"
 """The dense method that others are compared with where a run has several."""
@@ -31,14 +32,14 @@ REFERENCE = "fedavg"
 class Study:
     """A run as figures and tables see it.
 
-    `cells` has one row a planned cell that is reported: the columns of `fedfore.records.store.load_table`, with `alpha`
-    and `series` as ordered categories of labels, `method_label`, `sparsity` as asked, `ok`, `trained`: whether the cell
-    is to go on to training and be evaluated, `metered`: whether it runs nothing but the meters, `overspent`: whether it
-    trained past its budget, `certificate` (see `fedfore.judgement.certificates`), and `withheld`: whether that keeps
-    its point out of comparisons of what was trained. `trials` are the rows of `load_table` that tuned, which enter
-    nothing else. `looks` are those of the run's methods, in the order of legends. `tuned` says which parameters take
-    one value a point, such as a learning rate chosen for each sparsity, and so do not split a series; `left_out` what
-    else differs between series than their labels say.
+    `cells` has one row a planned cell that is reported: the columns of `fedfore.judgement.judging.evidence`, with
+    `alpha` and `series` as ordered categories of labels, `alpha_asked`, `method_label`, `sparsity` as asked, `ok`,
+    `trained`: whether the cell is to go on to training and be evaluated, `metered`: whether it runs nothing but the
+    meters, `overspent`: whether it trained past its budget, `certificate` (see `fedfore.judgement.certificates`), and
+    `withheld`: whether that keeps its point out of comparisons of what was trained. `trials` are the rows of `evidence`
+    that tuned, which enter nothing else. `looks` are those of the run's methods, in the order of legends. `tuned` says
+    which parameters take one value a point, such as a learning rate chosen for each sparsity, and so do not split a
+    series; `left_out` what else differs between series than their labels say.
     """
 
     run: Run
@@ -53,6 +54,11 @@ class Study:
     def ok(self) -> pd.DataFrame:
         """The cells that ended well."""
         return self.cells[self.cells["ok"]]
+
+    @property
+    def evidence(self) -> pd.DataFrame:
+        """The cells as they are judged: a table of `fedfore.judgement.judging.evidence`, with the labels of series."""
+        return self.cells.assign(alpha=self.cells["alpha_asked"], series=self.cells["series"].astype(str))
 
     @property
     def accuracy(self) -> str:
@@ -101,7 +107,7 @@ def _alpha_order(alpha: Any) -> tuple[int, float, str]:
 def load_study(run: Path) -> Study:
     """Read a run and group its cells into series. Raises StoreError for a run that cannot be read or plans nothing."""
     opened = open_run(run)
-    planned = load_table(opened)
+    planned = evidence(opened)
     reported = planned["stage"] == "report"
     cells, trials = planned[reported], planned[~reported]
     if cells.empty:
@@ -109,6 +115,7 @@ def load_study(run: Path) -> Study:
     alphas = {alpha_label(alpha): None for alpha in sorted(cells["alpha"].unique(), key=_alpha_order)}
     cells = cells.assign(
         alpha=pd.Categorical(cells["alpha"].map(alpha_label), list(alphas), ordered=True),
+        alpha_asked=cells["alpha"],
         sparsity=cells["sparsity_asked"].astype(float),
         ok=cells["status"] == "ok",
         trained=~(_is_set(cells, "train.setup_only") | _is_set(cells, "train.meter_only")),
@@ -129,8 +136,8 @@ def load_study(run: Path) -> Study:
     series = tuple(itertools.chain.from_iterable(own.series for own in found))
     names = pd.concat([own.labels for own in found]).reindex(cells.index)
     cells = cells.assign(series=pd.Categorical(names, [one.label for one in series], ordered=True))
-    cells = cells.assign(certificate=certificates(opened, cells, POINT))
-    cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD))
+    cells = cells.assign(certificate=certificates(cells, POINT))
+    cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD)).copy()  # in one piece
     tuned = tuple(itertools.chain.from_iterable(own.tuned for own in found))
     left_out = tuple(itertools.chain.from_iterable(own.left_out for own in found))
     return Study(opened, cells, trials, dealt, series, tuned, left_out)

@@ -98,14 +98,6 @@ def difference_text(difference: Estimate) -> str:
     return f"{100 * difference.mean:+.1f} ± {100 * difference.half_width:.1f}".replace("-", MINUS)
 
 
-def verdict(difference: Estimate) -> str:
-    """Return a paired difference in words, with an honest note where it does not settle the order."""
-    if difference.n < 2:
-        return "not compared (fewer than two shared seeds)"
-    zero = ", interval includes 0" if difference.includes_zero else ""
-    return f"{difference_text(difference)} points (paired over {difference.n} seeds{zero})"
-
-
 def alpha_label(alpha: object) -> str:
     """Return heterogeneity as a label: "iid", "shards: 2", or Dirichlet's alpha and its value."""
     if isinstance(alpha, str):

@@ -166,7 +166,7 @@ def test_a_study_that_is_to_be_superseded_stands_until_the_other_is_published(re
 def test_a_claim_whose_contrast_is_withheld_says_why(results: Path) -> None:
     found = judged(results, CONTRASTED.replace('"study"', '"rough"'))
     assert (found.verdict, found.settings) == ("not tested", 2)
-    assert found.reason == "its simulation is not certified (baffle: uncertified)"
+    assert found.reason == "its simulation is not certified (baffle)"
 
 
 @pytest.mark.parametrize(

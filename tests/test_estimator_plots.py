@@ -10,7 +10,7 @@ import pytest
 
 from fedfore.cell import Cell, cell_id
 from fedfore.plots import estimators
-from fedfore.plots.findings import findings
+from fedfore.plots.findings import answer, findings
 from fedfore.plots.points import twins
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.view import Drawn, View
@@ -117,7 +117,7 @@ def test_a_run_of_many_series_has_no_panel_for_each(study_of: Callable[..., Stud
 def test_an_agreeing_twin_pardons_nothing(study_of: Callable[..., Study], estimator: str) -> None:
     both = planned("finite_difference", estimator, sigmas=(1e-3,))
     study = study_of(both, change=lambda cell: {"test_accuracy": 0.8})
-    best = findings(study)[0].sentences[0]
+    best = answer(study)[0]
     assert best.startswith("iid: BAFFLE, finite differences has") and estimator not in best
     assert set(study.cells.loc[study.cells["estimator"] == estimator, "certificate"]) == {"uncertified"}
 

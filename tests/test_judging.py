@@ -137,25 +137,25 @@ def test_a_failed_seed_counts_as_chance_and_is_said() -> None:
     found = judge(status=fails)
     expected = [*list(ABOVE.values())[:3], 0.1 - (0.9 + 0.01 * math.sin(3)), ABOVE[4]]
     assert found.difference is not None and found.difference.values == pytest.approx(expected)
-    assert found.remarks == ("1 of 5 seeds of fed_ntk_zo count as chance",) and found.of.failed == 1
+    assert found.remarks == ("1 of 5 seeds diverged (fed_ntk_zo), which count as chance",)
     assert found.verdict == "inconclusive", "without the seed it would be better"
 
 
 def test_a_failure_whose_chance_nobody_knows_withholds_the_comparison() -> None:
     found = judge(status=fails, chance_accuracy=lambda cell: None)
     assert found.verdict == "not tested"
-    assert found.reason == "1 of 5 seeds failed (fed_ntk_zo), and test_accuracy of a failure is not known"
+    assert found.reason == "1 of 5 seeds diverged, and test_accuracy of a failure is not known (fed_ntk_zo)"
 
 
 def test_a_failure_improves_no_other_metric() -> None:
     found = judge(Contrast("loss", OF, AGAINST, "test_loss"), status=fails, test_loss=lambda cell: 0.5)
     assert found.verdict == "not tested"
-    assert found.reason == "1 of 5 seeds failed (fed_ntk_zo), and test_loss of a failure is not known"
+    assert found.reason == "1 of 5 seeds diverged, and test_loss of a failure is not known (fed_ntk_zo)"
 
 
 def test_a_method_that_always_fails_is_worse_and_two_are_not_compared() -> None:
     one = judge(status=lambda cell: "failed" if is_masked(cell) else "ok")
-    assert (one.verdict, one.remarks) == ("worse", ("5 of 5 seeds of fed_ntk_zo count as chance",))
+    assert (one.verdict, one.remarks) == ("worse", ("5 of 5 seeds failed (fed_ntk_zo), which count as chance",))
     both = judge(status=lambda cell: "timeout")
     assert (both.verdict, both.reason) == ("not tested", "every seed of both sides failed (fed_ntk_zo, baffle)")
 
@@ -172,17 +172,17 @@ def test_a_cell_without_a_result_withholds_the_comparison(status: str) -> None:
 @pytest.mark.parametrize(
     ("errors", "seeds", "found"),
     [
-        ((0.01, 0.5), SEEDS, "uncertified"),
-        ((0.5, 0.5), (0, 1, 2, 3), "uncertified"),  # 0.5^(4/5) x 0.01^(1/5) = 0.23
-        ((0.01, None), (0,), "unknown"),
-        ((None, None), (0,), "unknown"),
+        ((0.01, 0.5), SEEDS, "its simulation is not certified"),
+        ((0.5, 0.5), (0, 1, 2, 3), "its simulation is not certified"),  # 0.5^(4/5) x 0.01^(1/5) = 0.23
+        ((0.01, None), (0,), "how far its simulation is from a device is not known"),
+        ((None, None), (0,), "how far its simulation is from a device is not known"),
     ],
 )
 def test_an_uncertified_point_is_withheld_as_a_whole(
     errors: tuple[float | None, ...], seeds: tuple[int, ...], found: str
 ) -> None:
     one = judge(errors=lambda cell: errors if is_masked(cell) and cell.seed in seeds else CERTIFIED)
-    assert (one.verdict, one.reason) == ("not tested", f"its simulation is not certified (fed_ntk_zo: {found})")
+    assert (one.verdict, one.reason) == ("not tested", f"{found} (fed_ntk_zo)")
     assert one.difference is not None and one.difference.n == 5, "no seed is left out alone"
 
 
@@ -198,13 +198,16 @@ def test_metered_numbers_need_no_certificate() -> None:
 
 def test_records_of_before_there_was_a_headline_are_not_tested_on_it() -> None:
     found = judge(test_accuracy=lambda cell: math.nan, test_accuracy_last5=lambda cell: 0.9)
-    assert (found.verdict, found.reason) == ("not tested", "its records were made before there was a headline")
+    assert (found.verdict, found.reason) == (
+        "not tested",
+        "its records were made before there was a headline (fed_ntk_zo)",
+    )
 
 
 def test_a_metric_that_some_records_lack_is_not_tested() -> None:
     end = Contrast("end", OF, AGAINST, "final_test_accuracy")
     found = judge(end, final_test_accuracy=lambda cell: None if cell.seed == 0 else 0.9)
-    assert (found.verdict, found.reason) == ("not tested", "some records lack final_test_accuracy")
+    assert (found.verdict, found.reason) == ("not tested", "some records lack final_test_accuracy (fed_ntk_zo)")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +300,7 @@ def test_a_run_gives_its_evidence_and_is_judged_by_its_own_matrix(tmp_path: Path
         '[[control]]\nwhere = { method = "baffle" }\n'
     )
     assert contrasts_of(run) == [ASKED] and controls_of(run) == controls({"control": [{"where": AGAINST}]})
-    assert only(judged_of(run)).remarks == ("1 of 5 seeds of fed_ntk_zo count as chance",)
+    assert only(judged_of(run)).remarks == ("1 of 5 seeds diverged (fed_ntk_zo), which count as chance",)
     (tmp_path / "run" / MATRIX).write_text("[[contrast]\n")
     with pytest.raises(ConfigError, match="is no valid TOML"):
         controls_of(run)

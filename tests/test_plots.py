@@ -24,9 +24,9 @@ from fedfore.errors import StoreError
 from fedfore.judgement.estimates import estimate, half_width
 from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.figures import WrittenFigure, chosen, draw_figures, plan_figures, write_figures
-from fedfore.plots.findings import findings
+from fedfore.plots.findings import answer, findings
 from fedfore.plots.looks import METHODS as LOOKS
-from fedfore.plots.points import paired_difference, points, records
+from fedfore.plots.points import points, records
 from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
@@ -148,19 +148,6 @@ def test_a_metric_missing_in_some_records_has_its_own_interval(study_of: MakeStu
     assert row["n_ok"] == 3
     assert row["device_step_flops"] == 11.5
     assert row["device_step_flops_half_width"] == pytest.approx(12.706205 * 0.5, rel=1e-6)
-
-
-def test_differences_are_paired_over_the_shared_seeds(study_of: MakeStudy) -> None:
-    first, second = {0: 0.5, 1: 0.7, 2: 0.6}, {0: 0.4, 1: 0.5, 2: 0.9}
-    study = study_of(
-        cells(("fedavg", "baffle"), alphas=("iid",)),
-        lambda cell: "failed" if (cell.method, cell.seed) == ("baffle", 2) else "ok",
-        change=lambda cell: {"test_accuracy": (first if cell.method == "fedavg" else second)[cell.seed]},
-    )
-    found = paired_difference(study.cells, {"series": "FedAvg (dense)"}, {"series": "BAFFLE"}, "test_accuracy")
-    assert (found.mean, found.n) == (pytest.approx(0.15), 2)
-    assert found.half_width == pytest.approx(12.706205 * 0.05, rel=1e-6)
-    assert found.includes_zero
 
 
 # Series
@@ -335,9 +322,6 @@ def test_a_single_seed_has_no_interval(study_of: MakeStudy) -> None:
     assert "no interval" in figure.caption
     text = str(render(study.run.path, "markdown"))
     assert "Test accuracy (%) ↑" in text and "±" not in text and "[" not in text
-    (found,) = findings(study)
-    assert "no method is called better" in found.sentences[0]
-    assert not any("highest" in sentence or "times" in sentence for sentence in found.sentences)
 
 
 def test_an_interval_of_two_seeds_is_left_to_the_table(study_of: MakeStudy) -> None:
@@ -457,31 +441,6 @@ def test_parquet_without_pyarrow_is_one_sentence(run: Path, monkeypatch: pytest.
 # Findings
 
 
-def test_findings_state_differences_with_their_intervals(study_of: MakeStudy) -> None:
-    measured = {"fedavg": [0.90, 0.91, 0.92], "fedtiny": [0.85, 0.86, 0.88], "baffle": [0.895, 0.92, 0.91]}
-    study = study_of(
-        cells(("fedavg", "fedtiny", "baffle"), alphas=("iid",), sparsities=(0.8,)),
-        change=lambda cell: {"test_accuracy": measured[cell.method][cell.seed]},
-    )
-    (found,) = findings(study)
-    best, sparse, peak, *_ = found.sentences
-    # FedAvg - BAFFLE: 0.5, -1, 1 points; mean 0.17, deviation 1.04. FedTiny - FedAvg: -5, -5, -4; deviation 0.577.
-    assert best == (
-        "iid: FedAvg (dense) has the highest mean test accuracy, 91.0 ± 2.5 % over 3 seeds; against the next method, "
-        "BAFFLE, +0.2 ± 2.6 points (paired over 3 seeds, interval includes 0)."
-    )
-    assert sparse == (
-        "Most accurate sparse model against FedAvg (dense): iid: FedTiny at sparsity 0.8, "
-        "\N{MINUS SIGN}4.7 ± 1.4 points (paired over 3 seeds)."
-    )
-    assert peak.startswith(
-        "Peak device bytes: FedAvg (dense) 2.09 MiB; lowest of the others: 899 KiB (BAFFLE; 2.38 times"
-    )
-    origin, certified = found.sentences[-2:]
-    assert "zeroth-order estimates (directional" in origin and "are simulated" not in origin
-    assert certified.startswith("1 of 1 points with directional or moment estimates are certified")
-
-
 NEAR, FAR = (0.05, 0.05), (0.05, 0.30)
 
 
@@ -513,21 +472,16 @@ def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(stud
         change=lambda cell: {"test_accuracy": 0.99} if cell.method == "baffle" else {},
         scalar_errors=lambda cell: FAR if cell.method == "baffle" and cell.seed else NEAR,
     )
-    (found,) = findings(study)
-    assert found.sentences[0].startswith("iid: FedAvg (dense) has the highest") and "BAFFLE" not in found.sentences[0]
-    text = " ".join(found.sentences)
-    assert "at sparsity 0.8 against BAFFLE" in text and "iid: not compared (not certified)" in text
+    best, *others = answer(study)
+    assert best.startswith("iid: FedAvg (dense) has the highest") and "BAFFLE" not in best
+    assert best.endswith("; 1 of 3 points are not ranked.")
+    assert any("Total device FLOPs" in one and "BAFFLE" in one for one in others), "costs need no certificate"
+    text = " ".join(sentence for found in findings(study) for sentence in found.sentences)
+    assert "iid: not ranked, because its simulation is not certified: BAFFLE." in text
     assert "1 of 2 points with directional or moment" in text and "1 differ by more: marked ‡" in text
-    assert any("Peak device bytes" in one and "BAFFLE" in one for one in found.sentences), "costs need no certificate"
     note = "‡ Not certified: at 1 of 2 points computed scalars differ from real finite differences by more than 10%"
     markdown, report = str(render(study.run.path, "markdown")), write_report(study.run.path).read_text()
     assert "| BAFFLE ‡ |" in markdown and note in markdown and note in report
     assert "BAFFLE $^\\ddagger$ &" in str(render(study.run.path, "latex"))
     figure = accuracy_by_sparsity(View(study, study.cells)).figure
     assert [mark.get_text() for mark in figure.axes[0].texts] == ["‡"] and note[:30] in figure.texts[-1].get_text()
-
-
-def test_methods_without_shared_seeds_are_not_compared(study_of: MakeStudy) -> None:
-    planned = cells(("fedavg",), alphas=("iid",), seeds=(0, 1)) + cells(("baffle",), alphas=("iid",), seeds=(2, 3))
-    (found,) = findings(study_of(planned))
-    assert "not compared (fewer than two shared seeds)" in found.sentences[0]

@@ -14,10 +14,12 @@ from fedfore.cli.listings import listing
 from fedfore.cli.verbs import VERBS
 from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry, discover
+from fedfore.docs import error_rates
 from fedfore.docs.keys import KeyDoc, documented, shown
 from fedfore.execution.document import AXES, REQUIRED_AXES
 from fedfore.execution.matrix import DEFAULT_ESTIMATOR
 from fedfore.execution.tune_table import Tune
+from fedfore.judgement.contrasts import Contrast
 from fedfore.records.markup import markdown
 from fedfore.records.metrics import FIELDS, METRICS
 
@@ -134,6 +136,11 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "axes": _axes,
     "protocol": lambda: _keys(documented(Protocol)),
     "tune": lambda: _keys(documented(Tune)),
+    "contrast": lambda: _keys(documented(Contrast)),
+    "words": error_rates.words_table,
+    "equivalent": error_rates.equivalent_table,
+    "leader": error_rates.leader_table,
+    "intervals": error_rates.intervals_table,
     "datasets": lambda: _listed("datasets"),
     "models": lambda: _listed("models"),
     "matrices": lambda: _listed("matrices"),

@@ -40,15 +40,15 @@ def certificate(seeds: Sequence[pd.Series[float]]) -> Certificate:
     return "unknown" if any(own.empty or own.isna().any() for own in seeds) else "certified"
 
 
-def certificates(run: Run, cells: pd.DataFrame, point: Sequence[str]) -> pd.Series[str]:
+def certificates(cells: pd.DataFrame, point: Sequence[str]) -> pd.Series[str]:
     """Return the certificate of each cell's point, empty for a cell that needs none or has nothing to certify.
 
-    `point` are the columns that say which cells differ in nothing but the seed.
+    `cells` are rows of an `evidence` table, `point` the columns that say which differ in nothing but the seed.
     """
     found = pd.Series("", cells.index, dtype=object)
     needing = cells[needs_certificate(cells)]
     for _, own in needing.groupby(list(point), observed=True, dropna=False):
-        found[own.index] = certificate([scalar_errors(run, cell_id) for cell_id in own["cell_id"]])
+        found[own.index] = certificate(list(own["scalar_errors"]))
     return found
 
 

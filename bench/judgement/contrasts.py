@@ -4,9 +4,8 @@
     name = "NTK mask against dense"
     of = { method = "fed_ntk_zo", saliency = "ntk" }
     against = { method = "baffle" }
-    metric = "test_accuracy"      # the default
-    margin = 0.01                 # of equivalence, in the metric's unit; without one nothing is called equivalent
-    family = "masks"              # Holm's correction is within a family; without a name all of a matrix are one
+    margin = 0.01
+    family = "masks"
 
 `of` and `against` are filters as a card has them (see `selection.fitting`). What `of` leaves open, such as alpha, makes
 one comparison a setting, each a member of the family; where `against` leaves it open too, both sides agree in it.
@@ -24,7 +23,7 @@ import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fedfore.errors import ConfigError, suggestion
-from fedfore.judgement.selection import fitting, short, telling, varying
+from fedfore.judgement.selection import fitting, has_column, short, telling, varying
 from fedfore.records.metrics import METRICS
 
 Filters = Mapping[str, Any]
@@ -35,25 +34,30 @@ TABLES = ("contrast", "control")
 
 @dataclass(frozen=True)
 class Contrast:
-    """One question of a matrix. `compare` says whether of minus against is asked for, or their ratio.
-
-    `margin` is in the metric's unit; of a ratio it is relative: 0.05 means within 5% of each other.
-    """
+    """One question of a matrix, a table of `[[contrast]]`."""
 
     name: Annotated[str, Field(min_length=1)]
+    """What it is called, by tables, figures and claims."""
     of: Filters
+    """Which cells are one side: by axis, by a key of a method, by any field of a record; a list fits each of its
+    values."""
     against: Filters
+    """Which cells are the other side. What both sides leave open makes a comparison each, in which they agree."""
     metric: str = "test_accuracy"
+    """What is compared; one that only describes is refused."""
     compare: Literal["difference", "ratio"] = "difference"
+    """Whether `of` minus `against` is asked for, or their ratio, for which geometric means are taken."""
     margin: Positive | None = None
+    """What is too small to matter, in the metric's unit or relative for a ratio. Unset, nothing is equivalent."""
     family: str = "study"
+    """The comparisons that are corrected together; unset, all of the matrix are one family."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
 class Control:
-    """Series that compete with nobody: those of all cells that `where` fits."""
+    """Series that compete with nobody, a table of `[[control]]`: those of all cells that `where` fits."""
 
     where: Filters = field(default_factory=dict)
 
@@ -195,8 +199,12 @@ def _groups(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple[An
 
 
 def is_control(cells: pd.DataFrame, found: Sequence[Control]) -> pd.Series[bool]:
-    """Return which rows are of controls: those that a control of the matrix fits, and those of the exact gradient."""
+    """Return which rows are of controls: those that a control of the matrix fits, and those of the exact gradient.
+
+    A control of settings that no cell has fits none: what a command leaves out of a matrix is not asked for.
+    """
     marked = cells["estimator"].eq("exact")
     for one in found:
-        marked |= fitting(cells, one.where)
+        if all(has_column(cells, name) for name in one.where):
+            marked |= fitting(cells, one.where)
     return marked

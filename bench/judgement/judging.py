@@ -13,7 +13,16 @@ import pandas as pd
 from fedfore.errors import ConfigError, StoreError
 from fedfore.judgement.certificates import needs_certificate, scalar_errors
 from fedfore.judgement.choices import tuned_columns, with_choices
-from fedfore.judgement.contrasts import Contrast, Control, Pairing, contrasts, controls, pairings, problem
+from fedfore.judgement.contrasts import (
+    Contrast,
+    Control,
+    Pairing,
+    contrasts,
+    controls,
+    is_control,
+    pairings,
+    problem,
+)
 from fedfore.judgement.estimates import Difference, DifferenceScale, paired
 from fedfore.judgement.sides import Side, difference, is_accuracy, is_metered, same_partitions, side, withheld
 from fedfore.judgement.verdicts import Answer, Question, Verdict, answers
@@ -69,12 +78,12 @@ class Judged:
 
 
 def evidence(run: Run) -> pd.DataFrame:
-    """Return a run's table with what judging needs beside.
+    """Return a run's table with what judging needs beside its records.
 
-    `study` is its folder's name, `scalar_errors` are by cell; what tuning says of it is that of `choices.with_choices`.
-
-    A record that does not know what chance is on its data set is told by another of the run. Raises StoreError for a
-    run that cannot be read.
+    `study` is the folder's name, `scalar_errors` those of a cell by milestone (see `certificates`), `control` whether
+    it competes with nobody; what tuning says of it is that of `choices.with_choices`. A record that does not know what
+    chance is on its data set is told by another of the run. Raises StoreError or ConfigError for a run or a matrix that
+    cannot be read.
     """
     cells = load_table(run)
     needing = cells[needs_certificate(cells)] if len(cells) else cells
@@ -82,7 +91,7 @@ def evidence(run: Run) -> pd.DataFrame:
     chance = cells["chance_accuracy"].fillna(cells.groupby("dataset")["chance_accuracy"].transform("first"))
     known = pd.Series(errors, cells.index, dtype=object)
     cells = cells.assign(study=run.path.resolve().name, scalar_errors=known, chance_accuracy=chance)
-    return with_choices(run, cells)
+    return with_choices(run, cells.assign(control=is_control(cells, controls_of(run))))
 
 
 def contrasts_of(run: Run) -> list[Contrast]:
@@ -163,31 +172,31 @@ def _compared(cells: pd.DataFrame, pairing: Pairing) -> Judged:
         of,
         against,
         found if found.n else None,
-        reason=next(_reasons(of, against, found, metric), ""),
-        remarks=tuple(_remarks(of, against, found, metric)),
+        reason=next(_reasons(of, against, found), ""),
+        remarks=tuple(_remarks(of, against, found)),
     )
 
 
-def _reasons(of: Side, against: Side, found: Difference, metric: str) -> Iterator[str]:
+def _reasons(of: Side, against: Side, found: Difference) -> Iterator[str]:
     """Yield why a comparison is not judged."""
-    yield from withheld(of, metric)
-    yield from withheld(against, metric)
-    if all(one.failed == len(one.cells) for one in (of, against)):
+    for one in (of, against):
+        yield from (f"{reason} ({one.method})" for reason in withheld(one))
+    if of.has_failed and against.has_failed:
         yield f"every seed of both sides failed ({of.method}, {against.method})"
     if not found.n:
-        yield f"the two sides share no seed that knows {metric}"
+        yield f"the two sides share no seed that knows {of.metric}"
 
 
-def _remarks(of: Side, against: Side, found: Difference, metric: str) -> Iterator[str]:
-    if is_metered(metric):
+def _remarks(of: Side, against: Side, found: Difference) -> Iterator[str]:
+    if is_metered(of.metric):
         return
     if not same_partitions(of, against):
         yield "Welch's test: the two sides do not train on the same partitions"
     if found.is_constant:
         yield "the difference is the same at every seed, so that signs decide in place of a t test"
-    for one in (of, against) if is_accuracy(metric) else ():
-        if one.failed:
-            yield f"{one.failed} of {len(one.cells)} seeds of {one.method} count as chance"
+    for one in (of, against) if is_accuracy(of.metric) else ():
+        if one.failures:
+            yield f"{one.failures} ({one.method}), which count as chance"
 
 
 def setting_text(setting: Mapping[str, Any]) -> str:

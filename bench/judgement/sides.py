@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,20 @@ from fedfore.judgement.estimates import Difference, DifferenceScale, paired, wel
 from fedfore.judgement.selection import several
 from fedfore.records.metrics import METRICS
 
-FAILED = ("failed", "diverged", "timeout", "out_of_memory")
-"""Endings that count against a method: as chance accuracy."""
+FAILED = {
+    "failed": "failed", "diverged": "diverged", "timeout": "ran out of time", "out_of_memory": "ran out of memory",
+}  # fmt: skip
+"""Endings that count against a method, as chance accuracy, in words."""
 WITHOUT_RESULT = ("missing", "skipped")
 WIDEST_SPAN = 0.1
 """The largest share of the budget that a headline may span while masks still move."""
 _METERED = ("peak_device_bytes", "device_step_flops", "device_setup_flops", "forward_macs", "perturbation_ops",
             "uplink_bytes", "downlink_bytes", "train_flops_total", "setup_flops_total")  # fmt: skip
 """How the names of metrics begin that metering makes, without chance."""
+_UNCERTIFIED: Mapping[str, str] = {
+    "uncertified": "its simulation is not certified",
+    "unknown": "how far its simulation is from a device is not known",
+}
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,23 @@ class Side:
     """
 
     cells: pd.DataFrame
+    metric: str
     values: pd.Series[float]
 
     @property
-    def failed(self) -> int:
-        """The number of seeds that failed."""
-        return int(self.cells["status"].isin(FAILED).sum())
+    def failures(self) -> str:
+        """How many seeds ended in which failure: "2 of 3 seeds diverged"; nothing where none did."""
+        ended = self.cells["status"]
+        counts = {words: count for status, words in FAILED.items() if (count := int((ended == status).sum()))}
+        of = f"{sum(counts.values())} of {len(ended)} seeds"
+        if len(counts) > 1:
+            return f"{of} failed ({', '.join(f'{count} {words}' for words, count in counts.items())})"
+        return "".join(f"{of} {words}" for words in counts)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether every seed failed."""
+        return bool(self.cells["status"].isin(FAILED).all())
 
     @property
     def method(self) -> str:
@@ -64,8 +81,8 @@ def side(rows: pd.DataFrame, metric: str) -> Side:
         raise ConfigError(f"cells of one side share seed {repeated[0]}; they differ in {differing}.")
     failed = rows["status"].isin(FAILED).to_numpy()
     if is_accuracy(metric):
-        return Side(rows, values.mask(failed, rows["chance_accuracy"].to_numpy(dtype=float)))
-    return Side(rows, values.mask(failed))
+        return Side(rows, metric, values.mask(failed, rows["chance_accuracy"].to_numpy(dtype=float)))
+    return Side(rows, metric, values.mask(failed))
 
 
 def difference(of: Side, against: Side, scale: DifferenceScale = "linear") -> Difference:
@@ -80,12 +97,12 @@ def same_partitions(of: Side, against: Side) -> bool:
     return bool((known[0][both] == known[1][both]).all())
 
 
-def withheld(one: Side, metric: str) -> Iterator[str]:
+def withheld(one: Side) -> Iterator[str]:
     """Yield why nothing is to be said of a side as a whole: no result, no such number, no certificate, moving masks."""
-    rows = one.cells
+    rows, metric = one.cells, one.metric
     lacking = int(rows["status"].isin(WITHOUT_RESULT).sum())
     if lacking:
-        yield f"{lacking} of {len(rows)} cells have no result ({one.method})"
+        yield f"{lacking} of {len(rows)} cells have no result"
     ok = rows[rows["status"] == "ok"]
     if len(ok) and ok[metric].isna().any():
         old = metric == "test_accuracy" and ok["test_accuracy_last5"].notna().any()
@@ -94,21 +111,21 @@ def withheld(one: Side, metric: str) -> Iterator[str]:
         return
     failed = one.values[rows["status"].isin(FAILED).to_numpy()]
     if failed.isna().any():
-        yield f"{one.failed} of {len(rows)} seeds failed ({one.method}), and {metric} of a failure is not known"
-    yield from _of_training(ok, one.method, metric)
+        yield f"{one.failures}, and {metric} of a failure is not known"
+    yield from _of_training(ok, metric)
 
 
-def _of_training(ok: pd.DataFrame, method: str, metric: str) -> Iterator[str]:
+def _of_training(ok: pd.DataFrame, metric: str) -> Iterator[str]:
     simulated = ok[ok["estimator"].isin(SIMULATING) & ok["scalar_errors"].notna()]
     if len(simulated):
         found = certificate(list(simulated["scalar_errors"]))
         if found in WITHHELD:
-            yield f"its simulation is not certified ({method}: {found})"
+            yield _UNCERTIFIED[found]
     if metric.startswith("test_accuracy"):
         wide = ok["test_accuracy_span"].gt(WIDEST_SPAN * (1 + 1e-9)) & ok["headline_mask_changes"].gt(0)
         if wide.any():
-            yield f"masks move inside the headline's window ({method})"
+            yield "masks move inside the headline's window"
     if "choice_at_edge" in ok and ok["choice_at_edge"].eq(True).any():
-        yield f"the tuned values lie at an edge of their grid ({method})"
+        yield "the tuned values lie at an edge of their grid"
     if "lacks_choice" in ok and ok["lacks_choice"].eq(True).any():
-        yield f"no tuned choice ({method})"
+        yield "no tuned choice"

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fedfore.plots.figures import plan_figures
-from fedfore.plots.findings import findings
+from fedfore.plots.findings import answer, findings
 from fedfore.plots.lines import damaged_files
 from fedfore.plots.report.endings import environments, unfinished
 from fedfore.plots.report.facts import facts, matrix_of, recorded
@@ -47,6 +47,8 @@ def _page(study: Study) -> str:
     matrix = matrix_of(study.run)
     return templates.get_template("page.html.j2").render(
         facts=facts(study, matrix),
+        finished=bool(study.cells["ok"].any()),
+        answer=answer(study),
         findings=findings(study),
         trained=bool(study.ok["trained"].any()),
         results=table,
