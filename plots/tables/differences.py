@@ -100,7 +100,7 @@ def _minus(
     metric: str,
 ) -> Minus:
     of, against = (side(cells.loc[ids], metric) for ids in (list(own), list(other)))
-    if any(True for one in (of, against) for _ in withheld(one, metric)):
+    if any(True for one in (of, against) for _ in withheld(one)):
         return Minus()
     found = difference(of, against)
     sides = frozenset(own), frozenset(other)
