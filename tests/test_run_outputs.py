@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_show_prints_a_row_for_every_point_or_cell(run: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(run), f"--{form}"]) == 0
     shown = capsys.readouterr().out
-    counted = {"markdown": "| digits |", "latex": "digits &", "csv": ",digits,", "json": '"dataset": "digits"'}
+    counted = {"markdown": "\n| Fed", "latex": "\nFed", "csv": ",digits,", "json": '"dataset": "digits"'}
     assert shown.count(counted[form]) == (2 if form in ("markdown", "latex") else 4)
 
 
