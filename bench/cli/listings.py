@@ -76,12 +76,15 @@ def tuning_lines(plan: StagedPlan) -> Iterator[str]:
         yield f"stages: {', '.join(f'{stage} {count} cells' for stage, count in plan.expected.items())}"
     for name in plan.untuned:
         yield f"nothing tuned: {name}"
-    yield from choice_lines(plan.tuning)
+    yield from choice_lines(plan.tuning, [item.cell for item in plan.cells])
 
 
-def choice_lines(tuning: Tuning) -> Iterator[str]:
-    """Yield a line a choice of tuning, none before there are any."""
+def choice_lines(tuning: Tuning, cells: Sequence[Cell]) -> Iterator[str]:
+    """Yield a line a choice for a method of these cells, none before there are any."""
+    methods = {cell.method for cell in cells}
     for choice in tuning.choices or ():
+        if choice.where["method"] not in methods:
+            continue
         edge = ", which lies at an edge of its grid" if choice.at_edge else ""
         chosen = choice.reason or f"{values_text(choice)}{_of_trials(choice)}{edge}"
         yield f"chosen for {choice.name}: {chosen}"

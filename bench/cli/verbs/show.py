@@ -56,7 +56,8 @@ def execute(options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(shown)
     else:
         print(shown, end="")
-    tuning = open_run(options.run).tuning() if options.format == PLAIN and options.rows == CELLS else None
-    for line in choice_lines(tuning) if tuning else ():
+    run = open_run(options.run)
+    tuning = run.tuning() if options.format == PLAIN and options.rows == CELLS else None
+    for line in choice_lines(tuning, run.plan()) if tuning else ():
         print(printable(line))
     return 0
