@@ -1,33 +1,60 @@
-"""The figure of what a device pays: peak memory split by what it holds, and FLOPs a step."""
+"""The figure of what a device pays: peak memory of setup and of training, split by what it holds, and FLOPs a step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame, is_narrow, side_by_side
+from fedfore.plots.layout import frame
+from fedfore.plots.naming import Series
 from fedfore.plots.points import points, records
+from fedfore.plots.quantity import Quantity, quantity
+from fedfore.plots.rows import Name, Values, fits, rows_of_panels
 from fedfore.plots.style import PART_COLOURS
+from fedfore.plots.texts import text_width
 from fedfore.plots.view import Drawn, Planned, View, line_style
-from fedfore.plots.wording import DAGGER, OVERSPENT, axis_label, human_bytes, human_count
+from fedfore.plots.wording import DAGGER, OVERSPENT, axis_label, human_count, together
 from fedfore.records.metrics import METRICS, PEAK_PARTS
 
-Values = NDArray[np.float64]
+_PEAK, _FLOPS = "peak_device_bytes", "device_step_flops"
+_PHASES = {"setup": f"{_PEAK}_setup", "training": f"{_PEAK}_train"}
+_COSTS = (_PEAK, *_PHASES.values(), _FLOPS)
+_OTHER_PHASE = "#D4D4D4"
+_SMALL = 6.0
+_SAME = 1e-3
+"""Costs that differ by a smaller share are drawn as one row."""
 
-_BAR_PITCH = 0.16
-_SERIES_GAP = 0.4
-_LOG_FROM = 20.0
-"""Bars whose lengths differ by more than this factor get a logarithmic axis."""
+
+@dataclass(frozen=True)
+class _Row:
+    """Series, at a sparsity each, that cost the same; `costs` are means, of `_COSTS` and `PEAK_PARTS`, or NaN."""
+
+    names: tuple[str, ...]
+    series: tuple[Series, ...]
+    costs: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """The names of the series as one."""
+        return together(self.names)
+
+    @property
+    def bars(self) -> list[tuple[str, float, bool]]:
+        """The phases that have a peak, its bytes, and whether that is the peak of all, whose parts are known."""
+        peak = self.costs[_PEAK]
+        found = {phase: self.costs[name] for phase, name in _PHASES.items() if self.costs[name] > 0}
+        if not found and peak > 0:
+            return [("", peak, True)]
+        highest = max(found, key=found.__getitem__, default="")
+        return [(phase if len(found) > 1 else "", value, phase == highest) for phase, value in found.items()]
 
 
 def figures(view: View) -> Iterator[Planned]:
@@ -35,87 +62,145 @@ def figures(view: View) -> Iterator[Planned]:
     yield view.planned("cost", "Device memory and compute", partial(device_costs, view))
 
 
-def _write_values(panel: Axes, rows: Values, values: Values, ends: Values, write: Callable[[float], str]) -> None:
-    """Write each value beside the end of its bar."""
-    for row, value, end in zip(rows, values, ends, strict=True):
-        text = "not measured" if math.isnan(value) else write(value)
-        panel.annotate(text, (end, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=6.5)
-
-
-def _draw_memory(panel: Axes, rows: Values, parts: dict[str, Values], peak: Values, *, room: float) -> None:
-    """Draw stacked bars of bytes; `room` is the axis' length in longest bars."""
-    left = np.zeros(len(rows))
-    for (_, sizes), colour in zip(parts.items(), PART_COLOURS, strict=True):
-        panel.barh(rows, sizes, left=left, height=0.72, color=colour, edgecolor="white", linewidth=0.4)
-        left = left + sizes
-    _write_values(panel, rows, peak, np.fmax(left, np.nan_to_num(peak)), human_bytes)
-    longest = max(1024.0, float(np.nan_to_num(peak).max()))
-    unit = 1024.0 ** int(math.log(longest, 1024))
-    ticks = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(0, longest / unit)
-    panel.set_xlim(0, room * longest)
-    panel.xaxis.set_major_locator(FixedLocator([tick * unit for tick in ticks if tick * unit <= 1.1 * longest]))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value) if value else "0"))
-
-
-def _draw_flops(panel: Axes, rows: Values, flops: Values, colours: list[str], *, log: bool) -> None:
-    """Draw bars of FLOPs."""
-    known = np.nan_to_num(flops)
-    most = max(1.0, float(known.max()))
-    start = 10 ** math.floor(math.log10(known[known > 0].min()) - 0.3) if log else 0.0
-    panel.barh(rows, np.fmax(known - start, 0), left=start, height=0.72, color=colours)
-    _write_values(panel, rows, flops, np.fmax(known, start), human_count)
-    if log:
-        panel.set_xscale("log")
-        panel.set_xlim(start, most * (most / start) ** 0.35)
-        panel.xaxis.set_major_locator(LogLocator(numticks=5))
-        panel.xaxis.set_minor_formatter(NullFormatter())
+def device_costs(view: View) -> Drawn:
+    """Draw the peak device bytes of each phase, by part where it is the peak of all, and device-step FLOPs."""
+    rows = list(_rows(view))
+    peaks = quantity(_PEAK, [row.costs[_PEAK] for row in rows])
+    flops = [row.costs[_FLOPS] for row in rows if row.costs[_FLOPS] > 0]
+    labels = [peaks.label, axis_label(_FLOPS, "log scale" if flops else "")]
+    names = [Name(row.name) for row in rows]
+    both = any(len(row.bars) > 1 for row in rows)
+    pitch = 0.29 if both else 0.18
+    if fits(len(labels), view.width / 1.35):
+        grid = rows_of_panels([names], [labels], view.width, pitches=[pitch])
+        memory, compute = grid.blocks[0].panels
     else:
-        panel.set_xlim(0, 1.35 * most)
-        panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        grid = rows_of_panels([names] * 2, [[label] for label in labels], view.width, pitches=[pitch, 0.18])
+        (memory,), (compute,) = (block.panels for block in grid.blocks)
+    _draw_memory(memory, grid.blocks[0].places, rows, peaks, grid.panel_width)
+    _draw_flops(compute, grid.blocks[-1].places, rows, grid.panel_width)
+    parts = [part for part in PEAK_PARTS if any(row.costs[part] > 0 for row in rows)]
+    legend = [Patch(facecolor=PART_COLOURS[PEAK_PARTS.index(part)], label=METRICS[part].label) for part in parts]
+    legend += [Patch(facecolor=_OTHER_PHASE, label="other phase (parts not recorded)")] if both else []
+    notes = list(_notes(rows, both=both)) + figure_notes(view.cells)
+    message = _message(view, rows)
+    frame(grid.figure, view.heading(message), legend, notes)
+    return Drawn(
+        f"{message}. Peak of live tensor bytes of one device, split by what they hold, and FLOPs (2 x "
+        "multiply-accumulates) of one device's update on one batch. Both are metered on the algorithm that a device "
+        f"runs, never on a simulation; means over all label distributions and seeds. {' '.join(notes)}",
+        f"Bars of peak device bytes and dots of device-step FLOPs for {', '.join(row.name for row in rows)}; the table "
+        "of results holds the same numbers.",
+        grid.figure,
+    )
+
+
+def _rows(view: View) -> Iterator[_Row]:
+    """Yield the rows: series and sparsities in their order, each with those after it that cost the same."""
+    summary = points(view.cells, [*_COSTS, *PEAK_PARTS], by=("series", "sparsity"))
+    series = {one.label: one for one in view.series}
+    levels = summary.loc[summary["sparsity"] > 0, "sparsity"].nunique()
+    left = []
+    for row in records(summary[summary["n_ok"] > 0]):
+        one = series[row["series"]]
+        said = f", sparsity {value_label(row['sparsity'])}" if one.has_sparsity and levels > 1 else ""
+        marks = [mark for mark, has in ((DAGGER, row["stale"]), (OVERSPENT, row["overspent"])) if has]
+        costs = {name: float(row[name]) for name in (*_COSTS, *PEAK_PARTS)}
+        left.append(_Row((" ".join([f"{one.label}{said}", *marks]),), (one,), costs))
+    while left:
+        same = [own for own in left if _alike(own.costs, left[0].costs)]
+        left = [own for own in left if own not in same]
+        names = tuple(name for own in same for name in own.names)
+        yield _Row(names, tuple(one for own in same for one in own.series), same[0].costs)
+
+
+def _alike(first: Mapping[str, float], second: Mapping[str, float]) -> bool:
+    def same(one: float, other: float) -> bool:
+        return math.isclose(one, other, rel_tol=_SAME) or (math.isnan(one) and math.isnan(other))
+
+    return all(same(first[name], second[name]) for name in _COSTS)
+
+
+def _draw_memory(panel: Axes, places: Values, rows: Sequence[_Row], peaks: Quantity, width: float) -> None:
+    """Draw a bar a phase, its bytes written behind it."""
+    longest = max([1024.0, *(value for row in rows for _, value, _ in row.bars)])
+    texts: list[str] = []
+    for place, row in zip(places, rows, strict=True):
+        bars = row.bars
+        high = 0.1 if len(bars) > 1 else 0.12
+        for number, (phase, value, is_peak) in enumerate(bars):
+            at = float(place) + (number - (len(bars) - 1) / 2) * (high + 0.012)
+            left = 0.0
+            for part, colour in zip(PEAK_PARTS, PART_COLOURS, strict=True) if is_peak else ():
+                size = row.costs[part] if row.costs[part] > 0 else 0.0
+                panel.barh(at, size, left=left, height=high, color=colour, linewidth=0)
+                left += size
+            if left < value * (1 - _SAME):
+                panel.barh(at, value - left, left=left, height=high, color=_OTHER_PHASE, linewidth=0)
+            texts.append(f"{peaks.unit.text(value)} {phase}".strip())
+            _write(panel, value, at, texts[-1])
+        if not bars:
+            texts.append("not measured")
+            _write(panel, 0.0, float(place), texts[-1])
+    panel.set_xlim(0, longest / max(0.25, 1 - _written(texts) / width))
+    peaks.ticks(panel.xaxis, max(2, int(width / 0.5)))
+
+
+def _draw_flops(panel: Axes, places: Values, rows: Sequence[_Row], width: float) -> None:
+    """Draw dots on a logarithmic axis, the count written beside each."""
+    known = [row.costs[_FLOPS] for row in rows if row.costs[_FLOPS] > 0]
+    low, high = (min(known), max(known)) if known else (1.0, 1.0)
+    texts = [human_count(row.costs[_FLOPS]) if row.costs[_FLOPS] > 0 else "not measured" for row in rows]
+    for place, row, text in zip(places, rows, texts, strict=True):
+        value = row.costs[_FLOPS]
+        if value > 0:
+            panel.plot(
+                [value],
+                [place],
+                linestyle="",
+                marker="o",
+                markersize=4.5,
+                color=line_style(row.series[0])["color"],
+                zorder=3,
+            )
+        _write(panel, value if value > 0 else low, float(place), text, aside=5)
+    decades = max(1.0, math.log10(high / low))
+    room = min(0.6, (_written(texts) + 0.08) / width)
+    left = low / 10 ** (0.08 * decades)
+    panel.set_xscale("log")
+    panel.set_xlim(left, left * 10 ** (1.08 * decades / (1 - room)))
+    panel.xaxis.set_major_locator(LogLocator(numticks=max(2, int(width / 0.45))))
+    panel.xaxis.set_minor_formatter(NullFormatter())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_count(value)))
 
 
-def device_costs(view: View) -> Drawn:
-    """Draw peak device bytes by part and device-step FLOPs, a bar a series and sparsity."""
-    summary = points(view.cells, ["peak_device_bytes", "device_step_flops", *PEAK_PARTS], by=("series", "sparsity"))
-    summary = summary[summary["n_ok"] > 0]
-    series = {one.label: one for one in view.series}
-    names = [
-        row["series"]
-        + (f", s={value_label(row['sparsity'])}" if series[row["series"]].has_sparsity else "")
-        + (f" {DAGGER}" if row["stale"] else "")
-        + (f" {OVERSPENT}" if row["overspent"] else "")
-        for row in records(summary)
-    ]
-    codes = summary["series"].cat.codes.to_numpy()
-    rows = np.arange(len(names)) + _SERIES_GAP * np.cumsum(np.diff(codes, prepend=codes[0]) != 0)
-    figure, memory, compute = side_by_side(view.width, 0.7 + _BAR_PITCH * (rows[-1] + 1))
-    narrow = is_narrow(view.width)
-    parts = {part: summary[part].fillna(0.0).to_numpy() for part in PEAK_PARTS}
-    peak, flops = (summary[metric].to_numpy() for metric in ("peak_device_bytes", "device_step_flops"))
-    _draw_memory(memory, rows, parts, peak, room=1.5 if narrow else 1.3)
-    positive = flops[flops > 0]
-    log = bool(len(positive)) and bool(positive.max() > _LOG_FROM * positive.min())
-    _draw_flops(compute, rows, flops, [line_style(series[label])["color"] for label in summary["series"]], log=log)
-    place: Literal["right", "center"] = "right" if narrow else "center"
-    memory.set_xlabel(axis_label("peak_device_bytes"), loc=place)
-    compute.set_xlabel(axis_label("device_step_flops", "log scale" if log else ""), loc=place)
-    for panel in (memory, compute):
-        panel.grid(axis="y", visible=False)
-        panel.set_yticks(rows, names)
-        panel.set_ylim(rows[-1] + 0.6, -0.6)
-    compute.tick_params(labelleft=narrow)
-    legend = [
-        Patch(facecolor=colour, label=METRICS[part].label) for part, colour in zip(parts, PART_COLOURS, strict=True)
-    ]
-    frame(figure, view.heading(), legend, figure_notes(view.cells))
-    reading = " The FLOPs axis is logarithmic: compare the ends of bars, not their lengths." if log else ""
-    sparsity = " s: sparsity." if any(one.has_sparsity for one in view.series) else ""
-    return Drawn(
-        "Peak of live tensor bytes of one device, split by what they hold, and FLOPs (2 x multiply-accumulates) of one "
-        "device's update on one batch. Both are metered on the algorithm that a device runs, never on a simulation; "
-        f"means over all label distributions and seeds.{reading}{sparsity}",
-        f"Bar charts of peak device bytes and device-step FLOPs for {', '.join(names)}; the table of results holds the "
-        "same numbers.",
-        figure,
+def _write(panel: Axes, x: float, y: float, text: str, aside: float = 2.5) -> None:
+    panel.annotate(
+        text, (x, y), xytext=(aside, 0), textcoords="offset points", va="center_baseline", fontsize=_SMALL, zorder=4
     )
+
+
+def _written(texts: Sequence[str]) -> float:
+    return max(text_width(text, _SMALL) for text in texts) + 0.08
+
+
+def _notes(rows: Sequence[_Row], *, both: bool) -> Iterator[str]:
+    yield "Metered, without chance. A part that a bar lacks is 0 at that peak."
+    if both:
+        yield "Two bars: peak of the setup, peak of training."
+    if any(len(row.names) > 1 for row in rows):
+        yield "= and (+n): others, and n variants, that cost the same."
+
+
+def _message(view: View, rows: Sequence[_Row]) -> str:
+    known = [row for row in rows if row.costs[_PEAK] > 0]
+    if not known:
+        return "Device memory and compute"
+    least = min(known, key=lambda row: (all(one.control for one in row.series), row.costs[_PEAK]))
+    peaks = quantity(_PEAK, [row.costs[_PEAK] for row in known])
+    text = f"Lowest peak memory: {least.name}, {peaks.unit.text(least.costs[_PEAK])} {peaks.unit.name}"
+    reference = view.study.reference
+    own = next((row for row in known if reference in row.series), least)
+    if reference is None or own is least:
+        return text
+    return f"{text}, {own.costs[_PEAK] / least.costs[_PEAK]:.3g} times below {reference.label}"

@@ -17,6 +17,8 @@ SWITCHES = ("train.ntk", "train.ntk_seeds", "train.compare_masks")
 """Settings that choose what is measured: they name a series only where nothing else tells its cells apart."""
 SIGMA, FORM, PRECISION = "params.sigma", "params.form", "params.precision"
 """The size, the form and the float type of finite differences."""
+UPLOAD = "params.upload"
+"""What devices send of a mask."""
 NUM_PERTURBATIONS = "params.num_perturbations"
 OF_ESTIMATES = (NUM_PERTURBATIONS, SIGMA, FORM)
 """What the exact gradient has no use for."""

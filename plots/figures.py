@@ -10,6 +10,7 @@ from typing import Any
 
 from fedfore.errors import ConfigError, StoreError, suggestion
 from fedfore.plots import accuracy, costs, estimators, kernel_figures, mask_figures, tradeoff
+from fedfore.plots.architectures import by_architecture
 from fedfore.plots.charts import curves, forest, pareto, target_costs
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import themed
@@ -23,7 +24,7 @@ _OF_STUDY: tuple[Offer, ...] = (forest.figures, pareto.figures)
 _OF_TRAINING: tuple[Offer, ...] = (
     accuracy.figures, curves.figures, target_costs.figures, costs.figures, estimators.figures,
 )  # fmt: skip
-"""What is drawn of the trained cells of one data set and model."""
+"""What is drawn of the trained cells of one data set and architecture."""
 _OF_SETTING: tuple[Offer, ...] = (mask_figures.figures, kernel_figures.figures)
 """What is drawn of all cells of one data set and model that did more than metering."""
 _OF_METERING: tuple[Offer, ...] = (tradeoff.figures,)
@@ -56,10 +57,10 @@ def plan_figures(study: Study, options: Options = DEFAULTS) -> list[Planned]:
 def _planned(whole: View) -> Iterator[Planned]:
     yield from _offered(_OF_STUDY, whole)
     metered = whole.cells["metered"]
+    for together in by_architecture(whole.study, whole.cells[whole.cells["trained"]]):
+        yield from _offered(_OF_TRAINING, View(together.study, together.cells, whole.options, together.subject))
     for _, cells in whole.cells[~metered].groupby(["dataset", "model"], sort=False):
-        view = replace(whole, cells=cells)
-        yield from _offered(_OF_TRAINING, replace(view, cells=cells[cells["trained"]]))
-        yield from _offered(_OF_SETTING, view)
+        yield from _offered(_OF_SETTING, replace(whole, cells=cells))
     for _, cells in whole.cells[metered].groupby("dataset", sort=False):
         yield from _offered(_OF_METERING, replace(whole, cells=cells))
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
+from fedfore.judgement.sides import FAILED
 from fedfore.plots.budget import budget_notes
 from fedfore.plots.certification import certificate_notes
 from fedfore.plots.points import POINT
 from fedfore.plots.wording import DAGGER
+
+_MOST_SAID = 3
+_ENDINGS = {"out_of_memory": "ran out of memory", "timeout": "timed out"}
+"""How endings are said, where not by their own word."""
 
 
 def table_notes(cells: pd.DataFrame) -> list[str]:
@@ -17,7 +24,7 @@ def table_notes(cells: pd.DataFrame) -> list[str]:
 
 def figure_notes(shown: pd.DataFrame) -> list[str]:
     """Return the footnotes of a figure of these planned cells: what is missing, stale, or past its budget."""
-    return [*_missing_notes(shown), *comparison_notes(shown)]
+    return [*_missing_notes(shown), *_marked_notes(shown)]
 
 
 def comparison_notes(cells: pd.DataFrame) -> list[str]:
@@ -26,14 +33,44 @@ def comparison_notes(cells: pd.DataFrame) -> list[str]:
 
 
 def accuracy_notes(shown: pd.DataFrame) -> list[str]:
-    """Return the footnotes of a figure of these planned cells that marks the points which are not certified."""
-    return [*_missing_notes(shown), *table_notes(shown)]
+    """Return the footnotes of a figure of these planned cells in which failed seeds count as chance.
+
+    It draws the points that are not certified hollow.
+    """
+    counted = shown["status"].isin(FAILED) & shown["chance_accuracy"].notna()
+    certified = certificate_notes(shown, POINT, "Hollow:")
+    return [*_failed_notes(shown, counted), *_missing_notes(shown[~counted]), *certified, *_marked_notes(shown)]
+
+
+def _failed_notes(shown: pd.DataFrame, counted: pd.Series[bool]) -> list[str]:
+    """Say of which points how many seeds ended how, those of most first and `_MOST_SAID` at most."""
+    found = []
+    for _, own in shown.groupby(list(POINT), observed=True):
+        endings = own.loc[counted[own.index], "status"].value_counts()
+        if len(endings):
+            words = " and ".join(f"{count} {_ENDINGS.get(str(name), str(name))}" for name, count in endings.items())
+            found.append((int(endings.sum()), f"{_named(shown, own.iloc[0])}: {words} of {len(own)} seeds"))
+    texts = [text for _, text in sorted(found, key=lambda one: -one[0])]
+    more = [f"seeds of {len(texts) - _MOST_SAID} more points"] if len(texts) > _MOST_SAID else []
+    return [f"Counted as chance: {'; '.join([*texts[:_MOST_SAID], *more])}."] if texts else []
+
+
+def _named(shown: pd.DataFrame, point: pd.Series[Any]) -> str:
+    """Return the name of a point among those that are shown."""
+    parts = [str(point["series"])]
+    parts += [str(point["alpha"])] if shown["alpha"].nunique() > 1 else []
+    parts += [f"sparsity {point['sparsity']:g}"] if point["sparsity"] and shown["sparsity"].nunique() > 1 else []
+    return ", ".join(parts)
 
 
 def _missing_notes(shown: pd.DataFrame) -> list[str]:
     missing = shown.loc[~shown["ok"], "status"].value_counts()
     counts = ", ".join(f"{count} {str(status).replace('_', ' ')}" for status, count in sorted(missing.items()))
-    return [f"{missing.sum()} of {len(shown)} cells not shown: {counts}."] if len(missing) else []
+    return [f"{missing.sum()} cells not shown: {counts}."] if len(missing) else []
+
+
+def _marked_notes(cells: pd.DataFrame) -> list[str]:
+    return [*_stale_notes(cells), *budget_notes(cells)]
 
 
 def _stale_notes(cells: pd.DataFrame) -> list[str]:

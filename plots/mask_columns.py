@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -24,14 +24,20 @@ STARVED = 0.001
 
 @dataclass(frozen=True)
 class Masked:
-    """The planned cells of one dataset and model that a mask prunes, and the prunable layers in the model's order.
+    """The planned cells of one dataset and model that a mask prunes, and its prunable layers.
 
     `cells` has a column a layer, the fraction of its weights that the cell's last mask keeps, and `forward_flops_left`,
     the fraction of the dense model's; NaN where it is not known. `starved`: whether some layer keeps next to nothing.
+    `sizes` are the layers' numbers of weights.
     """
 
     cells: pd.DataFrame
-    layers: tuple[str, ...]
+    sizes: Mapping[str, int]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The prunable layers in the model's order."""
+        return tuple(self.sizes)
 
     @property
     def known(self) -> list[str]:
@@ -44,19 +50,20 @@ def masked(study: Study, cells: pd.DataFrame) -> Masked:
     sparse = {one.label for one in study.series if one.has_sparsity}
     pruned = cells[cells["series"].isin(sparse) & (cells["sparsity"] > 0) & ~cells["metered"]]
     densities, starved = {}, {}
+    sizes: dict[str, int] = {}
     for index, cell_id in pruned.loc[pruned["ok"], "cell_id"].items():
         lines = readable_lines(study.run, cell_id, LAYERS)
         if len(lines):
+            sizes |= dict(zip(lines["layer"], map(int, lines["size"]), strict=True))
             densities[index] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
             few = (lines["kept"] <= 1) & (lines["size"] > 1)
             starved[index] = bool((few | (lines["kept"] < STARVED * lines["size"])).any())
-    layers = tuple(dict.fromkeys(itertools.chain.from_iterable(densities.values())))
-    table = pd.DataFrame.from_dict(densities, orient="index", columns=layers).reindex(pruned.index)
+    table = pd.DataFrame.from_dict(densities, orient="index", columns=list(sizes)).reindex(pruned.index)
     left = pruned["forward_macs_masked"] / pruned["forward_macs_dense"]
     pruned = pruned.assign(
         forward_flops_left=left.where(pruned["ok"]), starved=[starved.get(index, False) for index in pruned.index]
     )
-    return Masked(pd.concat([pruned, table], axis=1), layers)
+    return Masked(pd.concat([pruned, table], axis=1), sizes)
 
 
 def short_layer(name: str) -> str:

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from numpy.typing import NDArray
 
+from fedfore.plots.density_maps import layer_densities
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame, has_below, label_edges, panels
+from fedfore.plots.layout import frame, label_edges, panels
 from fedfore.plots.looks import CONTROL_STYLE
-from fedfore.plots.mask_columns import LEFT, STARVED, Masked, masked, short_layer
+from fedfore.plots.marks import draw_seeds
+from fedfore.plots.mask_columns import LEFT, STARVED, Masked, masked
 from fedfore.plots.naming import Series
-from fedfore.plots.points import points, records, select
+from fedfore.plots.points import points, records
+from fedfore.plots.seeds import Seeds, seeds_note, seeds_of
 from fedfore.plots.study import Study, shown_sparsity
-from fedfore.plots.view import Drawn, Planned, View, handle, line_style, seeds_sentence
+from fedfore.plots.view import Drawn, Planned, View, handle, line_style
 from fedfore.plots.wording import percent_text
 
 MOST_SERIES = 8
 """Series that one figure of masks holds; the others go to further figures."""
 _TRAINED = ("grad_energy_masked_point",)
 """What depends on how the weights were trained."""
-_FEW_LAYERS = 8
-_LAYER_WIDTH = 0.125
-_PANEL_MARGIN = 0.65
 _LOWEST = 0.05
 """Where a logarithmic axis of fractions may end, as a share of the lowest overall density."""
-_WIDE_PANEL = 3.2
-_PANEL_HEIGHT = 1.9
+_BELOW = 0.6
+"""How far below what it shows the axis goes, for what is less."""
+_PANEL_HEIGHT = 2.3
 _REFERENCE = {"color": "#444444", "linewidth": 0.8, "linestyle": CONTROL_STYLE}
 
 
@@ -43,14 +45,14 @@ def figures(view: View) -> Iterator[Planned]:
     if not found.cells["ok"].any():
         return
     alpha = str(found.cells.loc[found.cells["ok"], "alpha"].min())
-    found = Masked(found.cells[found.cells["alpha"] == alpha], found.layers)
+    found = replace(found, cells=found.cells[found.cells["alpha"] == alpha])
     series = view.study.series_of(found.cells)
     pages = np.array_split(np.arange(len(series)), math.ceil(len(series) / MOST_SERIES))
     for number, places in enumerate(pages, 1):
         page = [series[place] for place in places]
         suffix, part = (f"-{number}", f" ({number} of {len(pages)})") if len(pages) > 1 else ("", "")
         if found.layers:
-            content = partial(_layer_densities, view, found, page, alpha)
+            content = partial(layer_densities, view, found, page, alpha)
             yield view.planned(f"layer-densities{suffix}", f"Layer densities{part}", content)
         if any(name in LEFT for name in found.known):
             content = partial(_what_is_left, view, found, page, alpha)
@@ -91,101 +93,94 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
         yield f"{level_text}: most under {which[0]}, least under {which[1]}."
 
 
-def _layer_densities(view: View, found: Masked, series: Sequence[Series], alpha: str) -> Drawn:
-    """Draw every layer's density, a panel a sparsity, a line a series; densities on a logarithmic axis."""
-    layers = list(found.layers)
-    shown = found.cells[found.cells["series"].isin([one.label for one in series])]
-    summary = points(shown, layers)
-    summary = summary[summary["n_ok"] > 0]
-    levels = sorted(summary["sparsity"].unique())
-    many = len(layers) > _FEW_LAYERS
-    needed = _LAYER_WIDTH * len(layers)
-    columns = min(len(levels), max(1, int(view.width / max(_WIDE_PANEL, needed + _PANEL_MARGIN))))
-    step = math.ceil(needed / (view.width / columns - _PANEL_MARGIN)) if many else 1
-    figure, axes = panels(len(levels), view.width, _PANEL_HEIGHT, columns)
-    floor = _logarithmic(axes[0], summary[layers].to_numpy(dtype=float), 1 - levels[-1])
-    for panel, level in zip(axes, levels, strict=True):
-        panel.axhline(1 - level, **_REFERENCE)
-        for index, one in enumerate(series):
-            own = select(summary, {"sparsity": level, "series": one.label})
-            if own.empty:
-                continue
-            means = own[layers].to_numpy(dtype=float)[0]
-            spreads = own[[f"{layer}_half_width" for layer in layers]].to_numpy(dtype=float)[0]
-            dodge = 0.4 * ((index + 0.5) / len(series) - 0.5)
-            panel.errorbar(
-                np.arange(len(layers)) + dodge, np.maximum(means, floor), yerr=np.where(means < floor, np.nan, spreads),
-                elinewidth=0.5, zorder=3, **line_style(one) | {"linewidth": 0.9, "markersize": 2.5 if many else 3.2},
-            )  # fmt: skip
-        panel.set_title(f"sparsity {value_label(level)}")
-        panel.set_xlim(-0.6, len(layers) - 0.4)
-        panel.grid(axis="x", visible=False)
-        panel.set_xticks(range(0, len(layers), step), map(short_layer, layers[::step]), rotation=90 if many else 0)
-        panel.tick_params(labelbottom=not (many and has_below(axes, panel)))
-    label_edges(axes, "Prunable layer", "Density (log scale)")
-    legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, view.heading(), legend, figure_notes(found.cells))
-    return Drawn(
-        "Fraction of the weights that each prunable layer keeps at the end of the cell, layers in the model's order, "
-        f"one panel a sparsity; label distribution: {alpha}. Dashed: equal densities. Densities below the axis stand "
-        f"at its lower edge. {seeds_sentence(shown)}",
-        f"Chart of layer densities for {', '.join(one.label for one in series)}; the table of masks holds the same "
-        "numbers.",
-        figure,
-    )
-
-
 def _what_is_left(view: View, found: Masked, series: Sequence[Series], alpha: str) -> Drawn:
     """Draw the fractions of FLOPs and gradient energy that masks leave against sparsity, both axes logarithmic."""
     shown = found.cells[found.cells["series"].isin([one.label for one in series])]
     drawn = [name for name in LEFT if name in found.known]
-    summary = points(shown, drawn)
-    summary = summary[summary["n_ok"] > 0]
-    levels = sorted(summary["sparsity"].unique())
-    density = 1 - np.array(levels)
-    figure, axes = panels(len(drawn), view.width, _PANEL_HEIGHT + 0.3)
-    floor = _logarithmic(axes[0], summary[drawn].to_numpy(dtype=float), density.min())
+    levels = sorted(shown.loc[shown["ok"], "sparsity"].unique())
+    points = [(name, one, own) for name in drawn for one in series if (own := _points(shown, one, name, levels))]
+    everything = [seeds for _, _, own in points for seeds in own.values()]
+    figure, axes = panels(len(drawn), view.width, _PANEL_HEIGHT)
+    floor = _logarithmic(axes[0], everything, 1 - levels[-1])
+    places = {level: -math.log10(1 - level) for level in levels}
+    step = min(np.diff(list(places.values())), default=0.0) or 0.5
     for panel, name in zip(axes, drawn, strict=True):
-        ends = np.array([density.max() * 1.12, density.min() / 1.12])
-        panel.plot(ends, ends, zorder=1, **_REFERENCE)
-        for index, one in enumerate(series):
-            own = select(summary, {"series": one.label}).sort_values("sparsity")
-            dodge = 1.035 ** (index - (len(series) - 1) / 2)
-            spread = own[f"{name}_half_width"].where(own[name] >= floor)
-            panel.errorbar(
-                (1 - own["sparsity"]) * dodge, own[name].clip(lower=floor), yerr=spread, elinewidth=0.9, capsize=1.8,
-                zorder=3, **line_style(one),
-            )  # fmt: skip
+        ends = [places[levels[0]] - 0.5 * step, places[levels[-1]] + 0.5 * step]
+        panel.plot(ends, [10**-end for end in ends], zorder=1, **_REFERENCE)
+        for one, own in ((one, own) for at, one, own in points if at == name):
+            aside = 0.7 * step * ((series.index(one) + 0.5) / len(series) - 0.5)
+            _draw(panel, {places[level] + aside: seeds for level, seeds in own.items()}, line_style(one), floor)
+        panel.axhspan(0.0, floor, color="#F2F2F2", linewidth=0, zorder=0)
         panel.set_title(LEFT[name])
-        panel.set_xscale("log")
-        panel.set_xlim(density.max() * 1.35, density.min() / 1.35)
-        panel.xaxis.set_major_locator(FixedLocator(list(density)))
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xticklabels([value_label(level) for level in levels])
-    label_edges(axes, "Sparsity (log scale of density)", "Fraction left (log scale)")
-    legend = [handle(one, view.named(one, shown)) for one in series]
-    frame(figure, view.heading(), legend, figure_notes(found.cells))
+        panel.set_xlim(*ends)
+        panel.set_xticks(list(places.values()), [value_label(level) for level in levels])
+        panel.grid(axis="x", visible=False)
+    label_edges(axes, "Sparsity (log)", "Fraction left (log)")
+    below = any(min(one.values) < floor for one in everything)
+    notes = [seeds_note(everything)]
+    notes += [f"{alpha}. Dashed: the density." + (" Less: 0 or near it." if below else "")]
+    notes += figure_notes(shown)
+    message = _message(points, levels)
+    frame(figure, view.heading(message), [handle(one, view.named(one, shown)) for one in series], notes)
     return Drawn(
-        "Fractions of the dense model that masks leave: FLOPs of a forward pass; the gradient's energy, "
+        f"{message}. Fractions of the dense model that masks leave: FLOPs of a forward pass; the gradient's energy, "
         "|m.g|² / |g|² over prunable weights, at the dense initial weights and at the masked weights (the last "
-        f"milestone); label distribution: {alpha}. Dashed: the density, which equal layer densities "
-        "leave of the FLOPs of these layers and a random mask, in expectation, of the gradient at the dense weights. "
-        f"{seeds_sentence(shown)} Markers are shifted sideways a little to be told apart; those below the axis "
-        "stand at its lower edge.",
+        "milestone). Equal layer densities leave the density of the FLOPs of these layers, and a random mask leaves "
+        f"it, in expectation, of the gradient at the dense weights. {' '.join(notes)} Marks are shifted sideways a "
+        "little to be told apart; grey is below what the axis shows.",
         f"Charts of {', '.join(LEFT[name] for name in drawn)} for {', '.join(one.label for one in series)}; the "
         "table of masks holds the same numbers.",
         figure,
     )
 
 
-def _logarithmic(panel: Axes, values: NDArray[np.float64], lowest: float) -> float:
-    """Give the shared axis of fractions a logarithmic scale and return where smaller ones are to be drawn."""
-    floor = max(0.5 * float(np.nanmin(values[values > 0], initial=lowest)), _LOWEST * lowest)
+def _points(shown: pd.DataFrame, series: Series, name: str, levels: Sequence[float]) -> dict[float, Seeds]:
+    own = shown[shown["series"] == series.label]
+    found = {level: seeds_of(own[own["sparsity"] == level], name, "logit") for level in levels}
+    return {level: seeds for level, seeds in found.items() if seeds.estimate.n}
+
+
+def _draw(panel: Axes, points: Mapping[float, Seeds], style: Mapping[str, Any], floor: float) -> None:
+    """Draw the points of a series, what lies below the axis on its lower edge."""
+    low = _lower_edge(floor)
+
+    def held(value: float) -> float:
+        return value if value >= floor else low
+
+    means = [held(seeds.estimate.mean) for seeds in points.values()]
+    panel.plot(list(points), means, color=style["color"], linestyle=style["linestyle"], linewidth=0.9, zorder=2)
+    for place, seeds in points.items():
+        own = seeds.estimate
+        inside = replace(own, mean=held(own.mean), low=held(own.low), high=held(own.high))
+        draw_seeds(
+            panel, place, replace(seeds, values=tuple(map(held, seeds.values)), estimate=inside), style, upright=True,
+            size=3.4,
+        )  # fmt: skip
+
+
+def _lower_edge(floor: float) -> float:
+    return floor * _BELOW**0.5
+
+
+def _message(points: Sequence[tuple[str, Series, Mapping[float, Seeds]]], levels: Sequence[float]) -> str:
+    """Return which series leave most and least of the last quantity that is shown, at the middle sparsity."""
+    level, name = levels[(len(levels) - 1) // 2], points[-1][0]
+    own = {one.label: seeds[level].estimate.mean for at, one, seeds in points if at == name and level in seeds}
+    if len(own) < 2 or min(own.values()) == max(own.values()):
+        return "What masks leave"
+    most, least = max(own, key=own.__getitem__), min(own, key=own.__getitem__)
+    return f"{LEFT[name]} at sparsity {value_label(level)}: most under {most}, least under {least}"
+
+
+def _logarithmic(panel: Axes, shown: Sequence[Seeds], lowest: float) -> float:
+    """Give the shared axis of fractions a logarithmic scale and return the least that it shows."""
+    values = [one.estimate.mean for one in shown if one.estimate.mean > 0]
+    floor = max(0.5 * min([*values, lowest]), _LOWEST * lowest)
     panel.set_yscale("log", nonpositive="clip")
-    panel.set_ylim(0.8 * floor, 1.25)
+    panel.set_ylim(_BELOW * floor, 1.25)
     ticks = [digit * 10.0**power for power in range(-6, 1) for digit in (1, 2, 5)]
     inside = [tick for tick in ticks if floor <= tick <= 1]
-    panel.yaxis.set_major_locator(FixedLocator(inside if len(inside) <= 8 else inside[::-3]))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_major_locator(FixedLocator([_lower_edge(floor), *(inside if len(inside) <= 8 else inside[::-3])]))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value >= floor else "less"))
     panel.yaxis.set_minor_locator(NullLocator())
     return floor

@@ -15,7 +15,8 @@ import pandas as pd
 from fedfore.errors import StoreError
 from fedfore.judgement.certificates import WITHHELD, certificates
 from fedfore.judgement.choices import tuned_columns
-from fedfore.judgement.judging import evidence
+from fedfore.judgement.judging import Judged, evidence, judged_of
+from fedfore.judgement.sides import chance_accuracies
 from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series, saliency_looks
@@ -70,11 +71,17 @@ class Study:
     def reference(self) -> Series | None:
         """The one series of a dense method without estimates, which others are compared with; of several `REFERENCE`.
 
-        None where there is no such series, or more than one.
+        Of several of that method it is the one in its reference setting. None where there is no such series.
         """
         dense = [one for one in self.series if not one.has_sparsity and not one.estimated]
         named = [one for one in dense if one.method == REFERENCE] if len(dense) > 1 else dense
-        return named[0] if len(named) == 1 else None
+        plain = [one for one in named if one.label == self.looks[one.method].label] if len(named) > 1 else named
+        return plain[0] if len(plain) == 1 else None
+
+    @cached_property
+    def judged(self) -> list[Judged]:
+        """The comparisons that the study's matrix asks for, judged."""
+        return judged_of(self.run)
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
@@ -121,6 +128,7 @@ def load_study(run: Path) -> Study:
         trained=~(_is_set(cells, "train.setup_only") | _is_set(cells, "train.meter_only")),
         metered=_is_set(cells, "train.meter_only"),
         budget_used=budget_used(cells),
+        chance_accuracy=chance_accuracies(cells),
     )
     cells = cells.assign(overspent=cells["budget_used"] > TOLERANCE)
     dealt = deal_looks({str(method): _wish(own) for method, own in cells.groupby("method")})

@@ -7,6 +7,7 @@ from functools import lru_cache
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _HINTING = 1.06
 """What rounding to pixels may add to a width."""
 
@@ -29,3 +30,11 @@ def wrapped(text: str, width: float, size: float, weight: str = "normal") -> lis
         else:
             lines.append(word)
     return lines
+
+
+def wrapped_name(name: str, width: float, size: float) -> list[str]:
+    """Return a name of several settings in lines of at most that width, broken between settings where that can be."""
+    held = ", ".join(
+        part if text_width(part, size) > width else part.replace(" ", _NO_BREAK) for part in name.split(", ")
+    )
+    return [line.replace(_NO_BREAK, " ") for line in wrapped(held, width, size)]

@@ -1,50 +1,41 @@
-"""The figure of what metering-only cells say: a device's peak bytes against the FLOPs of its step."""
+"""The figure of metering-only cells: a row a method with its options, its peak bytes beside the FLOPs of its step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame, is_narrow, label_edges
-from fedfore.plots.looks import Look
+from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.naming import settings
+from fedfore.plots.rows import Name, rows_of_panels
+from fedfore.plots.study import REFERENCE
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import axis_label, human_bytes, human_count
 
 _BYTES, _FLOPS, _BATCH = "peak_device_bytes", "device_step_flops", "train.batch_size"
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-_PANEL_HEIGHT = 2.45
-_LARGEST, _SMALLEST = 6.4, 3.4
-"""Sizes of the first and the last option's markers, so that both are seen where they coincide."""
+_SETUP, _TRAIN = f"{_BYTES}_setup", f"{_BYTES}_train"
+_LARGEST, _SMALLEST = 5.6, 3.2
+"""Sizes of the marks of the smallest and the largest batch, so that both are seen where they coincide."""
+_RING = "#1A1A1A"
 
 
-@dataclass(frozen=True)
-class _Option:
-    """A method with its options: one line of a panel, along the batch sizes."""
-
-    label: str
-    colour: str
-    marker: str
-
-
-def _options(cells: pd.DataFrame, dealt: Mapping[str, Look]) -> Iterator[_Option]:
-    """Yield the options that the column `option` names: a method's colour, and another marker for each of its own."""
-    finished = cells[cells["ok"]]
-    for method, own in finished.groupby("method", sort=False):
-        present = own["option"].cat.remove_unused_categories().cat.categories
-        for number, label in enumerate(present):
-            yield _Option(label, dealt[str(method)].colour, _MARKERS[number % len(_MARKERS)])
+def figures(view: View) -> Iterator[Planned]:
+    """Yield the figure of the metering-only cells of one data set."""
+    dataset = str(view.cells["dataset"].iloc[0])
+    yield Planned(f"cost-tradeoff-{dataset}", f"Memory against compute: {dataset}", partial(cost_tradeoff, view))
 
 
 def on_front(bytes_: NDArray[np.float64], flops: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -54,83 +45,115 @@ def on_front(bytes_: NDArray[np.float64], flops: NDArray[np.float64]) -> NDArray
     return np.asarray(~(no_more & less).any(axis=0))
 
 
-def _draw_front(panel: Axes, front: pd.DataFrame, batch: float) -> None:
-    """Draw the staircase of the best points of one batch size, the batch written at its end."""
-    front = front.drop_duplicates([_BYTES, _FLOPS]).sort_values(_BYTES)
-    panel.step(
-        front[_BYTES], front[_FLOPS], where="post", color="#999999", linewidth=0.7, linestyle=(0, (2, 1.5)), zorder=1
-    )
-    last = front.iloc[-1]
-    panel.annotate(
-        f"B = {value_label(batch)}", (last[_BYTES], last[_FLOPS]), xytext=(4, -7), textcoords="offset points",
-        fontsize=6.5, color="#666666",
-    )  # fmt: skip
-
-
-def _draw_model(panel: Axes, model: str, cells: pd.DataFrame, options: list[_Option]) -> None:
-    ok = cells[cells["ok"]]
-    kept = pd.Series(False, ok.index)
-    for batch, same in ok.groupby(_BATCH):
-        kept[same.index] = on_front(same[_BYTES].to_numpy(dtype=float), same[_FLOPS].to_numpy(dtype=float))
-        _draw_front(panel, same[kept[same.index]], float(str(batch)))
-    sizes = np.linspace(_LARGEST, _SMALLEST, len(options))
-    for option, size in zip(options, sizes, strict=True):
-        own = ok[ok["option"] == option.label].sort_values(_BATCH)
-        panel.plot(own[_BYTES], own[_FLOPS], color=option.colour, linewidth=0.7, alpha=0.55, zorder=2)
-        for best, shown in own.groupby(kept[own.index]):
-            face = option.colour if best else "white"
-            panel.plot(
-                shown[_BYTES], shown[_FLOPS], linestyle="", marker=option.marker, markersize=size,
-                zorder=3 + bool(best), markerfacecolor=face, markeredgecolor=option.colour, markeredgewidth=0.8,
-            )  # fmt: skip
-    panel.margins(0.1, 0.1)
-    panel.set_title(model)
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    panel.xaxis.set_major_locator(LogLocator(base=2, numticks=6))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.yaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_bytes(value)))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: human_count(value)))
-
-
-def figures(view: View) -> Iterator[Planned]:
-    """Yield the figure of the metering-only cells of one data set."""
-    dataset = str(view.cells["dataset"].iloc[0])
-    yield Planned(f"cost-tradeoff-{dataset}", f"Memory against compute: {dataset}", partial(cost_tradeoff, view))
-
-
 def cost_tradeoff(view: View) -> Drawn:
-    """Draw peak device bytes against device-step FLOPs of metering-only cells, a panel a model with an ok cell."""
-    cells, width = view.cells, view.width
-    several = bool((cells.groupby("method")["sparsity"].nunique() > 1).any())
-    also = ("sparsity",) if several else ()
-    cells = cells.assign(option=settings(cells, leave_out=(_BATCH,), also=also))
-    options = list(_options(cells, view.study.looks))
-    models = list(dict.fromkeys(cells.loc[cells["ok"], "model"]))
-    columns = 1 if is_narrow(width) else min(2, len(models))
-    rows = -(-len(models) // columns)
-    figure = Figure(figsize=(width, rows * _PANEL_HEIGHT), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for unused in grid[len(models) :]:
-        unused.remove()
-    axes = list(grid[: len(models)])
-    for panel, model in zip(axes, models, strict=True):
-        _draw_model(panel, model, cells[cells["model"] == model], options)
-    label_edges(axes, axis_label(_BYTES, "log scale"), axis_label(_FLOPS, "log scale"))
-    legend = [
-        Line2D([], [], color=one.colour, marker=one.marker, linewidth=0.7, markersize=4.2, label=one.label)
-        for one in options
+    """Draw peak device bytes beside device-step FLOPs, a row a method with its options, a colour a batch size.
+
+    A pair of panels a model with an ok cell.
+    """
+    several = bool((view.cells.groupby("method")["sparsity"].nunique() > 1).any())
+    options = settings(view.cells, leave_out=(_BATCH,), also=("sparsity",) if several else ())
+    ok = _ranked(view.cells.assign(option=options)[view.cells["ok"]])
+    models = list(dict.fromkeys(ok["model"]))
+    batches = sorted(ok[_BATCH].unique())
+    colours = dict(zip(batches, sns.color_palette("viridis", len(batches) + 1).as_hex(), strict=False))
+    abreast = 1 if is_narrow(view.width) else min(2, len(models))
+    labels = [axis_label(_BYTES, "log"), axis_label(_FLOPS, "log")] * abreast
+    shown = [models[start : start + abreast] for start in range(0, len(models), abreast)]
+    names = [
+        list(ok.loc[ok["model"].isin(own), "option"].cat.remove_unused_categories().cat.categories) for own in shown
     ]
-    frame(figure, view.heading(), legend, figure_notes(cells))
-    levels = sorted(cells.loc[cells["ok"] & (cells["sparsity"] > 0), "sparsity"].unique())
-    pruned = f" Pruned methods are at sparsity {', '.join(map(value_label, levels))}." if levels else ""
-    return Drawn(
-        "Peak of live tensor bytes of a device, over all phases, against the FLOPs of its update on one batch, metered "
-        "without training; a line joins the batch sizes B of a method with its options. Dashed: the Pareto front of "
-        f"each batch size, whose points are filled; another point of that size beats a hollow one.{pruned} Where the "
-        "mask is scored on the device, that phase can set the peak at every batch size.",
-        f"Scatter charts of peak device bytes and device-step FLOPs for {', '.join(one.label for one in options)} on "
-        f"{', '.join(models)}; the table of results holds the same numbers.",
-        figure,
+    grid = rows_of_panels(
+        [[Name(name) for name in own] for own in names], [labels] * len(shown), view.width, share_x=False
     )
+    for here, block, listed in zip(shown, grid.blocks, names, strict=True):
+        places = dict(zip(listed, block.places, strict=True))
+        for model, memory, compute in zip(here, block.panels[::2], block.panels[1::2], strict=False):
+            own = ok[ok["model"] == model]
+            _draw(memory, places, own, _BYTES, colours)
+            _draw(compute, places, own, _FLOPS, colours)
+            memory.set_title(model, loc="left")
+            _axis(memory, human_bytes, 2.0, grid.most_ticks)
+            _axis(compute, human_count, 10.0, grid.most_ticks)
+    for unused in grid.blocks[-1].panels[2 * ((len(models) - 1) % abreast) + 2 :]:
+        unused.remove()
+    set_by_setup = bool(ok["set_by_setup"].any())
+    notes = [*_notes(ok, set_by_setup=set_by_setup), *figure_notes(view.cells)]
+    message = _message(view, ok)
+    frame(grid.figure, view.heading(message), _legend(colours, set_by_setup=set_by_setup), notes)
+    return Drawn(
+        f"{message}. Peak of live tensor bytes of a device, over all phases, and the FLOPs of its update on one batch, "
+        f"metered without training, on logarithmic axes. {' '.join(notes)}",
+        f"Dots of peak device bytes and device-step FLOPs for {', '.join(sorted(set(ok['option'])))} on "
+        f"{', '.join(models)}; the table of results holds the same numbers.",
+        grid.figure,
+    )
+
+
+def _ranked(ok: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells with whether each is on the front of its model and batch, and whether setup sets its peak."""
+    front = pd.Series(False, ok.index)
+    for _, same in ok.groupby(["model", _BATCH], sort=False):
+        front[same.index] = on_front(same[_BYTES].to_numpy(dtype=float), same[_FLOPS].to_numpy(dtype=float))
+    return ok.assign(front=front, set_by_setup=ok[_SETUP].fillna(0) > ok[_TRAIN].fillna(np.inf))
+
+
+def _draw(
+    panel: Axes, places: Mapping[str, float], own: pd.DataFrame, metric: str, colours: Mapping[float, str]
+) -> None:
+    """Draw a line a row along the batch sizes, and a mark each, the larger the smaller the batch."""
+    sizes = dict(zip(colours, np.linspace(_LARGEST, _SMALLEST, len(colours)), strict=True))
+    for name, rows in own.groupby("option", observed=True):
+        place = places[str(name)]
+        panel.plot(rows[metric], [place] * len(rows), color="#BBBBBB", linewidth=0.7, zorder=1)
+        for row in rows.to_dict("records"):
+            batch = row[_BATCH]
+            panel.plot(
+                [row[metric]], [place], linestyle="", marker="s" if row["set_by_setup"] and metric == _BYTES else "o",
+                markersize=sizes[batch], markerfacecolor=colours[batch], zorder=2 + batch / max(colours),
+                markeredgecolor=_RING if row["front"] else colours[batch], markeredgewidth=0.9 if row["front"] else 0.3,
+            )  # fmt: skip
+
+
+def _axis(panel: Axes, write: Callable[[float], str], base: float, most_ticks: int) -> None:
+    panel.set_xscale("log", base=base)
+    panel.margins(x=0.08)
+    panel.xaxis.set_major_locator(FixedLocator(_powers(*panel.get_xlim(), base, most_ticks)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+
+
+def _powers(low: float, high: float, base: float, most: int) -> list[float]:
+    """Return powers of a base within limits, evenly thinned to `most`."""
+    first, last = math.ceil(math.log(low, base) - 1e-9), math.floor(math.log(high, base) + 1e-9)
+    step = max(1, -(-(last - first + 1) // most))
+    return [base**power for power in range(first + (last - first) % step // 2, last + 1, step)]
+
+
+def _legend(colours: Mapping[float, str], *, set_by_setup: bool) -> list[Line2D]:
+    dot: Any = {"linestyle": "", "markersize": 4.5}
+    found = [
+        Line2D([], [], marker="o", color=colour, label=f"B = {value_label(batch)}", **dot)
+        for batch, colour in colours.items()
+    ]
+    ringed = Line2D([], [], marker="o", color="white", markeredgecolor=_RING, label="best at its B", **dot)
+    square = [Line2D([], [], marker="s", color="#888888", label="setup sets the peak", **dot)] if set_by_setup else []
+    return [*found, ringed, *square]
+
+
+def _notes(ok: pd.DataFrame, *, set_by_setup: bool) -> Iterator[str]:
+    yield "Metered, without chance. Ringed: at that batch size B no row needs less of one and no more of the other."
+    levels = sorted(ok.loc[ok["sparsity"] > 0, "sparsity"].unique())
+    if levels:
+        yield f"Methods that prune are at sparsity {', '.join(map(value_label, levels))}."
+
+
+def _message(view: View, ok: pd.DataFrame) -> str:
+    """Return the option that most often needs the least memory, and how much less than the plain reference."""
+    peaks = ok.pivot_table(index=["model", _BATCH], columns="option", values=_BYTES, observed=True)
+    least = Counter(peaks.idxmin(axis=1)).most_common(1)[0][0]
+    text = f"Least memory: {least}"
+    plain = view.study.looks[REFERENCE].label if REFERENCE in view.study.looks else ""
+    if plain not in peaks or plain == least:
+        return text
+    ratios = (peaks[plain] / peaks[least]).dropna()
+    return f"{text}, {ratios.min():.2g} to {ratios.max():.2g} times below {plain}"

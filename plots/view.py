@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +71,15 @@ class Planned:
 
 @dataclass(frozen=True)
 class View:
-    """The planned cells that a set of figures shows, and how it is drawn."""
+    """The planned cells that a set of figures shows, and how it is drawn.
+
+    `subject` says of what they are, by default their data sets and models.
+    """
 
     study: Study
     cells: pd.DataFrame
     options: Options = DEFAULTS
+    subject: str = ""
 
     @property
     def width(self) -> float:
@@ -89,13 +93,17 @@ class View:
 
     @property
     def title(self) -> str:
-        """The data sets and the models of the view."""
-        return ", ".join(" and ".join(dict.fromkeys(self.cells[name])) for name in ("dataset", "model"))
+        """The data sets and the models of the view, unless its subject is something else."""
+        return self.subject or ", ".join(_listed(self._names(name)) for name in ("dataset", "model"))
 
     @property
     def slug(self) -> str:
-        """The title as a part of file names."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.replace(" and ", "-").lower()).strip("-")
+        """What the view shows as a part of file names."""
+        title = self.subject or "-".join([*self._names("dataset"), *self._names("model")])
+        return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+    def _names(self, column: str) -> list[str]:
+        return list(dict.fromkeys(map(str, self.cells[column])))
 
     def heading(self, message: str = "") -> Heading | None:
         """Return what stands above the panels: a message, if there is one, over what is shown; None for no title."""
@@ -126,6 +134,11 @@ def marks(shown: pd.DataFrame) -> list[str]:
     """Return the marks of these planned cells: that a record of theirs is stale, or trained past its budget."""
     own = shown[shown["ok"]]
     return [mark for mark, name in {DAGGER: "stale", OVERSPENT: "overspent"}.items() if own[name].any()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a list in words: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def seeds_sentence(shown: pd.DataFrame) -> str:

@@ -103,3 +103,14 @@ def alpha_label(alpha: object) -> str:
     if isinstance(alpha, str):
         return alpha.replace(":", ": ")
     return f"{ALPHA} = {value_label(alpha)}"
+
+
+def together(names: Sequence[str], most: int = 2) -> str:
+    """Return the names of what is alike as one: variants of a name among them are counted, and what is beyond `most`.
+
+    ["A, K=5", "A, K=5, shuffled", "B"] -> "A, K=5 = B (+1)".
+    """
+    own = [name for name in names if not any(name.startswith(f"{other}, ") for other in names)]
+    variants = len(names) - len(own)
+    shown = own if len(own) <= most else [own[0], f"{len(own) - 1} others"]
+    return " = ".join(shown) + (f" (+{variants})" if variants else "")

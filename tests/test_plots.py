@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-import struct
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,24 +21,18 @@ from hypothesis import strategies as st
 from fedfore.cell import Cell, cell_id
 from fedfore.errors import StoreError
 from fedfore.judgement.estimates import estimate, half_width
-from fedfore.plots.accuracy import accuracy_by_sparsity
-from fedfore.plots.figures import WrittenFigure, chosen, draw_figures, plan_figures, write_figures
-from fedfore.plots.findings import answer, findings
-from fedfore.plots.looks import METHODS as LOOKS
-from fedfore.plots.points import points, records
+from fedfore.plots.figures import write_figures
+from fedfore.plots.findings import findings
+from fedfore.plots.points import curve, paired_difference, points, records
 from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
-from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.tables.show import FORMATS, render
-from fedfore.plots.view import Drawn, Options, View
-from fedfore.plots.wording import DAGGER, axis_label, human_bytes, human_count
-from fedfore.records.metrics import METRICS, PEAK_PARTS
-from tests.synthetic import METHODS, accuracy, cells, write_run
+from fedfore.plots.wording import axis_label, human_bytes, human_count
+from fedfore.records.metrics import METRICS
+from fedfore.records.store import LiveRun, cell_dir
+from tests.synthetic import accuracy, cells, write_run
 
 MakeStudy = Callable[..., Study]
-
-FIGURES = ("pareto", "accuracy-sparsity", "curves", "cost-to-target", "cost")
-"""The figures that every study of trained cells with a sparsity has, in order; first comes what is compared."""
 
 
 def made_to_fail(cell: Cell) -> str:
@@ -56,11 +49,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     planned = cells(alphas=("iid", 0.1), num_perturbations=(100,))
     write_run(folder, planned, made_to_fail)
     return folder
-
-
-@pytest.fixture(scope="module")
-def drawn(run: Path) -> dict[str, Drawn]:
-    return dict(draw_figures(load_study(run)))
 
 
 @pytest.fixture
@@ -150,6 +138,19 @@ def test_a_metric_missing_in_some_records_has_its_own_interval(study_of: MakeStu
     assert row["device_step_flops_half_width"] == pytest.approx(12.706205 * 0.5, rel=1e-6)
 
 
+def test_differences_are_paired_over_the_shared_seeds(study_of: MakeStudy) -> None:
+    first, second = {0: 0.5, 1: 0.7, 2: 0.6}, {0: 0.4, 1: 0.5, 2: 0.9}
+    study = study_of(
+        cells(("fedavg", "baffle"), alphas=("iid",)),
+        lambda cell: "failed" if (cell.method, cell.seed) == ("baffle", 2) else "ok",
+        change=lambda cell: {"test_accuracy": (first if cell.method == "fedavg" else second)[cell.seed]},
+    )
+    found = paired_difference(study.cells, {"series": "FedAvg (dense)"}, {"series": "BAFFLE"}, "test_accuracy")
+    assert (found.mean, found.n) == (pytest.approx(0.15), 2)
+    assert found.half_width == pytest.approx(12.706205 * 0.05, rel=1e-6)
+    assert found.includes_zero
+
+
 # Series
 
 
@@ -230,6 +231,44 @@ def test_the_shown_sparsity_is_the_lower_median_above_zero(study_of: MakeStudy) 
 # Curves
 
 
+def write_rounds(run: Path, lines: dict[str, list[tuple[float, float]]]) -> None:
+    for name, values in lines.items():
+        folder = cell_dir(run, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        others = dict.fromkeys(("round", "downlink_bytes", "device_flops", "test_loss"), 0.0)
+        rows = [
+            json.dumps({**others, "uplink_bytes": x, "data_passes": x, "test_accuracy": y}) + "\n" for x, y in values
+        ]
+        (folder / "rounds.jsonl").write_text("".join(rows))
+
+
+def test_a_curve_over_equal_evaluations_is_their_mean(tmp_path: Path) -> None:
+    write_rounds(tmp_path, {"a": [(0, 0.1), (1, 0.4)], "b": [(0, 0.3), (1, 0.6)]})
+    line = curve(LiveRun(tmp_path), ["a", "b"], "data_passes", log=False)
+    assert list(line["x"]) == [0, 1]
+    assert list(line["mean"]) == pytest.approx([0.2, 0.5])
+    assert list(line["half_width"]) == pytest.approx([12.706205 * 0.1] * 2, rel=1e-6)
+    alone = curve(LiveRun(tmp_path), ["a"], "data_passes", log=False)
+    assert list(alone["mean"]) == [0.1, 0.4] and alone["half_width"].isna().all()
+
+
+def test_a_curve_over_different_evaluations_is_interpolated_where_all_have_them(tmp_path: Path) -> None:
+    write_rounds(tmp_path, {"a": [(0, 0.0), (4, 0.4)], "b": [(1, 0.2), (3, 0.4), (5, 0.6)]})
+    line = curve(LiveRun(tmp_path), ["a", "b"], "data_passes", log=False)
+    assert list(line["x"]) == [1, 3, 4]
+    assert list(line["mean"]) == pytest.approx([(0.1 + 0.2) / 2, (0.3 + 0.4) / 2, (0.4 + 0.5) / 2])
+
+
+def test_a_logarithmic_curve_drops_zero_and_interpolates_in_log(tmp_path: Path) -> None:
+    write_rounds(
+        tmp_path, {"a": [(0, 0.1), (10, 0.2), (1000, 0.6)], "b": [(0, 0.1), (10, 0.2), (100, 0.4), (1000, 0.6)]}
+    )
+    line = curve(LiveRun(tmp_path), ["a", "b"], "uplink_bytes", log=True)
+    assert list(line["x"]) == [10, 100, 1000]
+    assert list(line["mean"]) == pytest.approx([0.2, 0.4, 0.6])
+    assert curve(LiveRun(tmp_path), ["nowhere"], "uplink_bytes", log=True).empty
+
+
 # Style
 
 
@@ -253,137 +292,6 @@ def test_axis_labels_carry_units_and_direction() -> None:
     assert axis_label("test_loss") == "Test loss (nats) ↓"
     assert axis_label("uplink_bytes", "all clients") == "Uplink bytes (all clients) ↓"
     assert axis_label("label_skew_tv") == METRICS["label_skew_tv"].label
-
-
-# Figures
-
-
-def written(run: Path) -> list[WrittenFigure]:
-    write_run(run, cells(("fed_ntk_zo", "fedavg"), alphas=("iid",), seeds=(0, 1), sparsities=(0.8,)))
-    return write_figures(run, Options(COLUMN_WIDTH))
-
-
-def test_every_figure_is_written_as_png_and_pdf_of_the_asked_width(tmp_path: Path) -> None:
-    figures = written(tmp_path)
-    assert [figure.name for figure in figures] == [f"{name}-digits-lenet5" for name in ("forest", *FIGURES)]
-    for figure in figures:
-        assert struct.unpack(">I", figure.png.read_bytes()[16:20])[0] == int(COLUMN_WIDTH * 150)
-        assert figure.pdf.read_bytes().startswith(b"%PDF-")
-
-
-@pytest.mark.slow
-def test_figures_are_written_alike_twice(tmp_path: Path) -> None:
-    for one, other in zip(*(written(tmp_path / name) for name in ("one", "two")), strict=True):
-        assert one.png.read_bytes() == other.png.read_bytes() and one.pdf.read_bytes() == other.pdf.read_bytes()
-
-
-@pytest.mark.parametrize("width", [pytest.param(FULL_WIDTH, marks=pytest.mark.slow), COLUMN_WIDTH])
-def test_legends_notes_and_panels_do_not_overlap(tmp_path: Path, width: float) -> None:
-    names = (*METHODS, "fedavg_erk", "my_method")
-    planned = cells(names, alphas=("iid", 0.1), seeds=(0, 1), sparsities=(0.8, 0.9), num_perturbations=(100, 500))
-    statuses = {0.8: ("ok", "out_of_memory"), 0.9: ("timeout", "diverged"), 0.0: ("ok", "ok")}
-    write_run(tmp_path, planned, lambda cell: statuses[cell.sparsity][cell.seed])
-    for name, figure in draw_figures(load_study(tmp_path), Options(width)):
-        figure.figure.draw_without_rendering()
-        panels = [panel.get_tightbbox() for panel in figure.figure.axes]
-        boxes = [legend.get_window_extent() for legend in figure.figure.legends] + [
-            text.get_window_extent() for text in figure.figure.texts if text.get_text()
-        ]
-        assert len(boxes) >= 2, name
-        everything = [box for box in (*panels, *boxes) if box is not None]
-        for index, box in enumerate(everything):
-            assert not any(box.overlaps(other) for other in everything[index + 1 :]), name
-            assert box.x0 > -1 and box.x1 < figure.figure.bbox.x1 + 1, name
-            assert box.y0 > -1 and box.y1 < figure.figure.bbox.y1 + 1, name
-
-
-def test_accuracy_by_sparsity_draws_the_summary(run: Path, drawn: dict[str, Drawn]) -> None:
-    study = load_study(run)
-    panels = drawn["accuracy-sparsity-digits-lenet5"].figure.axes
-    assert [panel.get_title() for panel in panels] == list(study.cells["alpha"].cat.categories)
-    numbers = points(study.cells, ["test_accuracy"])
-    expected = numbers[(numbers["alpha"] == "iid") & (numbers["series"] == "Fed-NTK + ZO")]
-    line = next(c for c in panels[0].containers if c.lines[0].get_color() == LOOKS["fed_ntk_zo"].colour.lower())
-    assert list(line.lines[0].get_ydata()) == pytest.approx(list(expected["test_accuracy"]))
-    segments = line.lines[2][0].get_segments()
-    assert [high[1] - low[1] for low, high in segments] == pytest.approx(list(2 * expected["test_accuracy_half_width"]))
-    flat = [one for one in panels[0].lines if len(set(one.get_ydata())) == 1 and list(one.get_xdata()) == [0, 1]]
-    assert {one.get_color() for one in flat} == {LOOKS["baffle"].colour.lower(), LOOKS["fedavg"].colour.lower()}
-    assert len(panels[0].patches) == 2, "a band for each horizontal line"
-
-
-def test_a_single_seed_has_no_interval(study_of: MakeStudy) -> None:
-    study = study_of(cells(seeds=(0,), alphas=("iid",), sparsities=(0.8,)))
-    figure = accuracy_by_sparsity(View(study, study.cells))
-    (panel,) = figure.figure.axes
-    assert not panel.patches
-    for container in panel.containers:
-        assert all(not segment.size for bars in container.lines[2] for segment in bars.get_segments())
-    assert "no interval" in figure.caption
-    text = str(render(study.run.path, "markdown"))
-    assert "Test accuracy (%) ↑" in text and "±" not in text and "[" not in text
-
-
-def test_an_interval_of_two_seeds_is_left_to_the_table(study_of: MakeStudy) -> None:
-    study = study_of(cells(seeds=(0, 1), alphas=("iid",), sparsities=(0.8,)))
-    figure = accuracy_by_sparsity(View(study, study.cells))
-    assert not figure.figure.axes[0].patches and "Intervals of two seeds are in the table alone" in figure.caption
-
-
-def test_cells_that_are_not_shown_are_counted_in_the_footnote(drawn: dict[str, Drawn]) -> None:
-    notes = " ".join(text.get_text() for text in drawn["accuracy-sparsity-digits-lenet5"].figure.texts)
-    assert "6 of 84 cells not shown: 2 diverged, 1 failed, 3 missing." in " ".join(notes.split())
-
-
-def test_bars_of_peak_memory_add_up(drawn: dict[str, Drawn], run: Path) -> None:
-    memory = drawn["cost-digits-lenet5"].figure.axes[0]
-    study = load_study(run)
-    expected = points(study.cells, ["peak_device_bytes"], by=("series", "sparsity"))
-    ends = [bar.get_x() + bar.get_width() for bar in memory.containers[len(PEAK_PARTS) - 1]]
-    assert ends == pytest.approx(list(expected.loc[expected["n_ok"] > 0, "peak_device_bytes"]))
-    names = [label.get_text() for label in memory.get_yticklabels()]
-    assert names[:2] == ["Fed-NTK + ZO, s=0", "Fed-NTK + ZO, s=0.5"] and "FedAvg (dense)" in names
-
-
-def test_a_run_without_the_sparsity_axis_is_drawn_by_series(study_of: MakeStudy) -> None:
-    study = study_of(cells(("baffle", "fedavg"), alphas=("iid",), num_perturbations=(50, 100)))
-    (drawn,) = (one.draw() for one in chosen(plan_figures(study), ["accuracy"]))
-    labels = [label.get_text() for label in drawn.figure.axes[0].get_yticklabels()]
-    assert labels == ["BAFFLE, K=50", "BAFFLE, K=100", "FedAvg (dense)"]
-
-
-def test_each_dataset_and_model_has_its_own_figures(study_of: MakeStudy) -> None:
-    one = cells(("fedtiny",), alphas=("iid",), seeds=(0,))
-    other = cells(("fedtiny",), alphas=("iid",), seeds=(0,), dataset="cifar10", model="resnet20:norm=batch")
-    names = [planned.name for planned in plan_figures(study_of([*one, *other]))]
-    assert len(set(names)) == len(names) == 2 * len(FIGURES)
-    assert "cost-cifar10-resnet20-norm-batch" in names
-
-
-def test_missing_cost_metrics_are_said_not_drawn_as_zero(study_of: MakeStudy) -> None:
-    study = study_of(
-        cells(("fedavg",), alphas=("iid",)),
-        change=lambda cell: dict.fromkeys(["peak_device_bytes", "device_step_flops", *PEAK_PARTS]),
-    )
-    (cost,) = (one.draw() for one in chosen(plan_figures(study), ["cost-digits-lenet5"]))
-    assert [text.get_text() for panel in cost.figure.axes for text in panel.texts] == ["not measured"] * 2
-
-
-def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedfore.records.table.present_code", lambda files: lambda method, scheme: "new")
-    study = study_of(
-        cells(("fedavg", "fedtiny"), alphas=("iid",)),
-        change=lambda cell: {"code_sha256": "old" if cell.method == "fedtiny" else "new"},
-    )
-    for _, figure in draw_figures(study):
-        names = [text.get_text() for legend in figure.figure.legends for text in legend.get_texts()]
-        first = figure.figure.axes[0]
-        names += [text.get_text() for text in (*first.get_yticklabels(), *first.texts)]
-        assert {name for name in names if DAGGER in name} == {name for name in names if "FedTiny" in name} != set()
-        assert any(DAGGER in text.get_text() for text in figure.figure.texts)
-    table = str(render(study.run.path, "markdown"))
-    assert f"| FedTiny {DAGGER} |" in table and "| FedAvg (dense) |" in table
-    assert "fedfore run --rerun stale" in write_report(study.run.path).read_text()
 
 
 # A run in which nothing finished
@@ -441,6 +349,31 @@ def test_parquet_without_pyarrow_is_one_sentence(run: Path, monkeypatch: pytest.
 # Findings
 
 
+def test_findings_state_differences_with_their_intervals(study_of: MakeStudy) -> None:
+    measured = {"fedavg": [0.90, 0.91, 0.92], "fedtiny": [0.85, 0.86, 0.88], "baffle": [0.895, 0.92, 0.91]}
+    study = study_of(
+        cells(("fedavg", "fedtiny", "baffle"), alphas=("iid",), sparsities=(0.8,)),
+        change=lambda cell: {"test_accuracy": measured[cell.method][cell.seed]},
+    )
+    (found,) = findings(study)
+    best, sparse, peak, *_ = found.sentences
+    # FedAvg - BAFFLE: 0.5, -1, 1 points; mean 0.17, deviation 1.04. FedTiny - FedAvg: -5, -5, -4; deviation 0.577.
+    assert best == (
+        "iid: FedAvg (dense) has the highest mean test accuracy, 91.0 ± 2.5 % over 3 seeds; against the next method, "
+        "BAFFLE, +0.2 ± 2.6 points (paired over 3 seeds, interval includes 0)."
+    )
+    assert sparse == (
+        "Most accurate sparse model against FedAvg (dense): iid: FedTiny at sparsity 0.8, "
+        "\N{MINUS SIGN}4.7 ± 1.4 points (paired over 3 seeds)."
+    )
+    assert peak.startswith(
+        "Peak device bytes: FedAvg (dense) 2.09 MiB; lowest of the others: 899 KiB (BAFFLE; 2.38 times"
+    )
+    origin, certified = found.sentences[-2:]
+    assert "zeroth-order estimates (directional" in origin and "are simulated" not in origin
+    assert certified.startswith("1 of 1 points with directional or moment estimates are certified")
+
+
 NEAR, FAR = (0.05, 0.05), (0.05, 0.30)
 
 
@@ -472,16 +405,19 @@ def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(stud
         change=lambda cell: {"test_accuracy": 0.99} if cell.method == "baffle" else {},
         scalar_errors=lambda cell: FAR if cell.method == "baffle" and cell.seed else NEAR,
     )
-    best, *others = answer(study)
-    assert best.startswith("iid: FedAvg (dense) has the highest") and "BAFFLE" not in best
-    assert best.endswith("; 1 of 3 points are not ranked.")
-    assert any("Total device FLOPs" in one and "BAFFLE" in one for one in others), "costs need no certificate"
-    text = " ".join(sentence for found in findings(study) for sentence in found.sentences)
-    assert "iid: not ranked, because its simulation is not certified: BAFFLE." in text
+    (found,) = findings(study)
+    assert found.sentences[0].startswith("iid: FedAvg (dense) has the highest") and "BAFFLE" not in found.sentences[0]
+    text = " ".join(found.sentences)
+    assert "at sparsity 0.8 against BAFFLE" in text and "iid: not compared (not certified)" in text
     assert "1 of 2 points with directional or moment" in text and "1 differ by more: marked ‡" in text
+    assert any("Peak device bytes" in one and "BAFFLE" in one for one in found.sentences), "costs need no certificate"
     note = "‡ Not certified: at 1 of 2 points computed scalars differ from real finite differences by more than 10%"
     markdown, report = str(render(study.run.path, "markdown")), write_report(study.run.path).read_text()
     assert "| BAFFLE ‡ |" in markdown and note in markdown and note in report
     assert "BAFFLE $^\\ddagger$ &" in str(render(study.run.path, "latex"))
-    figure = accuracy_by_sparsity(View(study, study.cells)).figure
-    assert [mark.get_text() for mark in figure.axes[0].texts] == ["‡"] and note[:30] in figure.texts[-1].get_text()
+
+
+def test_methods_without_shared_seeds_are_not_compared(study_of: MakeStudy) -> None:
+    planned = cells(("fedavg",), alphas=("iid",), seeds=(0, 1)) + cells(("baffle",), alphas=("iid",), seeds=(2, 3))
+    (found,) = findings(study_of(planned))
+    assert "not compared (fewer than two shared seeds)" in found.sentences[0]

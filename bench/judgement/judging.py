@@ -24,7 +24,16 @@ from fedfore.judgement.contrasts import (
     problem,
 )
 from fedfore.judgement.estimates import Difference, DifferenceScale, paired
-from fedfore.judgement.sides import Side, difference, is_accuracy, is_metered, same_partitions, side, withheld
+from fedfore.judgement.sides import (
+    Side,
+    chance_accuracies,
+    difference,
+    is_accuracy,
+    is_metered,
+    same_partitions,
+    side,
+    withheld,
+)
 from fedfore.judgement.verdicts import Answer, Question, Verdict, answers
 from fedfore.records.metrics import METRICS
 from fedfore.records.packed import MATRIX
@@ -81,16 +90,14 @@ def evidence(run: Run) -> pd.DataFrame:
     """Return a run's table with what judging needs beside its records.
 
     `study` is the folder's name, `scalar_errors` those of a cell by milestone (see `certificates`), `control` whether
-    it competes with nobody; what tuning says of it is that of `choices.with_choices`. A record that does not know what
-    chance is on its data set is told by another of the run. Raises StoreError or ConfigError for a run or a matrix that
-    cannot be read.
+    it competes with nobody; what tuning says of it is that of `choices.with_choices`. Chance is
+    that of `sides.chance_accuracies`. Raises StoreError or ConfigError for a run or a matrix that cannot be read.
     """
     cells = load_table(run)
     needing = cells[needs_certificate(cells)] if len(cells) else cells
     errors = {index: scalar_errors(run, cell_id) for index, cell_id in needing.get("cell_id", {}).items()}
-    chance = cells["chance_accuracy"].fillna(cells.groupby("dataset")["chance_accuracy"].transform("first"))
     known = pd.Series(errors, cells.index, dtype=object)
-    cells = cells.assign(study=run.path.resolve().name, scalar_errors=known, chance_accuracy=chance)
+    cells = cells.assign(study=run.path.resolve().name, scalar_errors=known, chance_accuracy=chance_accuracies(cells))
     return with_choices(run, cells.assign(control=is_control(cells, controls_of(run))))
 
 
@@ -120,8 +127,11 @@ def judged_of(run: Run, known: pd.DataFrame | None = None) -> list[Judged]:
     `known` is the run's `evidence`, for who has it already. Raises StoreError or ConfigError for a run or a matrix that
     cannot be read.
     """
+    asked = contrasts_of(run)
+    if not asked:
+        return []
     cells, tuned = evidence(run) if known is None else known, tuned_columns(run)
-    return judged(cells, [one for one in contrasts_of(run) if not problem(cells, one, tuned)], tuned)
+    return judged(cells, [one for one in asked if not problem(cells, one, tuned)], tuned)
 
 
 def judged(cells: pd.DataFrame, asked: Iterable[Contrast], tuned: Sequence[str] = ()) -> list[Judged]:

@@ -72,6 +72,11 @@ def is_metered(metric: str) -> bool:
     return all(name.startswith(_METERED) for name in METRICS[metric].parts or (metric,))
 
 
+def chance_accuracies(cells: pd.DataFrame) -> pd.Series[float]:
+    """Return the accuracy of chance of each row; a record that does not know it is told by another of its data set."""
+    return cells["chance_accuracy"].fillna(cells.groupby("dataset")["chance_accuracy"].transform("first"))
+
+
 def side(rows: pd.DataFrame, metric: str) -> Side:
     """Return the side of these rows of an `evidence` table. Raises ConfigError for two cells of one seed."""
     values = pd.Series(pd.to_numeric(rows[metric]).to_numpy(dtype=float), rows["seed"].to_numpy())

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", default="", metavar="NAME,...", help="figures by name, or by how names begin, such as cost [all]"
     )
+    parser.add_argument("--metric", metavar="M", help="a metric in place of the accuracy in figures of accuracy")
     parser.add_argument("--no-title", action="store_true", help="leave out titles, for papers with captions")
     parser.add_argument("--captions", action="store_true", help="write a figure's caption beside it, as NAME.txt")
     parser.add_argument("--list", action="store_true", help="print the figures' names and what they show; draw none")
@@ -33,7 +34,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.records.store import open_run
 
     remark_on(options.run)
-    drawing = Options(options.width, title=not options.no_title, captions=options.captions)
+    drawing = Options(options.width, options.metric, title=not options.no_title, captions=options.captions)
     only = [name for name in options.only.split(",") if name]
     if options.list:
         for planned in plan_figures(load_study(options.run), drawing):
