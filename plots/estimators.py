@@ -20,7 +20,6 @@ from fedfore.judgement.estimates import estimate
 from fedfore.plots.fields import EXACT, FORM, PRECISION, SIGMA, value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow, label_edges, panels
-from fedfore.plots.lines import readable_lines
 from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.marks import draw_seeds
 from fedfore.plots.points import twins
@@ -29,7 +28,6 @@ from fedfore.plots.twin_rows import twin_rows
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import power_of_ten
 from fedfore.records.probes import SCALAR_DIRECTIONS
-from fedfore.records.store import DIAGNOSTICS
 
 _PANEL_HEIGHT = 2.0
 _MOST_PANELS = 4
@@ -42,7 +40,8 @@ _ALONE = "finite differences"
 
 def figures(view: View) -> Iterator[Planned]:
     """Yield the figures that the view's records hold data for, maybe none."""
-    diagnoses = _diagnoses(view)
+    diagnoses = view.study.diagnoses
+    diagnoses = diagnoses[diagnoses["cell_id"].isin(view.cells["cell_id"])]
     ratios = diagnoses.dropna(subset="variance_ratio") if "variance_ratio" in diagnoses else diagnoses[:0]
     if len(ratios) and ratios["series"].nunique() <= _MOST_PANELS:
         yield view.planned(
@@ -58,18 +57,6 @@ def figures(view: View) -> Iterator[Planned]:
         yield view.planned(
             "twins", "Simulated cells against their finite-difference twins", partial(twin_rows, view, pairs)
         )
-
-
-def _diagnoses(view: View) -> pd.DataFrame:
-    """Return one row a diagnosed moment of an ok zeroth-order cell, with the cell's columns beside it."""
-    cells = view.cells[view.cells["ok"] & view.cells["estimator"].notna()]
-    found = [
-        readable_lines(view.study.run, cell_id, DIAGNOSTICS).assign(cell_id=cell_id) for cell_id in cells["cell_id"]
-    ]
-    lines = pd.concat([lines for lines in found if len(lines)], ignore_index=True) if any(map(len, found)) else None
-    if lines is None:
-        return pd.DataFrame()
-    return lines.merge(cells.drop(columns=set(lines) - {"cell_id"}, errors="ignore"), on="cell_id")
 
 
 def _variance_ratio(view: View, diagnoses: pd.DataFrame) -> Drawn:

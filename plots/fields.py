@@ -24,8 +24,8 @@ OF_ESTIMATES = (NUM_PERTURBATIONS, SIGMA, FORM)
 """What the exact gradient has no use for."""
 EXACT = "exact"
 """The estimator of a control, which replaces the estimate by the gradient itself."""
-LEARNING_RATE = "params.lr"
-"""Tuned for each series, so that it names one only where nothing else does."""
+LEARNING_RATE, INIT_SCALE = "params.lr", "params.init_scale"
+"""What is tuned for each series; the rate names one only where nothing else does."""
 _SHORT_NAMES = {"num_perturbations": "K", "batch_size": "B", "sigma": "\N{GREEK SMALL LETTER SIGMA}"}
 _FORMATS = {
     "clients": "{} clients",

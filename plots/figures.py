@@ -11,7 +11,7 @@ from typing import Any
 from fedfore.errors import ConfigError, StoreError, suggestion
 from fedfore.plots import accuracy, costs, estimators, kernel_figures, mask_figures, tradeoff
 from fedfore.plots.architectures import by_architecture
-from fedfore.plots.charts import curves, forest, pareto, target_costs
+from fedfore.plots.charts import clients, cosine, curves, forest, heat_maps, pareto, target_costs, tuning
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.style import themed
 from fedfore.plots.view import DEFAULTS, Drawn, Options, Planned, View
@@ -19,10 +19,11 @@ from fedfore.records.metrics import METRICS
 from fedfore.records.store import write_atomically
 
 Offer = Callable[[View], Iterator[Planned]]
-_OF_STUDY: tuple[Offer, ...] = (forest.figures, pareto.figures)
+_OF_STUDY: tuple[Offer, ...] = (forest.figures, pareto.figures, tuning.figures)
 """What is drawn of all cells together, of whatever data sets and models."""
 _OF_TRAINING: tuple[Offer, ...] = (
-    accuracy.figures, curves.figures, target_costs.figures, costs.figures, estimators.figures,
+    accuracy.figures, curves.figures, target_costs.figures, heat_maps.figures, costs.figures, clients.figures,
+    cosine.figures, estimators.figures,
 )  # fmt: skip
 """What is drawn of the trained cells of one data set and architecture."""
 _OF_SETTING: tuple[Offer, ...] = (mask_figures.figures, kernel_figures.figures)

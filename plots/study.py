@@ -21,7 +21,7 @@ from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series, saliency_looks
 from fedfore.plots.points import POINT
-from fedfore.plots.training import evaluations
+from fedfore.plots.training import diagnosed, evaluations
 from fedfore.plots.wording import HEADLINES, alpha_label
 from fedfore.records.store import Run, open_run
 
@@ -87,6 +87,11 @@ class Study:
     def evaluations(self) -> pd.DataFrame:
         """What was evaluated along training (see `fedfore.plots.training.evaluations`), of all ok cells."""
         return evaluations(self.run, self.ok)
+
+    @cached_property
+    def diagnoses(self) -> pd.DataFrame:
+        """What was diagnosed along training (see `fedfore.plots.training.diagnosed`), of ok zeroth-order cells."""
+        return diagnosed(self.run, self.ok[self.ok["estimator"].notna()])
 
     @property
     def compared(self) -> pd.DataFrame:

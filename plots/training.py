@@ -1,11 +1,11 @@
-"""What was evaluated along training, and what it had cost by then: of a cell, and of all seeds of a point."""
+"""What was evaluated and diagnosed along training, and what it had cost by then: of cells, of all seeds of a point."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from fedfore.plots.lines import readable_lines
-from fedfore.records.store import ROUNDS, Run
+from fedfore.records.store import DIAGNOSTICS, ROUNDS, Run
 
 ACCURACY = "test_accuracy"
 COSTS = ("rounds", "data_passes", "total_bytes", "device_flops")
@@ -36,6 +36,16 @@ def _of_cell(run: Run, cell: str, setup_rounds: float) -> pd.DataFrame:
         total_bytes=lines["uplink_bytes"] + lines["downlink_bytes"],
     )
     return lines[_COLUMNS]
+
+
+def diagnosed(run: Run, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a diagnosed moment of these cells, with the cell's columns beside it; none has but `cell_id`."""
+    found = [readable_lines(run, cell, DIAGNOSTICS).assign(cell_id=cell) for cell in cells["cell_id"]]
+    known = [lines for lines in found if len(lines)]
+    if not known:
+        return pd.DataFrame(columns=["cell_id"])
+    lines = pd.concat(known, ignore_index=True)
+    return lines.merge(cells.drop(columns=set(lines) - {"cell_id"}, errors="ignore"), on="cell_id")
 
 
 def mean_line(lines: pd.DataFrame) -> pd.DataFrame:

@@ -75,7 +75,7 @@ class DifferenceAxis:
     def text(self, value: float) -> str:
         """Return a place on the axis as words: "+2.5", "0.54x"."""
         if self.ratio:
-            return f"{value:.2g}\N{MULTIPLICATION SIGN}"
+            return f"{value:.3g}\N{MULTIPLICATION SIGN}"
         human = {"bytes": human_bytes, "FLOPs": human_count}.get(METRICS[self.metric].unit)
         digits = human(abs(value)) if human else f"{abs(value):.1f}" if is_percent(self.metric) else f"{abs(value):.3g}"
         return f"{MINUS if value < 0 else '+'}{digits}"

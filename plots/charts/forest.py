@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from fedfore.judgement.sides import is_metered
 from fedfore.judgement.verdicts import Verdict
 from fedfore.plots.charts.difference_axis import DifferenceAxis
 from fedfore.plots.comparisons import Comparisons, compares, comparisons
-from fedfore.plots.fields import field_label
+from fedfore.plots.fields import field_label, value_label
 from fedfore.plots.footnotes import comparison_notes
 from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.texts import text_width, wrapped
@@ -85,13 +86,13 @@ def forest(view: View) -> Drawn:
     return Drawn(
         f"{_message(known)}. One row a comparison, of minus against, seeds as dots. {' '.join(notes)}",
         f"Forest plot of {len(known.found)} differences{f': {_counts(known.found)}' if known.stated else ''}, one row "
-        f"each: {'; '.join(_row_text(one) for one in known.found)}.",
+        f"each: {'; '.join(_row_text(view, one) for one in known.found)}.",
         figure,
     )
 
 
-def _row_text(one: Judged) -> str:
-    return ", ".join(filter(None, (one.contrast.name, _setting(one))))
+def _row_text(view: View, one: Judged) -> str:
+    return ", ".join(filter(None, (one.contrast.name, _setting(view, one))))
 
 
 def _counts(found: Sequence[Judged]) -> str:
@@ -120,12 +121,19 @@ def _notes(known: Comparisons) -> Iterator[str]:
         )
 
 
-def _setting(one: Judged) -> str:
-    parts = [
-        alpha_label(value) if name == "alpha" else value if name in ("dataset", "model") else field_label(name, value)
-        for name, value in one.pairing.setting.items()
-    ]
-    return ", ".join(filter(None, map(str, parts)))
+def _setting(view: View, one: Judged) -> str:
+    return ", ".join(filter(None, (_told(view, name, value) for name, value in one.pairing.setting.items())))
+
+
+def _told(view: View, name: str, value: Any) -> str:
+    """Return the value of a setting in which comparisons differ, as figures say it."""
+    if name == "alpha":
+        return alpha_label(value)
+    if name == "method":
+        return view.study.looks[value].label
+    if name == "sparsity":
+        return f"sparsity {value_label(value)}"
+    return str(value) if name in ("dataset", "model") else field_label(name, value)
 
 
 def _rows(view: View, known: Comparisons, scale: DifferenceAxis, remarks: Sequence[str]) -> Iterator[_Row]:
@@ -142,7 +150,8 @@ def _rows(view: View, known: Comparisons, scale: DifferenceAxis, remarks: Sequen
             if len(group) > 1:
                 yield _row(marked, None, width)
             for one in group:
-                label = f"   {_setting(one)}" if len(group) > 1 else ": ".join(filter(None, (marked, _setting(one))))
+                setting = _setting(view, one)
+                label = f"   {setting}" if len(group) > 1 else ": ".join(filter(None, (marked, setting)))
                 yield _row(" ".join([label, *(f"({remarks.index(text) + 1})" for text in one.remarks)]), one, width)
 
 
@@ -236,7 +245,7 @@ def _draw_comparison(panel: Axes, scale: DifferenceAxis, row: _Row, top: float, 
         )  # fmt: skip
         return
     colour = _COLOURS.get(one.verdict, _UNDECIDED) if stated else _UNDECIDED
-    seeds = scale.seeds(one)
+    seeds = scale.seeds(one) if not is_metered(scale.metric) else []
     panel.plot(
         seeds, [level + _SEEDS_BELOW] * len(seeds), linestyle="", marker="o", markersize=2.4, color=_SEEDS,
         markeredgewidth=0, zorder=3,

@@ -70,7 +70,7 @@ def figures(view: View) -> Iterator[Planned]:
     known = view.study.evaluations
     targets = {alpha: target for alpha in view.alphas if (target := _target(view, known, alpha)) is not None}
     if targets:
-        yield view.planned("cost-to-target", "Cost to a target accuracy", partial(cost_to_target, view, known, targets))
+        yield view.planned("target-cost", "Cost to a target accuracy", partial(cost_to_target, view, known, targets))
 
 
 def _target(view: View, known: pd.DataFrame, alpha: str) -> float | None:

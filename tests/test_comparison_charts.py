@@ -306,7 +306,7 @@ def test_what_reaching_costs_is_what_had_been_spent_at_the_first_window(trained:
 
 
 def test_the_target_is_chosen_and_who_never_reaches_it_is_counted(trained: Study) -> None:
-    (found,) = (one.draw() for one in chosen(plan_figures(trained), ["cost-to-target"]))
+    (found,) = (one.draw() for one in chosen(plan_figures(trained), ["target-cost"]))
     first, *_, last = found.figure.axes
     assert first.get_title(loc="left") == "iid: to 65%", "what one of two reaches: 68.3%"
     assert texts(last) == ["3/3", "0/3"]
@@ -323,5 +323,5 @@ def test_a_seed_that_failed_reaches_nothing(study_of: MakeStudy) -> None:
     study = study_of(
         planned, lambda cell: "diverged" if cell.method == "fedavg" and cell.seed == 2 else "ok", lines=lines
     )
-    (found,) = (one.draw() for one in chosen(plan_figures(study), ["cost-to-target"]))
+    (found,) = (one.draw() for one in chosen(plan_figures(study), ["target-cost"]))
     assert texts(found.figure.axes[-1]) == ["3/3", "2/3"]

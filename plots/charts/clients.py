@@ -1,0 +1,152 @@
+"""What clients hold and how well the global model serves each of them: label histograms and accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedfore.judgement.estimates import Estimate, estimate, scale_of_fractions
+from fedfore.plots.charts.curves import shown_cells
+from fedfore.plots.charts.levels import level_notes, name_at_level
+from fedfore.plots.footnotes import figure_notes
+from fedfore.plots.layout import frame, is_narrow
+from fedfore.plots.lines import readable_lines
+from fedfore.plots.naming import Series
+from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
+from fedfore.plots.texts import wrapped
+from fedfore.plots.view import Drawn, Planned, View, line_style, percent_axis
+from fedfore.records.lines import CLIENTS
+
+_HISTOGRAM, _ROW, _OUTSIDE = 1.2, 0.19, 0.55
+"""Inches: the height of a histogram, of a series' row of clients, and of what is outside of a panel."""
+_LABEL_SIZE, _LABEL_SHARE = 7.0, 0.24
+_JITTER = 0.25
+_MOST_TICKS = 10
+_MOST_COLUMNS = {False: 4, True: 2}
+"""Label distributions side by side, at full and at column width."""
+_FAINT = "#666666"
+
+
+def figures(view: View) -> Iterator[Planned]:
+    """Yield the figure of trained cells whose clients are known, one by one."""
+    if any(_clients_of(view, str(cell)) is not None for cell in view.cells.loc[view.cells["ok"], "cell_id"].head(1)):
+        yield view.planned("clients", "What clients hold, and how well they are served", partial(clients, view))
+
+
+def _clients_of(view: View, cell: str) -> pd.DataFrame | None:
+    lines = readable_lines(view.study.run, cell, CLIENTS)
+    return lines if len(lines) else None
+
+
+def clients(view: View) -> Drawn:
+    """Draw a column a label distribution: one seed's label histogram, and below it the clients' accuracies by series.
+
+    Of more label distributions than there is room for, the first and the last are drawn: the least and the most skewed.
+    """
+    shown = shown_cells(view)
+    series = view.study.series_of(shown)
+    known = {
+        str(cell): lines
+        for cell in shown.loc[shown["ok"], "cell_id"]
+        if (lines := _clients_of(view, str(cell))) is not None
+    }
+    alphas = [alpha for alpha in view.alphas if shown.loc[shown["alpha"] == alpha, "cell_id"].isin(known).any()]
+    if len(alphas) > _MOST_COLUMNS[is_narrow(view.width)]:
+        alphas = [alphas[0], alphas[-1]]
+    accuracies = {(one.label, alpha): _accuracies(shown, one, alpha, known) for one in series for alpha in alphas}
+    heights = (_HISTOGRAM + _OUTSIDE, _ROW * len(series) * (2 if is_narrow(view.width) else 1) + _OUTSIDE)
+    figure = Figure(figsize=(view.width, sum(heights)), layout="constrained")
+    top, bottom = figure.subplots(2, len(alphas), squeeze=False, height_ratios=heights, sharey="row")
+    for alpha, histogram, spread in zip(alphas, top, bottom, strict=True):
+        own = shown[(shown["alpha"] == alpha) & shown["cell_id"].isin(known)].sort_values("seed")
+        _draw_histogram(histogram, known[str(own["cell_id"].iloc[0])])
+        histogram.set_title(alpha, loc="left")
+        for level, one in enumerate(series):
+            _draw_clients(spread, accuracies[one.label, alpha], one, level)
+        percent_axis(spread.xaxis)
+    top[0].set_ylabel("Client")
+    figure.supxlabel("Accuracy of a client (%)", fontsize=8)
+    _name_rows(bottom[0], [name_at_level(view, one, _level(shown, one)) for one in series], view.width)
+    message = _message(accuracies, alphas[-1])
+    notes = [*_notes(shown[shown["cell_id"].isin(known)]), *level_notes(view), *figure_notes(shown)]
+    frame(figure, view.heading(message), [], notes)
+    return Drawn(
+        f"{message}. Above: how many training examples of each class each client holds. Below: the global model's last "
+        f"test accuracy for each client, classes reweighted to its labels. {' '.join(notes)}",
+        f"Label histograms of clients, and accuracies of clients for {', '.join(one.label for one in series)}.",
+        figure,
+    )
+
+
+def _level(shown: pd.DataFrame, one: Series) -> float:
+    return float(shown.loc[shown["series"] == one.label, "sparsity"].iloc[0])
+
+
+def _accuracies(shown: pd.DataFrame, one: Series, alpha: str, known: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the accuracies of a series' clients: a row a seed, a column a client; NaN where one holds nothing."""
+    own = shown[(shown["series"] == one.label) & (shown["alpha"] == alpha) & shown["cell_id"].isin(known)]
+    return pd.DataFrame([known[str(cell)]["test_accuracy"].astype(float).to_numpy() for cell in own["cell_id"]])
+
+
+def _draw_histogram(panel: Axes, lines: pd.DataFrame) -> None:
+    """Draw how many examples of each class each client holds, a row a client."""
+    counts = np.array(lines["class_counts"].tolist(), dtype=float)
+    panel.pcolormesh(counts, cmap="Blues", vmin=0, edgecolor="white", linewidth=0.3)
+    panel.set(xlim=(0, counts.shape[1]), ylim=(counts.shape[0], 0), xlabel="Class")
+    for axis, length in ((panel.xaxis, counts.shape[1]), (panel.yaxis, counts.shape[0])):
+        shown = range(0, length, -(-length // _MOST_TICKS))
+        axis.set_ticks([place + 0.5 for place in shown], [str(place) for place in shown])
+    panel.grid(visible=False)
+    panel.annotate(
+        f"darkest: {counts.max():.0f}", (1, 1), xycoords="axes fraction", xytext=(0, 2), textcoords="offset points",
+        ha="right", fontsize=6, color=_FAINT,
+    )  # fmt: skip
+
+
+def _draw_clients(panel: Axes, accuracies: pd.DataFrame, one: Series, level: int) -> None:
+    """Draw the clients of every seed as dots, their mean, and the worst client's with its interval over seeds."""
+    if accuracies.empty:
+        return
+    colour = line_style(one)["color"]
+    offsets = np.linspace(-_JITTER, _JITTER, len(accuracies)) if len(accuracies) > 1 else [0.0]
+    for offset, (_, seed) in zip(offsets, accuracies.iterrows(), strict=True):
+        panel.plot(seed, [level + offset] * len(seed), ".", markersize=2.4, color=colour, alpha=0.45, zorder=2)
+    worst = _worst(accuracies)
+    if worst.n >= LEAST_FOR_AN_INTERVAL:
+        panel.plot([worst.low, worst.high], [level] * 2, color=colour, linewidth=1.0, zorder=3)
+    panel.plot([worst.mean], [level], marker="|", markersize=9, markeredgewidth=1.6, color=colour, zorder=4)
+    mean = float(accuracies.mean(axis=1).mean())
+    panel.plot([mean], [level], marker="D", markersize=4, color=colour, markeredgecolor="white", zorder=4)
+
+
+def _worst(accuracies: pd.DataFrame) -> Estimate:
+    values = accuracies.min(axis=1).dropna()
+    return estimate(values, scale_of_fractions(values))
+
+
+def _name_rows(panel: Axes, names: Sequence[str], width: float) -> None:
+    lines = ["\n".join(wrapped(name, width * _LABEL_SHARE, _LABEL_SIZE)) for name in names]
+    panel.set_yticks(range(len(names)), lines)
+    panel.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _message(accuracies: Mapping[tuple[str, str], pd.DataFrame], alpha: str) -> str:
+    """Return whose worst client is served best and least at a label distribution."""
+    found = {label: _worst(own).mean for (label, at), own in accuracies.items() if at == alpha and not own.empty}
+    best, least = max(found, key=lambda label: found[label]), min(found, key=lambda label: found[label])
+    told = f"{alpha}: the worst client has {100 * found[best]:.0f}% under {best}"
+    return told if best == least else f"{told}, {100 * found[least]:.0f}% under {least}"
+
+
+def _notes(shown: pd.DataFrame) -> Iterator[str]:
+    counts = shown.groupby(["series", "alpha"], observed=True)["seed"].nunique()
+    n = " to ".join(map(str, dict.fromkeys((counts.min(), counts.max()))))
+    yield (
+        "Above: examples by client and class, of the first seed. Below: dots: clients; diamond: their mean; bar: the "
+        f"worst client, mean over n = {n} seeds with 95% Student-t interval (none below {LEAST_FOR_AN_INTERVAL} seeds)."
+    )
