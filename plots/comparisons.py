@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from fedfore.judgement.choices import tuned_columns
 from fedfore.judgement.contrasts import Contrast, problem
-from fedfore.judgement.judging import Judged, contrasts_of, evidence, judged, judged_of
+from fedfore.judgement.judging import Judged, contrasts_of, judged, judged_of
 from fedfore.judgement.selection import GROUPS, settings
 from fedfore.plots.naming import Series
 from fedfore.plots.study import Study
-from fedfore.records.table import settings_table
 
 _SETTING = ("dataset", "model", "alpha")
 
@@ -27,8 +27,8 @@ class Comparisons:
 
 def compares(study: Study) -> bool:
     """Return whether there are any `comparisons` of a study; nothing is judged yet."""
-    planned = settings_table(study.run.plan())
-    stated = any(not problem(planned, one) for one in contrasts_of(study.run))
+    tuned = tuned_columns(study.run)
+    stated = any(not problem(study.evidence, one, tuned) for one in contrasts_of(study.run))
     return stated or any(_exploring(study, study.accuracy))
 
 
@@ -37,13 +37,11 @@ def comparisons(study: Study, metric: str) -> Comparisons:
 
     `metric` is what those are in. Raises StoreError for a run, and ConfigError for a matrix, that cannot be read.
     """
-    asked = judged_of(study.run)
+    asked = judged_of(study.run, study.evidence)
     if asked:
         return Comparisons(tuple(asked), stated=True)
-    cells = evidence(study.run)
-    labelled = cells.assign(series=study.cells["series"].astype(str))
-    own = [name for name in settings(labelled) if name.startswith(GROUPS)]
-    return Comparisons(tuple(judged(labelled, _exploring(study, metric), own)), stated=False)
+    own = [name for name in settings(study.evidence) if name.startswith(GROUPS)]
+    return Comparisons(tuple(judged(study.evidence, _exploring(study, metric), own)), stated=False)
 
 
 def _exploring(study: Study, metric: str) -> Iterator[Contrast]:

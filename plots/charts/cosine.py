@@ -116,9 +116,10 @@ def _draw_cosines(panel: Axes, table: pd.DataFrame, colours: Mapping[float, str]
         )  # fmt: skip
     for place, (moment, colour) in enumerate(colours.items()):
         dodge = (high / low) ** (_DODGE * (place - (len(colours) - 1) / 2))
-        for (at, _), own in table[table["moment"] == moment].groupby([x, other]):
-            _draw_estimate(panel, float(at) * dodge, estimate(own["cosine"], "log"), colour)
-            panel.plot([at * dodge] * len(own), own["cosine"], ".", markersize=2, color=colour, alpha=0.5, zorder=2)
+        for _, own in table[table["moment"] == moment].groupby([x, other]):
+            at = float(own[x].iloc[0]) * dodge
+            _draw_estimate(panel, at, estimate(own["cosine"], "log"), colour)
+            panel.plot([at] * len(own), own["cosine"], ".", markersize=2, color=colour, alpha=0.5, zorder=2)
     panel.set_ylim(panel.get_ylim()[0], panel.get_ylim()[1] * 1.15)
     ticks = _apart(sorted(table[x].unique()))
     panel.xaxis.set_major_locator(FixedLocator(ticks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fedfore.judgement.estimates import Estimate, estimate, scale_of_fractions
+from fedfore.judgement.sides import difference, side, withheld
 from fedfore.plots.fields import NUM_PERTURBATIONS, value_label
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame
-from fedfore.plots.naming import settings
-from fedfore.plots.points import LEAST_FOR_AN_INTERVAL, POINT, paired_difference, records
+from fedfore.plots.naming import Series, settings
+from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.texts import wrapped
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import DOUBLE_DAGGER, MINUS, UNKNOWN
@@ -60,15 +62,19 @@ def figures(view: View) -> Iterator[Planned]:
     """Yield the maps of trained cells that vary in both axes of a map."""
     if maps := list(_skew_maps(view)):
         yield view.planned("sparsity-alpha", "Accuracy over sparsity and label skew", partial(skew, view, maps))
-    if maps := list(_perturbation_maps(view, lambda own: _accuracy(view, own))):
+    if maps := list(_perturbation_maps(view, partial(_accuracy, view))):
         yield view.planned("k-sparsity", "Accuracy over K and sparsity", partial(perturbations, view, maps))
 
 
 def map_of(cells: pd.DataFrame, title: str, row: str, of: Callable[[pd.DataFrame], Estimate]) -> Map | None:
     """Return the map of these cells over a column and sparsity; None unless two rows have two tiles each."""
-    groups = dict(iter(cells[cells["ok"]].groupby([row, "sparsity"], observed=True)))
-    order = list(cells[row].cat.categories) if cells[row].dtype == "category" else sorted(cells[row].dropna().unique())
-    columns = tuple(sorted({level for _, level in groups}))
+    order: list[Any] = list(cells[row].cat.categories) if cells[row].dtype == "category" else sorted(set(cells[row]))
+    levels = sorted(set(cells["sparsity"]))
+    crossing = {
+        (one, level): cells[(cells[row] == one) & (cells["sparsity"] == level)] for one in order for level in levels
+    }
+    groups = {key: own for key, own in crossing.items() if own["ok"].any()}
+    columns = tuple(level for level in levels if any((one, level) in groups for one in order))
     rows = tuple(one for one in order if any((one, level) in groups for level in columns))
     if sum(sum((one, level) in groups for level in columns) > 1 for one in rows) < 2:
         return None
@@ -77,23 +83,28 @@ def map_of(cells: pd.DataFrame, title: str, row: str, of: Callable[[pd.DataFrame
 
 
 def _accuracy(view: View, own: pd.DataFrame) -> Estimate:
-    values = own[view.metric].dropna()
+    values = own.loc[own["ok"], view.metric].dropna()
     return estimate(values, scale_of_fractions(values))
+
+
+def _against(view: View, reference: Series, own: pd.DataFrame) -> Estimate:
+    """Return the difference of a point to the reference, a failed seed as chance; without seeds where it is withheld."""
+    cells = view.cells
+    other = cells[(cells["series"] == reference.label) & (cells["alpha"] == own["alpha"].iloc[0])]
+    of, against = (side(view.study.evidence.loc[rows.index], view.metric) for rows in (own, other))
+    if other.empty or any(True for one in (of, against) for _ in withheld(one)):
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    found = difference(of, against)
+    return Estimate(found.mean, *found.interval(), found.n)
 
 
 def _skew_maps(view: View) -> Iterator[Map]:
     """Yield a map a sparse series: its difference to the reference where the study has one, else its accuracy."""
     reference = view.study.reference
-
-    def difference(own: pd.DataFrame) -> Estimate:
-        first = records(own[list(POINT)].head(1))[0]
-        second = {**first, "series": reference.label if reference else "", "sparsity": 0.0}
-        return paired_difference(view.cells, first, second, view.metric)
-
+    of = partial(_against, view, reference) if reference else partial(_accuracy, view)
     for one in view.series:
         if one.has_sparsity and not one.control:
             own = view.cells[view.cells["series"] == one.label]
-            of = difference if reference else partial(_accuracy, view)
             if found := map_of(own, view.named(one, own), "alpha", of):
                 yield found
 
@@ -147,8 +158,9 @@ def perturbations(view: View, maps: Sequence[Map]) -> Drawn:
 
 
 def _per_flops(view: View, own: pd.DataFrame) -> Estimate:
-    gained = 100 * (own[view.metric] - own["chance_accuracy"].fillna(0.0))
-    return estimate((gained / (own["device_flops_total"] / 1e12)).dropna())
+    ok = own[own["ok"]]
+    gained = 100 * (ok[view.metric] - ok["chance_accuracy"].fillna(0.0))
+    return estimate((gained / (ok["device_flops_total"] / 1e12)).dropna())
 
 
 def _excludes_zero(tile: Estimate) -> bool:
