@@ -45,7 +45,7 @@ def diagnosed(run: Run, cells: pd.DataFrame) -> pd.DataFrame:
     if not known:
         return pd.DataFrame(columns=["cell_id"])
     lines = pd.concat(known, ignore_index=True)
-    return lines.merge(cells.drop(columns=set(lines) - {"cell_id"}, errors="ignore"), on="cell_id")
+    return lines.merge(cells.drop(columns=set(lines) - {"cell_id"}, errors="ignore"), on="cell_id").copy()
 
 
 def mean_line(lines: pd.DataFrame) -> pd.DataFrame:

@@ -21,15 +21,16 @@ from hypothesis import strategies as st
 from fedfore.cell import Cell, cell_id
 from fedfore.errors import StoreError
 from fedfore.judgement.estimates import estimate, half_width
+from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.figures import write_figures
-from fedfore.plots.findings import findings
-from fedfore.plots.points import curve, paired_difference, points, records
+from fedfore.plots.findings import answer, findings
+from fedfore.plots.points import points, records
 from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.tables.show import FORMATS, render
+from fedfore.plots.view import View
 from fedfore.plots.wording import axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS
-from fedfore.records.store import LiveRun, cell_dir
 from tests.synthetic import accuracy, cells, write_run
 
 MakeStudy = Callable[..., Study]
@@ -138,19 +139,6 @@ def test_a_metric_missing_in_some_records_has_its_own_interval(study_of: MakeStu
     assert row["device_step_flops_half_width"] == pytest.approx(12.706205 * 0.5, rel=1e-6)
 
 
-def test_differences_are_paired_over_the_shared_seeds(study_of: MakeStudy) -> None:
-    first, second = {0: 0.5, 1: 0.7, 2: 0.6}, {0: 0.4, 1: 0.5, 2: 0.9}
-    study = study_of(
-        cells(("fedavg", "baffle"), alphas=("iid",)),
-        lambda cell: "failed" if (cell.method, cell.seed) == ("baffle", 2) else "ok",
-        change=lambda cell: {"test_accuracy": (first if cell.method == "fedavg" else second)[cell.seed]},
-    )
-    found = paired_difference(study.cells, {"series": "FedAvg (dense)"}, {"series": "BAFFLE"}, "test_accuracy")
-    assert (found.mean, found.n) == (pytest.approx(0.15), 2)
-    assert found.half_width == pytest.approx(12.706205 * 0.05, rel=1e-6)
-    assert found.includes_zero
-
-
 # Series
 
 
@@ -231,44 +219,6 @@ def test_the_shown_sparsity_is_the_lower_median_above_zero(study_of: MakeStudy) 
 # Curves
 
 
-def write_rounds(run: Path, lines: dict[str, list[tuple[float, float]]]) -> None:
-    for name, values in lines.items():
-        folder = cell_dir(run, name)
-        folder.mkdir(parents=True, exist_ok=True)
-        others = dict.fromkeys(("round", "downlink_bytes", "device_flops", "test_loss"), 0.0)
-        rows = [
-            json.dumps({**others, "uplink_bytes": x, "data_passes": x, "test_accuracy": y}) + "\n" for x, y in values
-        ]
-        (folder / "rounds.jsonl").write_text("".join(rows))
-
-
-def test_a_curve_over_equal_evaluations_is_their_mean(tmp_path: Path) -> None:
-    write_rounds(tmp_path, {"a": [(0, 0.1), (1, 0.4)], "b": [(0, 0.3), (1, 0.6)]})
-    line = curve(LiveRun(tmp_path), ["a", "b"], "data_passes", log=False)
-    assert list(line["x"]) == [0, 1]
-    assert list(line["mean"]) == pytest.approx([0.2, 0.5])
-    assert list(line["half_width"]) == pytest.approx([12.706205 * 0.1] * 2, rel=1e-6)
-    alone = curve(LiveRun(tmp_path), ["a"], "data_passes", log=False)
-    assert list(alone["mean"]) == [0.1, 0.4] and alone["half_width"].isna().all()
-
-
-def test_a_curve_over_different_evaluations_is_interpolated_where_all_have_them(tmp_path: Path) -> None:
-    write_rounds(tmp_path, {"a": [(0, 0.0), (4, 0.4)], "b": [(1, 0.2), (3, 0.4), (5, 0.6)]})
-    line = curve(LiveRun(tmp_path), ["a", "b"], "data_passes", log=False)
-    assert list(line["x"]) == [1, 3, 4]
-    assert list(line["mean"]) == pytest.approx([(0.1 + 0.2) / 2, (0.3 + 0.4) / 2, (0.4 + 0.5) / 2])
-
-
-def test_a_logarithmic_curve_drops_zero_and_interpolates_in_log(tmp_path: Path) -> None:
-    write_rounds(
-        tmp_path, {"a": [(0, 0.1), (10, 0.2), (1000, 0.6)], "b": [(0, 0.1), (10, 0.2), (100, 0.4), (1000, 0.6)]}
-    )
-    line = curve(LiveRun(tmp_path), ["a", "b"], "uplink_bytes", log=True)
-    assert list(line["x"]) == [10, 100, 1000]
-    assert list(line["mean"]) == pytest.approx([0.2, 0.4, 0.6])
-    assert curve(LiveRun(tmp_path), ["nowhere"], "uplink_bytes", log=True).empty
-
-
 # Style
 
 
@@ -292,6 +242,9 @@ def test_axis_labels_carry_units_and_direction() -> None:
     assert axis_label("test_loss") == "Test loss (nats) ↓"
     assert axis_label("uplink_bytes", "all clients") == "Uplink bytes (all clients) ↓"
     assert axis_label("label_skew_tv") == METRICS["label_skew_tv"].label
+
+
+# Figures
 
 
 # A run in which nothing finished
@@ -349,31 +302,6 @@ def test_parquet_without_pyarrow_is_one_sentence(run: Path, monkeypatch: pytest.
 # Findings
 
 
-def test_findings_state_differences_with_their_intervals(study_of: MakeStudy) -> None:
-    measured = {"fedavg": [0.90, 0.91, 0.92], "fedtiny": [0.85, 0.86, 0.88], "baffle": [0.895, 0.92, 0.91]}
-    study = study_of(
-        cells(("fedavg", "fedtiny", "baffle"), alphas=("iid",), sparsities=(0.8,)),
-        change=lambda cell: {"test_accuracy": measured[cell.method][cell.seed]},
-    )
-    (found,) = findings(study)
-    best, sparse, peak, *_ = found.sentences
-    # FedAvg - BAFFLE: 0.5, -1, 1 points; mean 0.17, deviation 1.04. FedTiny - FedAvg: -5, -5, -4; deviation 0.577.
-    assert best == (
-        "iid: FedAvg (dense) has the highest mean test accuracy, 91.0 ± 2.5 % over 3 seeds; against the next method, "
-        "BAFFLE, +0.2 ± 2.6 points (paired over 3 seeds, interval includes 0)."
-    )
-    assert sparse == (
-        "Most accurate sparse model against FedAvg (dense): iid: FedTiny at sparsity 0.8, "
-        "\N{MINUS SIGN}4.7 ± 1.4 points (paired over 3 seeds)."
-    )
-    assert peak.startswith(
-        "Peak device bytes: FedAvg (dense) 2.09 MiB; lowest of the others: 899 KiB (BAFFLE; 2.38 times"
-    )
-    origin, certified = found.sentences[-2:]
-    assert "zeroth-order estimates (directional" in origin and "are simulated" not in origin
-    assert certified.startswith("1 of 1 points with directional or moment estimates are certified")
-
-
 NEAR, FAR = (0.05, 0.05), (0.05, 0.30)
 
 
@@ -405,19 +333,16 @@ def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(stud
         change=lambda cell: {"test_accuracy": 0.99} if cell.method == "baffle" else {},
         scalar_errors=lambda cell: FAR if cell.method == "baffle" and cell.seed else NEAR,
     )
-    (found,) = findings(study)
-    assert found.sentences[0].startswith("iid: FedAvg (dense) has the highest") and "BAFFLE" not in found.sentences[0]
-    text = " ".join(found.sentences)
-    assert "at sparsity 0.8 against BAFFLE" in text and "iid: not compared (not certified)" in text
+    best, *others = answer(study)
+    assert best.startswith("iid: FedAvg (dense) has the highest") and "BAFFLE" not in best
+    assert best.endswith("; 1 of 3 points are not ranked.")
+    assert any("Total device FLOPs" in one and "BAFFLE" in one for one in others), "costs need no certificate"
+    text = " ".join(sentence for found in findings(study) for sentence in found.sentences)
+    assert "iid: not ranked, because its simulation is not certified: BAFFLE." in text
     assert "1 of 2 points with directional or moment" in text and "1 differ by more: marked ‡" in text
-    assert any("Peak device bytes" in one and "BAFFLE" in one for one in found.sentences), "costs need no certificate"
     note = "‡ Not certified: at 1 of 2 points computed scalars differ from real finite differences by more than 10%"
     markdown, report = str(render(study.run.path, "markdown")), write_report(study.run.path).read_text()
     assert "| BAFFLE ‡ |" in markdown and note in markdown and note in report
     assert "BAFFLE $^\\ddagger$ &" in str(render(study.run.path, "latex"))
-
-
-def test_methods_without_shared_seeds_are_not_compared(study_of: MakeStudy) -> None:
-    planned = cells(("fedavg",), alphas=("iid",), seeds=(0, 1)) + cells(("baffle",), alphas=("iid",), seeds=(2, 3))
-    (found,) = findings(study_of(planned))
-    assert "not compared (fewer than two shared seeds)" in found.sentences[0]
+    figure = accuracy_by_sparsity(View(study, study.cells)).figure
+    assert [mark.get_text() for mark in figure.axes[0].texts] == ["‡"] and note[:30] in figure.texts[-1].get_text()

@@ -67,6 +67,13 @@ def inches(text: str) -> float:
     return value
 
 
+def margin(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be a positive number")
+    return value
+
+
 def sparsity(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:

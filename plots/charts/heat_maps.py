@@ -88,7 +88,7 @@ def _accuracy(view: View, own: pd.DataFrame) -> Estimate:
 
 
 def _against(view: View, reference: Series, own: pd.DataFrame) -> Estimate:
-    """Return the difference of a point to the reference, a failed seed as chance; without seeds where it is withheld."""
+    """Return the difference of a point to the reference, a failed seed as chance; none where one is withheld."""
     cells = view.cells
     other = cells[(cells["series"] == reference.label) & (cells["alpha"] == own["alpha"].iloc[0])]
     of, against = (side(view.study.evidence.loc[rows.index], view.metric) for rows in (own, other))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from fedfore.cli.verbs import (
     check,
+    compare,
     cost,
     data,
     env,
@@ -50,6 +51,7 @@ VERBS: Mapping[str, Verb] = {
     "show": show,
     "plot": plot,
     "report": report,
+    "compare": compare,
     "verdicts": verdicts,
     "refresh": refresh,
     "verify": verify,
