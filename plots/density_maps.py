@@ -28,7 +28,9 @@ _COLOURS = "viridis"
 _DEEP = 8
 """Layers from which on a narrow figure shows colours alone, two panels side by side."""
 _TILE, _BARE_TILE = 0.29, 0.11
+_TITLE_WIDTH = 1.3
 _ROW, _BARE_ROW = 0.135, 0.1
+_LEAST_HEIGHT, _LEAST_WIDTH = 1.6, 3.3
 _SMALL = 5.5
 _LOWEST = 0.05
 """Where the colour scale ends, as a share of the lowest overall density: what is sparser has the last colour."""
@@ -57,15 +59,16 @@ def layer_densities(view: View, found: Masked, series: Sequence[Series], alpha: 
     bare = is_narrow(view.width) and len(found.layers) > _DEEP
     layers = [short_layer(layer) + ("" if bare else f" ({human_count(size)})") for layer, size in found.sizes.items()]
     beside = max(text_width(name, 7.0) for name in layers) + 0.2
-    tile = _BARE_TILE if bare else _TILE
+    tile = max(_BARE_TILE if bare else _TILE, _TITLE_WIDTH / len(columns))
     room = view.width - 0.45
     abreast = min(len(levels), max(1, int((room - beside) / (tile * len(columns) + 0.1))))
-    tile = min(0.75, (room - beside) / abreast / len(columns))
+    tile = min(max(0.75, tile), (room - beside) / abreast / len(columns))
     rows = -(-len(levels) // abreast)
     under = max(text_width(column.name, 7.0) for column in columns)
     turned = under > tile - 0.04
     height = rows * ((_BARE_ROW if bare else _ROW) * len(layers) + 0.28) + (under if turned else 0.12) + 0.1
-    width = min(view.width, beside + abreast * len(columns) * tile + 0.45 + 0.1 * abreast)
+    height = max(height, _LEAST_HEIGHT)
+    width = max(min(view.width, beside + abreast * len(columns) * tile + 0.45 + 0.1 * abreast), _LEAST_WIDTH)
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(rows, abreast, sharex=True, sharey=True, squeeze=False).ravel()
     for unused in grid[len(levels) :]:

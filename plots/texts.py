@@ -8,7 +8,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
-_HINTING = 1.06
+_HINTING = 1.03
 """What rounding to pixels may add to a width."""
 
 

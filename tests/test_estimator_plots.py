@@ -15,6 +15,7 @@ from fedfore.plots.points import twins
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.view import Drawn, View
 from fedfore.records.store import DIAGNOSTICS, lines_writer
+from tests.drawn import points, rows
 from tests.synthetic import cells, write_run
 
 ACCURACY = {"finite_difference": 0.80, "directional": 0.81, "moment": 0.90}
@@ -85,32 +86,50 @@ def test_only_the_figures_that_have_data_are_drawn(study_of: Callable[..., Study
 
 
 def test_every_figure_draws_the_recorded_values(study_of: Callable[..., Study]) -> None:
-    drawn = figures(study_of(planned("finite_difference", "directional", sigmas=(1e-4, 1e-3))))
+    study = study_of(planned("finite_difference", "directional", sigmas=(1e-4, 1e-3)))
+    drawn = figures(study)
     assert set(drawn) == {"variance-ratio", "scalar-error", "twins"}
-    ratio = drawn["variance-ratio"].figure.axes[0].lines[1]
-    np.testing.assert_allclose(np.asarray(ratio.get_ydata(), dtype=float), [8.5, 7.7, 0.5])
-    error = drawn["scalar-error"].figure.axes[2].lines[1]
-    np.testing.assert_allclose(np.asarray(error.get_xdata(), dtype=float), [1e-4, 1e-3])
-    np.testing.assert_allclose(np.asarray(error.get_ydata(), dtype=float), [0.02, 0.2])
+    ratio = points(drawn["variance-ratio"].figure.axes[0], upright=True)
+    assert [own.mean for own in list(ratio.values())[:3]] == pytest.approx([8.5, 7.7, 0.5])
+    error = points(drawn["scalar-error"].figure.axes[2], upright=True)
+    assert {place: own.mean for place, own in error.items()} == pytest.approx({1e-4: 0.02, 1e-3: 0.2})
+    twin_rows = rows(drawn["twins"].figure.axes[0])
+    assert all("directional" in name for name in twin_rows) and len(twin_rows) == 4, "two sizes of sigma, two alphas"
+    differences = twins(study.cells, "test_accuracy")["difference"]
+    assert sorted(value for own in twin_rows.values() for value in own.seeds) == pytest.approx(sorted(differences))
 
 
 def test_cells_without_scalars_leave_the_scalars_figure_to_the_others(study_of: Callable[..., Study]) -> None:
     drawn = figures(study_of(planned("exact", "directional", sigmas=(1e-4, 1e-3))))
-    error = drawn["scalar-error"].figure.axes[2].lines[1]
-    np.testing.assert_allclose(np.asarray(error.get_ydata(), dtype=float), [0.02, 0.2])
+    error = points(drawn["scalar-error"].figure.axes[2], upright=True)
+    assert [own.mean for own in error.values()] == pytest.approx([0.02, 0.2])
 
 
 def test_precisions_are_lines_of_their_own(study_of: Callable[..., Study]) -> None:
     study = study_of(planned("directional", sigmas=(1e-4, 1e-3), precisions=("bfloat16", "float32")))
     (legend,) = figures(study)["scalar-error"].figure.legends
-    assert [text.get_text() for text in legend.get_texts()][:2] == [
-        "sparsity 0, forward",
-        "sparsity 0, forward, bfloat16",
-    ]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "sparsity 0", "forward", "forward, bfloat16", "certified up to 10%",
+    ]  # fmt: skip
 
 
 def test_a_run_of_many_series_has_no_panel_for_each(study_of: Callable[..., Study]) -> None:
     assert "variance-ratio" not in figures(study_of(planned("moment", sigmas=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2))))
+
+
+def test_exact_has_no_twin_and_the_margin_of_the_matrix_is_a_band(study_of: Callable[..., Study]) -> None:
+    study = study_of(planned("finite_difference", "exact", "moment"))
+    asked = """[[contrast]]
+name = "the same experiment"
+of = { estimator = "moment" }
+against = { estimator = "finite_difference" }
+margin = 0.02
+"""
+    (study.run.path / "matrix.toml").write_text(asked)
+    (panel,) = figures(load_study(study.run.path))["twins"].figure.axes
+    assert list(rows(panel)) == ["BAFFLE, moment, iid", "BAFFLE, moment, \N{GREEK SMALL LETTER ALPHA} = 0.1"]
+    (band,) = panel.patches
+    assert (band.get_x(), band.get_width()) == pytest.approx((-0.02, 0.04))
 
 
 @pytest.mark.parametrize("estimator", ["directional", "moment"])

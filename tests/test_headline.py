@@ -17,8 +17,8 @@ from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.errors import StoreError
 from fedfore.execution.reproduction import compared, over_the_same_evaluations
 from fedfore.execution.worker import Job, conclude
-from fedfore.plots.accuracy import accuracy_by_sparsity
-from fedfore.plots.findings import findings
+from fedfore.plots.accuracy_rows import accuracy_rows
+from fedfore.plots.findings import answer, findings
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.tables.show import render
 from fedfore.plots.view import View
@@ -205,11 +205,11 @@ def test_a_study_shows_the_headline_and_one_of_older_records_what_they_have(tmp_
         (new, "Test accuracy (%) ↑", "mean of the evaluations in the last 10% of the budget, 5 or more"),
         (old, "Test accuracy, last five (%) ↑", "mean of the last 5 evaluations"),
     ):
-        figure = accuracy_by_sparsity(View(study, study.cells))
-        assert figure.figure.axes[0].get_ylabel() == label and window in figure.caption
+        figure = accuracy_rows(View(study, study.cells))
+        assert " ".join(figure.figure.axes[0].get_xlabel().split()) == label and window in figure.caption
         assert f"| {label} |" in str(render(study.run.path, "markdown"))
-    assert [one.sentences for one in findings(old)] == [one.sentences for one in findings(new)]
-    assert "highest mean test accuracy" in findings(old)[0].sentences[0]
+    assert [one.replace(", last five", "") for one in answer(old)] == list(answer(new))
+    assert "highest mean test accuracy" in answer(new)[0]
 
 
 def test_trials_of_tuning_enter_nothing_that_is_reported(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Figures, tables and sentences of masks, on made-up layers; names of series; reports of runs that train nothing."""
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.container import ErrorbarContainer
 
 from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.judgement.estimates import estimate
 from fedfore.plots import mask_figures
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import answer, findings
@@ -21,12 +20,13 @@ from fedfore.plots.mask_figures import MOST_SERIES, mask_sentences
 from fedfore.plots.naming import settings
 from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH, themed
+from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.tables.masks import mask_tables
 from fedfore.plots.tables.show import render
 from fedfore.plots.view import Drawn, Options, View
 from fedfore.records.metrics import MEASURED
 from fedfore.records.store import LAYERS, lines_writer
+from tests.drawn import assert_readable, legend, notes, points
 from tests.synthetic import cells, write_run
 
 T_OF_TWO = 12.706205
@@ -95,45 +95,51 @@ def figures(study: Study, width: float = FULL_WIDTH) -> dict[str, Drawn]:
     return {one.name.removesuffix("-digits-lenet5"): one.draw() for one in planned}
 
 
-def line(drawn: Drawn, panel: int, number: int) -> ErrorbarContainer:
-    found = drawn.figure.axes[panel].containers[number]
-    assert isinstance(found, ErrorbarContainer)
-    return found
-
-
-def means(drawn: Drawn, panel: int, number: int) -> list[float]:
-    return list(np.asarray(line(drawn, panel, number).lines[0].get_ydata(), dtype=float))
-
-
-def half_widths(drawn: Drawn, panel: int, number: int) -> list[float]:
-    segments = line(drawn, panel, number).lines[2][0].get_segments()
-    return [float(ends[1, 1] - ends[0, 1]) / 2 if len(ends) else math.nan for ends in segments]
+def tiles(drawn: Drawn, panel: int) -> dict[str, list[str]]:
+    """Return the densities that are written in a panel, by column."""
+    own = drawn.figure.axes[panel]
+    names = [label.get_text() for label in drawn.figure.axes[0].get_xticklabels()]
+    texts = [text.get_text() for text in own.texts]
+    return {name: texts[place :: len(names)] for place, name in enumerate(names)}
 
 
 # Figures
 
 
-def test_layer_densities_are_means_over_seeds_with_intervals(study_of: MakeStudy) -> None:
-    study = study_of(varied({"saliency": "snip"}, {"saliency": "ntk"}, sparsities=(0.0, 0.5, 0.8)))
-    drawn = figures(study)["layer-densities"]
-    panels = drawn.figure.axes
-    assert [panel.get_title() for panel in panels] == ["sparsity 0.5", "sparsity 0.8"], "nothing is pruned at 0"
-    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["conv1", "fc"]
-    assert means(drawn, 0, 0) == pytest.approx([0.55, 0.5]) and means(drawn, 1, 1) == pytest.approx([0.25, 0.2])
-    assert half_widths(drawn, 1, 0) == pytest.approx([T_OF_TWO * 0.05, 0.0])
-    assert list(np.asarray(panels[1].lines[0].get_ydata(), dtype=float)) == pytest.approx([0.2, 0.2]), "equal densities"
+def test_layer_densities_are_tiles_a_layer_and_method(study_of: MakeStudy) -> None:
+    def kept(cell: Cell) -> dict[str, int]:
+        return even(cell) | ({"fc.weight": 70} if cell.params["saliency"] == "snip" else {})
+
+    drawn = figures(study_of(varied({"saliency": "snip"}, {"saliency": "ntk"}, sparsities=(0.0, 0.5, 0.8)), kept))
+    figure = drawn["layer-densities"].figure
+    first, second, bar = figure.axes
+    assert [panel.get_title(loc="left") for panel in (first, second)] == ["sparsity 0.5", "sparsity 0.8"], "not 0"
+    assert [label.get_text() for label in first.get_yticklabels()] == ["conv1 (100)", "fc (1 k)"]
+    # Geometric means over two seeds: 0.5 and 0.6 of conv1 at sparsity 0.5, 0.2 and 0.3 at sparsity 0.8.
+    assert tiles(drawn["layer-densities"], 0) == {"NTK": ["0.55", "0.50"], "SNIP": ["0.55", "0.070"]}
+    assert tiles(drawn["layer-densities"], 1) == {"NTK": ["0.24", "0.20"], "SNIP": ["0.24", "0.070"]}
+    assert bar.get_ylabel() == "Density (log)" and "n = 2 seeds" in notes(figure)
+    assert notes(figure).startswith("Sparsest layer at sparsity 0.5 keeps 0.070 under SNIP, 0.50 under NTK")
+
+
+def test_series_with_the_same_densities_are_one_column(study_of: MakeStudy) -> None:
+    drawn = figures(study_of(varied({"saliency": "ntk"}, {"saliency": "snip"}, {"saliency": "erk"})))
+    assert tiles(drawn["layer-densities"], 0) == {"NTK = 2 others": ["0.24", "0.20"]}
 
 
 def test_what_is_left_is_measured_against_the_dense_model(study_of: MakeStudy) -> None:
-    drawn = figures(study_of(varied({}, sparsities=(0.5, 0.8))))["what-is-left"]
+    drawn = figures(study_of(varied({}, sparsities=(0.5, 0.8), seeds=(0, 1, 2))))["what-is-left"]
+    flops, dense, masked = drawn.figure.axes
     assert [panel.get_title() for panel in drawn.figure.axes] == [
         "Forward FLOPs left", "Gradient energy left (dense)", "Gradient energy left (masked)",
     ]  # fmt: skip
-    assert means(drawn, 0, 0) == pytest.approx([0.51, 0.21])
-    assert half_widths(drawn, 0, 0) == pytest.approx([T_OF_TWO * 0.01] * 2)
-    assert means(drawn, 1, 0) == [0.25, 0.25] and means(drawn, 2, 0) == [0.5, 0.5]
-    diagonal = drawn.figure.axes[0].lines[0]
-    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+    shown = [own for _, own in sorted(points(flops, upright=True).items())]
+    assert [own.seeds for own in shown] == [pytest.approx(at) for at in ((0.5, 0.52, 0.54), (0.2, 0.22, 0.24))]
+    assert [own.mean for own in shown] == pytest.approx([0.52, 0.22])
+    expected = estimate([0.2, 0.22, 0.24], "logit")
+    assert shown[1].interval == pytest.approx((expected.low, expected.high))
+    for panel, value in ((dense, 0.25), (masked, 0.5)):
+        assert [own.mean for own in points(panel, upright=True).values()] == [value, value]
 
 
 def test_only_the_figures_that_have_data_are_drawn(study_of: MakeStudy) -> None:
@@ -153,11 +159,9 @@ def test_many_series_are_spread_over_figures(study_of: MakeStudy) -> None:
     count = MOST_SERIES + 3
     drawn = figures(study_of(varied(*({"iterations": number} for number in range(1, count + 1)), seeds=(0,))))
     assert set(drawn) == {f"{name}-{page}" for name in ("layer-densities", "what-is-left") for page in (1, 2)}
-    pages = [drawn[f"layer-densities-{page}"].figure for page in (1, 2)]
-    names = [[text.get_text() for text in page.legends[0].get_texts()] for page in pages]
+    names = [legend(drawn[f"what-is-left-{page}"].figure) for page in (1, 2)]
     assert [len(page) for page in names] == [6, 5]
     assert [*names[0], *names[1]] == [f"iterations={number}" for number in range(1, count + 1)]
-    assert "layer-densities-2" in drawn
 
 
 def test_the_first_label_distribution_stands_for_all(study_of: MakeStudy) -> None:
@@ -167,25 +171,35 @@ def test_the_first_label_distribution_stands_for_all(study_of: MakeStudy) -> Non
         outcome=lambda cell: "failed" if cell.alpha == "iid" else "ok",
     )
     drawn = figures(study)["layer-densities"]
-    assert means(drawn, 0, 0) == pytest.approx([0.25, 0.2])
-    assert "label distribution: \N{GREEK SMALL LETTER ALPHA} = 1." in drawn.caption
+    assert tiles(drawn, 0) == {"Fed-NTK + ZO": ["0.24", "0.20"]}
+    assert "n = 2 seeds, \N{GREEK SMALL LETTER ALPHA} = 1" in notes(drawn.figure)
 
 
-def test_an_empty_layer_stands_at_the_lower_edge_without_an_interval(study_of: MakeStudy) -> None:
+def test_an_empty_layer_is_written_as_zero_on_a_blank_tile(study_of: MakeStudy) -> None:
     drawn = figures(study_of(varied({}), lambda cell: {"conv1.weight": 0, "fc.weight": 220}))["layer-densities"]
-    empty, full = means(drawn, 0, 0)
-    low, _ = drawn.figure.axes[0].get_ylim()
-    assert full == pytest.approx(0.22) and low < empty < 0.2 < full
-    assert math.isnan(half_widths(drawn, 0, 0)[0]) and half_widths(drawn, 0, 0)[1] == 0.0
+    assert tiles(drawn, 0) == {"Fed-NTK + ZO": ["0", "0.22"]}
+    shades = np.asarray(drawn.figure.axes[0].images[0].get_array(), dtype=float)[..., :3]
+    assert len(set(shades[0, 0])) == 1 and len(set(shades[1, 0])) == 3
 
 
-def test_a_series_without_layers_is_not_drawn_as_an_empty_one(study_of: MakeStudy) -> None:
+def test_next_to_nothing_stands_below_the_axis(study_of: MakeStudy) -> None:
+    change = {"grad_energy_masked_point": 1e-9}
+    figure = figures(study_of(varied({}), change=lambda cell: measured(cell) | change))["what-is-left"].figure
+    panel = figure.axes[2]
+    (shown,) = points(panel, upright=True).values()
+    ticks = {
+        label.get_text(): place
+        for place, label in zip(panel.get_yticks(), figure.axes[0].get_yticklabels(), strict=True)
+    }
+    assert shown.mean == pytest.approx(ticks["less"]) and "Less: 0 or near it." in notes(figure)
+
+
+def test_a_series_without_layers_has_no_tile_with_a_number(study_of: MakeStudy) -> None:
     study = study_of(
         varied({"saliency": "ntk"}, {"saliency": "snip"}),
         lambda cell: even(cell) if cell.params["saliency"] == "snip" else {},
     )
-    drawn = figures(study)["layer-densities"]
-    assert np.isnan(means(drawn, 0, 0)).all() and means(drawn, 0, 1) == pytest.approx([0.25, 0.2])
+    assert tiles(figures(study)["layer-densities"], 0) == {"NTK": ["", ""], "SNIP": ["0.24", "0.20"]}
 
 
 @pytest.mark.parametrize(
@@ -206,19 +220,11 @@ def test_layers_have_short_names(name: str, short: str) -> None:
 @pytest.mark.parametrize(
     ("width", "depth"), [pytest.param(FULL_WIDTH, 22, marks=pytest.mark.slow), (FULL_WIDTH, 54), (COLUMN_WIDTH, 22)]
 )
-def test_names_of_layers_do_not_overlap(study_of: MakeStudy, width: float, depth: int) -> None:
+def test_tiles_and_names_of_layers_do_not_overlap(study_of: MakeStudy, width: float, depth: int) -> None:
     kept = {f"stage{at // 8}.block{at % 8}.body.conv1.weight": 20 for at in range(depth)}
     study = study_of(varied({}, seeds=(0,), sparsities=(0.5, 0.8, 0.9)), lambda cell: kept)
     figure = figures(study, width)["layer-densities"].figure
-    with themed():
-        figure.draw_without_rendering()
-    named = 0
-    for panel in figure.axes:
-        boxes = [label.get_window_extent() for label in panel.get_xticklabels() if label.get_visible()]
-        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
-        named = max(named, len(boxes))
-    assert named >= depth / 3
-    assert all(box.x0 > 0 and box.y0 > 0 for box in (panel.get_tightbbox() for panel in figure.axes) if box)
+    assert_readable(figure, "layer-densities")
 
 
 # Tables and sentences

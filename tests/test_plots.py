@@ -21,14 +21,12 @@ from hypothesis import strategies as st
 from fedfore.cell import Cell, cell_id
 from fedfore.errors import StoreError
 from fedfore.judgement.estimates import estimate, half_width
-from fedfore.plots.accuracy import accuracy_by_sparsity
 from fedfore.plots.figures import write_figures
 from fedfore.plots.findings import answer, findings
 from fedfore.plots.points import points, records
 from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.tables.show import FORMATS, render
-from fedfore.plots.view import View
 from fedfore.plots.wording import axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS
 from tests.synthetic import accuracy, cells, write_run
@@ -344,5 +342,3 @@ def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(stud
     markdown, report = str(render(study.run.path, "markdown")), write_report(study.run.path).read_text()
     assert "| BAFFLE ‡ |" in markdown and note in markdown and note in report
     assert "BAFFLE $^\\ddagger$ &" in str(render(study.run.path, "latex"))
-    figure = accuracy_by_sparsity(View(study, study.cells)).figure
-    assert [mark.get_text() for mark in figure.axes[0].texts] == ["‡"] and note[:30] in figure.texts[-1].get_text()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.plots.figures import draw_figures
@@ -17,6 +18,7 @@ from fedfore.plots.tables.show import render
 from fedfore.plots.tradeoff import on_front
 from fedfore.plots.view import Options
 from fedfore.records.metrics import MEASURED
+from tests.drawn import assert_readable, legend, names
 from tests.synthetic import cells, write_run
 
 
@@ -58,31 +60,47 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("width", [7.0, 3.3])
-def test_a_line_joins_the_batch_sizes_of_every_option(run: Path, width: float) -> None:
+def test_a_row_holds_the_batch_sizes_of_every_option(run: Path, width: float) -> None:
     ((name, drawn),) = draw_figures(load_study(run), Options(width))
     assert name == "cost-tradeoff-digits"
-    (panel,) = drawn.figure.axes
-    lines = {tuple(np.asarray(line.get_xdata(), dtype=float)) for line in panel.lines}
-    assert {(1000.0, 32000.0), (500.0, 16000.0), (100.0, 3200.0)} <= lines
-    (legend,) = drawn.figure.legends
-    assert sorted(text.get_text() for text in legend.get_texts()) == [
-        "Fed-NTK + ZO",
-        "Fed-NTK + ZO, one input a pass",
-        "FedAvg (dense)",
-        "FedAvg (dense), checkpointing",
-    ]
-    assert {text.get_text() for text in panel.texts} == {"B = 1", "B = 32"}
+    memory, compute = drawn.figure.axes
+    assert names(memory) == [
+        "FedAvg (dense)", "FedAvg (dense), checkpointing", "Fed-NTK + ZO", "Fed-NTK + ZO, one input a pass",
+    ]  # fmt: skip
+    bytes_, flops = ([sorted(_values(panel, place)) for place in memory.get_yticks()] for panel in (memory, compute))
+    assert bytes_ == [[1000, 32000], [500, 16000], [100, 3200], [100, 3200]]
+    assert flops == [[100, 3200], [133, 4256], [1000, 32000], [1000, 32000]]
+    assert legend(drawn.figure) == ["B = 1", "B = 32", "best at its B"]
+    assert_readable(drawn.figure, name)
 
 
-def test_a_point_off_the_front_of_its_batch_size_is_hollow(tmp_path: Path) -> None:
+def _values(panel: Axes, place: float) -> list[float]:
+    """Return where the marks of a row stand."""
+    marks = [line for line in panel.lines if line.get_marker() == "o" and np.isclose(line.get_ydata()[0], place)]
+    return [float(np.asarray(line.get_xdata(), dtype=float)[0]) for line in marks]
+
+
+def test_what_nothing_beats_at_its_batch_size_is_ringed(tmp_path: Path) -> None:
     def worse(cell: Cell) -> dict[str, Any]:
         return costs(cell) | ({"device_step_flops": 1e9} if cell.params.get("memory") == "checkpoint" else {})
 
     write_run(tmp_path, planned(), change=worse)
     ((_, drawn),) = draw_figures(load_study(tmp_path))
-    markers = [line for line in drawn.figure.axes[0].lines if line.get_linestyle() == "None"]
-    hollow = {float(np.asarray(line.get_xdata())[0]) for line in markers if line.get_markerfacecolor() == "white"}
-    assert hollow == {500.0}
+    marks = [line for line in drawn.figure.axes[0].lines if line.get_marker() == "o"]
+    plain = {float(np.asarray(line.get_xdata())[0]) for line in marks if line.get_markeredgewidth() < 0.5}
+    assert plain == {500.0, 16000.0}
+
+
+def test_a_peak_that_setup_sets_is_a_square(tmp_path: Path) -> None:
+    def scored(cell: Cell) -> dict[str, Any]:
+        peaks = {"peak_device_bytes_setup": 100 * cell.train.batch_size, "peak_device_bytes_train": 1}
+        return costs(cell) | (peaks if cell.method == "fed_ntk_zo" else {})
+
+    write_run(tmp_path, planned(), change=scored)
+    ((_, drawn),) = draw_figures(load_study(tmp_path))
+    memory, compute = drawn.figure.axes
+    assert [sum(line.get_marker() == "s" for line in panel.lines) for panel in (memory, compute)] == [4, 0]
+    assert "setup sets the peak" in legend(drawn.figure)
 
 
 def test_stand_in_masks_are_no_finding(run: Path) -> None:
