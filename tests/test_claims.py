@@ -32,6 +32,11 @@ MATRIX = """
 name = "backpropagation against BAFFLE"
 of = { method = "fedavg" }
 against = { method = "baffle" }
+
+[[contrast]]
+name = "published accuracy"
+of = { method = "fedavg", alpha = "iid" }
+against = 0.9
 """
 CONTRASTED = """
 [[claim]]
@@ -118,6 +123,18 @@ def test_up_to_is_decided_where_a_claim_holds_most_and_its_interval_is_simultane
 def test_a_claim_without_up_to_is_decided_where_it_holds_least(results: Path) -> None:
     found = judged(results, CONTRASTED.replace("up_to = true", "up_to = false"))
     assert found.value == pytest.approx(min(differences(alpha).mean() for alpha in ALPHAS))
+
+
+def test_a_claim_of_a_level_is_judged_against_what_was_published(results: Path) -> None:
+    reached = 100 * np.array([accuracy(cell) for cell in PLANNED if (cell.method, cell.alpha) == ("fedavg", "iid")])
+    level = CONTRASTED.replace("backpropagation against BAFFLE", "published accuracy").replace("up_to = true", "")
+    found = judged(results, level.replace("bound = 18", 'bound = 90\nunit = "%"'))
+    assert found.value == pytest.approx(reached.mean())
+    low, high = found.interval
+    assert low < found.value < high
+    for bound, answer in ((low - 0.01, "yes"), (found.value, "within the interval"), (high + 0.01, "no")):
+        assert judged(results, level.replace("bound = 18", f'bound = {bound}\nunit = "%"')).reached == answer
+    assert (found.settings, found.pairs) == (1, 5)
 
 
 def test_a_metered_claim_is_exact(results: Path) -> None:

@@ -79,6 +79,20 @@ def test_a_contrast_is_judged_by_seed() -> None:
     assert found.interval() == pytest.approx(found.difference.interval(0.95)) and found.value == pytest.approx(0.02)
 
 
+def test_a_number_is_an_opponent_too() -> None:
+    published = Contrast("published", OF, 0.9)
+    values = table().loc[lambda cells: cells["method"] == OF["method"], "test_accuracy"]
+    found = judge(published)
+    assert found.difference is not None and found.against.cells.empty
+    assert found.difference.p == pytest.approx(stats.ttest_1samp(values, 0.9).pvalue)
+    assert found.value == pytest.approx(values.mean() - 0.9)
+    settings = [one.pairing.setting for one in judged(table(alphas=("iid", 0.1)), [published])]
+    assert settings == [{"alpha": "iid"}, {"alpha": 0.1}]
+    failed = table(status=lambda cell: "diverged" if is_masked(cell) else "ok", test_accuracy=lambda cell: None)
+    lost = only(judged(failed, [published]))
+    assert (lost.verdict, lost.reason) == ("not tested", "every seed failed (fed_ntk_zo)")
+
+
 def test_each_setting_is_a_member_of_its_family() -> None:
     other = Contrast("again", OF, {**AGAINST, "alpha": "iid"}, family="apart")
     found = judged(table(alphas=("iid", 0.1)), [ASKED, other])

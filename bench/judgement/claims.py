@@ -196,8 +196,13 @@ def _contrasted(archive: Archive, claim: Claim) -> Iterator[_Setting]:
 
 
 def _gain(one: Judged, number: float, unit: Unit) -> float:
-    """Return how much better the one side is: in the contrast's unit, or as a factor or a share that is saved."""
+    """Return how much better the one side is: in the contrast's unit, or as a factor or a share that is saved.
+
+    Against a number it is where the side is itself, as the claim says it.
+    """
     higher = METRICS[one.contrast.metric].direction == "higher"
+    if isinstance(one.contrast.against, float):
+        return one.contrast.against + number
     if one.contrast.compare == "difference":
         return number if higher else -number
     if unit == "x":

@@ -41,8 +41,9 @@ class Contrast:
     of: Filters
     """Which cells are one side: by axis, by a key of a method, by any field of a record; a list fits each of its
     values."""
-    against: Filters
-    """Which cells are the other side. What both sides leave open makes a comparison each, in which they agree."""
+    against: Filters | float
+    """Which cells are the other side, or a number, such as a published accuracy. What both sides leave open makes a
+    comparison each, in which they agree."""
     metric: str = "test_accuracy"
     """What is compared; one that only describes is refused."""
     compare: Literal["difference", "ratio"] = "difference"
@@ -136,7 +137,8 @@ def problem(cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = ()) 
 class Pairing:
     """One comparison of a contrast: the rows of both sides in a table, and the setting in which they are compared.
 
-    `setting` has the columns in which the comparisons of the contrast differ, by their short names.
+    `setting` has the columns in which the comparisons of the contrast differ, by their short names. `against` is empty
+    where the contrast is against a number.
     """
 
     contrast: Contrast
@@ -152,7 +154,7 @@ def pairings(cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = ())
     a filter fits no cell, where a cell is on both sides, and where a setting has several opponents or none.
     """
     reported = cells[cells["stage"] == "report"]
-    of, against = (_side(reported, contrast, name) for name in ("of", "against"))
+    of, against = _side(reported, contrast, "of", contrast.of), _opponents(reported, contrast)
     both = of.index.intersection(against.index)
     if len(both):
         raise ConfigError(f'Contrast "{contrast.name}": {cells.loc[both[0], "cell_id"]} is on both sides; narrow one.')
@@ -177,8 +179,13 @@ def pairings(cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = ())
     return found
 
 
-def _side(reported: pd.DataFrame, contrast: Contrast, name: str) -> pd.DataFrame:
-    filters: Filters = getattr(contrast, name)
+def _opponents(reported: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
+    if isinstance(contrast.against, float):
+        return reported.iloc[:0]
+    return _side(reported, contrast, "against", contrast.against)
+
+
+def _side(reported: pd.DataFrame, contrast: Contrast, name: str, filters: Filters) -> pd.DataFrame:
     try:
         rows = reported[fitting(reported, filters)]
     except ConfigError as error:

@@ -24,7 +24,7 @@ from fedfore.judgement.contrasts import (
     problem,
 )
 from fedfore.judgement.estimates import Difference, DifferenceScale, paired
-from fedfore.judgement.sides import Side, difference, is_accuracy, is_metered, same_partitions, side, withheld
+from fedfore.judgement.sides import Side, difference, is_accuracy, is_metered, side, withheld
 from fedfore.judgement.verdicts import Answer, Question, Verdict, answers
 from fedfore.records.metrics import METRICS
 from fedfore.records.packed import MATRIX
@@ -160,41 +160,47 @@ def _answered(one: Judged, answer: Answer) -> Judged:
 
 def _compared(cells: pd.DataFrame, pairing: Pairing) -> Judged:
     """Return a comparison with its difference, before its family judges it."""
-    metric = pairing.contrast.metric
+    contrast = pairing.contrast
     try:
-        of, against = (side(cells.loc[index], metric) for index in (pairing.of, pairing.against))
+        of, against = (side(cells.loc[index], contrast.metric) for index in (pairing.of, pairing.against))
     except ConfigError as error:
-        raise ConfigError(f'Contrast "{pairing.contrast.name}": {error}') from None
-    scale: DifferenceScale = "log" if pairing.contrast.compare == "ratio" else "linear"
-    found = paired(of.values, against.values, scale) if is_metered(metric) else difference(of, against, scale)
+        raise ConfigError(f'Contrast "{contrast.name}": {error}') from None
+    sides = [of, against]
+    if isinstance(contrast.against, float):
+        against, sides = replace(against, values=pd.Series(contrast.against, of.values.index)), [of]
+    scale: DifferenceScale = "log" if contrast.compare == "ratio" else "linear"
+    in_pairs = is_metered(contrast.metric) or len(sides) == 1
+    found = paired(of.values, against.values, scale) if in_pairs else difference(of, against, scale)
     return Judged(
         pairing,
         of,
         against,
         found if found.n else None,
-        reason=next(_reasons(of, against, found), ""),
-        remarks=tuple(_remarks(of, against, found)),
+        reason=next(_reasons(sides, found), ""),
+        remarks=tuple(_remarks(sides, found)),
     )
 
 
-def _reasons(of: Side, against: Side, found: Difference) -> Iterator[str]:
+def _reasons(sides: Sequence[Side], found: Difference) -> Iterator[str]:
     """Yield why a comparison is not judged."""
-    for one in (of, against):
+    alone, metric = len(sides) == 1, sides[0].metric
+    for one in sides:
         yield from (f"{reason} ({one.method})" for reason in withheld(one))
-    if of.has_failed and against.has_failed:
-        yield f"every seed of both sides failed ({of.method}, {against.method})"
+    if all(one.has_failed for one in sides):
+        yield f"every seed{'' if alone else ' of both sides'} failed ({', '.join(one.method for one in sides)})"
     if not found.n:
-        yield f"the two sides share no seed that knows {of.metric}"
+        yield f"no seed knows {metric}" if alone else f"the two sides share no seed that knows {metric}"
 
 
-def _remarks(of: Side, against: Side, found: Difference) -> Iterator[str]:
-    if is_metered(of.metric):
+def _remarks(sides: Sequence[Side], found: Difference) -> Iterator[str]:
+    metric = sides[0].metric
+    if is_metered(metric):
         return
-    if not same_partitions(of, against):
+    if not found.paired:
         yield "Welch's test: the two sides do not train on the same partitions"
     if found.is_constant:
         yield "the difference is the same at every seed, so that signs decide in place of a t test"
-    for one in (of, against) if is_accuracy(of.metric) else ():
+    for one in sides if is_accuracy(metric) else ():
         if one.failures:
             yield f"{one.failures} ({one.method}), which count as chance"
 
