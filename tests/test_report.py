@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from fedfore.cell import Cell, cell_id
@@ -315,6 +316,26 @@ def test_the_page_is_one_self_contained_accessible_file(page: Page) -> None:
     assert page.values("html", "lang") == ["en"]
     regions = [attributes for attributes in page.attributes if attributes == ("div", "role", "region")]
     assert len(regions) == page.tags.count("table") + len(sources) == page.values("div", "tabindex").count("0")
+
+
+def contrast(first: str, second: str) -> float:
+    """Return WCAG's contrast ratio of two colours, "#rgb" or "#rrggbb"."""
+
+    def luminance(colour: str) -> float:
+        parts = (((part + 0.055) / 1.055) ** 2.4 if part > 0.04045 else part / 12.92 for part in to_rgb(colour))
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+    dark, light = sorted(map(luminance, (first, second)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", range(3), ids=["light", "dark", "paper"])
+def test_text_is_told_from_what_it_stands_on(page: Page, scheme: int) -> None:
+    assert contrast("#fff", "#000") == pytest.approx(21)
+    block = re.findall(r":root {[^}]*}", page.html)[scheme]
+    colours = dict(re.findall(r"--(\w+): (#\w+);", block))
+    for text in ("ink", "soft", "accent"):
+        assert min(contrast(colours[text], colours[behind]) for behind in ("page", "band")) >= 4.5
 
 
 @pytest.mark.parametrize("change", [{}, {"reason": "<b>&", "label": "<b>&"}])

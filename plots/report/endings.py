@@ -28,7 +28,7 @@ def unfinished(study: Study) -> Table:
                 tuple(_left(study, cell_id) for cell_id in sorted(own["cell_id"])),
             )
         )
-    return Table("Cells without a result", ("Status", "Setting", "Method", "Seeds", "Reason", "Cells"), tuple(rows))
+    return Table("By setting and reason", ("Status", "Setting", "Method", "Seeds", "Reason", "Cells"), tuple(rows))
 
 
 def _left(study: Study, cell_id: str) -> Link:

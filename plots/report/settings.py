@@ -60,4 +60,4 @@ def _of_series(study: Study, keys: list[str]) -> Iterator[Table]:
 
 def _values(column: pd.Series) -> str:
     """Return the values of a setting as text, in the plan's order."""
-    return listed([value_label(value) for value in column.dropna().unique()]) or UNKNOWN
+    return listed([value_label(value) for value in column.dropna().unique().tolist()]) or UNKNOWN
