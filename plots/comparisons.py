@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedfore.judgement.contrasts import Contrast, problem
-from fedfore.judgement.judging import Judged, contrasts_of, evidence, judged, judged_of
+from fedfore.judgement.judging import Judged, contrasts_of, judged
 from fedfore.judgement.selection import GROUPS, settings
 from fedfore.plots.naming import Series
 from fedfore.plots.study import Study
@@ -37,13 +37,10 @@ def comparisons(study: Study, metric: str) -> Comparisons:
 
     `metric` is what those are in. Raises StoreError for a run, and ConfigError for a matrix, that cannot be read.
     """
-    asked = judged_of(study.run)
-    if asked:
-        return Comparisons(tuple(asked), stated=True)
-    cells = evidence(study.run)
-    labelled = cells.assign(series=study.cells["series"].astype(str))
-    own = [name for name in settings(labelled) if name.startswith(GROUPS)]
-    return Comparisons(tuple(judged(labelled, _exploring(study, metric), own)), stated=False)
+    if study.judged:
+        return Comparisons(study.judged, stated=True)
+    own = [name for name in settings(study.evidence) if name.startswith(GROUPS)]
+    return Comparisons(tuple(judged(study.evidence, _exploring(study, metric), own)), stated=False)
 
 
 def _exploring(study: Study, metric: str) -> Iterator[Contrast]:

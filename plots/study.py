@@ -15,7 +15,7 @@ import pandas as pd
 from fedfore.errors import StoreError
 from fedfore.judgement.certificates import WITHHELD, certificates
 from fedfore.judgement.choices import tuned_columns
-from fedfore.judgement.judging import evidence
+from fedfore.judgement.judging import Judged, evidence, judged_of
 from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series, saliency_looks
@@ -55,10 +55,15 @@ class Study:
         """The cells that ended well."""
         return self.cells[self.cells["ok"]]
 
-    @property
+    @cached_property
     def evidence(self) -> pd.DataFrame:
         """The cells as they are judged: a table of `fedfore.judgement.judging.evidence`, with the labels of series."""
         return self.cells.assign(alpha=self.cells["alpha_asked"], series=self.cells["series"].astype(str))
+
+    @cached_property
+    def judged(self) -> tuple[Judged, ...]:
+        """Every comparison that the run's matrix asks for, judged. Raises as `fedfore.judgement.judging.judged_of`."""
+        return tuple(judged_of(self.run, self.evidence))
 
     @property
     def accuracy(self) -> str:
