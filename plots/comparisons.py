@@ -9,7 +9,7 @@ import pandas as pd
 
 from fedfore.judgement.choices import tuned_columns
 from fedfore.judgement.contrasts import Contrast, problem
-from fedfore.judgement.judging import Judged, contrasts_of, judged, judged_of
+from fedfore.judgement.judging import Judged, contrasts_of, judged
 from fedfore.judgement.selection import GROUPS, settings
 from fedfore.plots.naming import Series
 from fedfore.plots.study import Study
@@ -37,9 +37,8 @@ def comparisons(study: Study, metric: str) -> Comparisons:
 
     `metric` is what those are in. Raises StoreError for a run, and ConfigError for a matrix, that cannot be read.
     """
-    asked = judged_of(study.run, study.evidence)
-    if asked:
-        return Comparisons(tuple(asked), stated=True)
+    if study.judged:
+        return Comparisons(study.judged, stated=True)
     own = [name for name in settings(study.evidence) if name.startswith(GROUPS)]
     return Comparisons(tuple(judged(study.evidence, _exploring(study, metric), own)), stated=False)
 

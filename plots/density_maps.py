@@ -76,7 +76,7 @@ def layer_densities(view: View, found: Masked, series: Sequence[Series], alpha: 
     for place, (level, panel) in enumerate(zip(levels, grid, strict=False)):
         values = means[:, place].T
         texts = None if bare else [[_written(value) for value in row] for row in values]
-        heat_map(panel, np.where(values > 0, values, np.nan), norm, _COLOURS, texts, size=_SMALL)
+        heat_map(panel, np.where(values > 0, values, np.nan), (norm, _COLOURS), texts, size=_SMALL)
         panel.set_title(f"sparsity {value_label(level)}", loc="left")
         panel.set_yticks(range(len(layers)), layers)
         is_lowest = place + abreast >= len(levels)

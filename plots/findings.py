@@ -14,7 +14,6 @@ import pandas as pd
 
 from fedfore.judgement.certificates import MOST_SCALAR_ERROR
 from fedfore.judgement.estimates import Estimate
-from fedfore.judgement.judging import judged_of
 from fedfore.judgement.sides import difference, side, withheld
 from fedfore.plots.budget import budget_sentences
 from fedfore.plots.kernel_figures import ntk_sentences
@@ -67,10 +66,9 @@ def _leaders(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
 
 
 def _judged(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
-    verdicts = judged_of(study.run, study.evidence)
-    yield from verdict_sentences(verdicts)
-    if verdicts or found:
-        yield certainty(verdicts)
+    yield from verdict_sentences(study.judged)
+    if study.judged or found:
+        yield certainty(study.judged)
 
 
 def findings(study: Study) -> list[Findings]:

@@ -22,15 +22,18 @@ _BLANK = "#F2F2F2"
 def heat_map(
     panel: Axes,
     values: Tiles,
-    norm: Normalize,
-    colours: str,
+    scale: tuple[Normalize, str],
     texts: Sequence[Sequence[str]] | None = None,
     *,
     plain: Flags | None = None,
     bold: Flags | None = None,
     size: float = 6.0,
 ) -> None:
-    """Draw values [rows, columns] as tiles, NaN blank, with texts; `plain` ones say nothing and have no colour."""
+    """Draw values [rows, columns] as tiles, NaN blank, with texts; `plain` ones say nothing and have no colour.
+
+    `scale` are the norm and the name of the colours.
+    """
+    norm, colours = scale
     shades = colormaps[colours](norm(np.ma.masked_invalid(values)))
     shades[~np.isfinite(values)] = to_rgba(_BLANK)
     if plain is not None:

@@ -102,7 +102,7 @@ def kernel_map(view: View, error: KernelError, cells: pd.DataFrame, which: str) 
         texts = [[_written(one.estimate, power, "+" if error.excess else "") for one in row] for row in own]
         plain = np.array([[one.may_be_zero for one in row] for row in own]) if error.excess else None
         bold = np.array([[one.rejected for one in row] for row in own])
-        heat_map(panel, means, norm, colours, texts, plain=plain, bold=bold, size=_SMALL)
+        heat_map(panel, means, (norm, colours), texts, plain=plain, bold=bold, size=_SMALL)
         kind = f"{error.probes[probes]}\n" if error.excess and level == levels[0] else ""
         panel.set_title(f"{kind}sparsity {value_label(level)}", fontsize=7, loc="left", linespacing=1.4)
         panel.set_xticks(range(len(counts)), [value_label(count) for count in counts])

@@ -56,10 +56,15 @@ class Study:
         """The cells that ended well."""
         return self.cells[self.cells["ok"]]
 
-    @property
+    @cached_property
     def evidence(self) -> pd.DataFrame:
         """The cells as they are judged: a table of `fedfore.judgement.judging.evidence`, with the labels of series."""
         return self.cells.assign(alpha=self.cells["alpha_asked"], series=self.cells["series"].astype(str))
+
+    @cached_property
+    def judged(self) -> tuple[Judged, ...]:
+        """Every comparison that the run's matrix asks for, judged. Raises as `fedfore.judgement.judging.judged_of`."""
+        return tuple(judged_of(self.run, self.evidence))
 
     @property
     def accuracy(self) -> str:
@@ -77,11 +82,6 @@ class Study:
         named = [one for one in dense if one.method == REFERENCE] if len(dense) > 1 else dense
         plain = [one for one in named if one.label == self.looks[one.method].label] if len(named) > 1 else named
         return plain[0] if len(plain) == 1 else None
-
-    @cached_property
-    def judged(self) -> list[Judged]:
-        """The comparisons that the study's matrix asks for, judged."""
-        return judged_of(self.run)
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:

@@ -225,8 +225,8 @@ def test_who_leads_can_be_the_cheapest(study_of: Make) -> None:
 def test_bytes_are_those_of_both_directions(study_of: Make) -> None:
     change = lambda cell: {"uplink_bytes": 1 if cell.method == "baffle" else 100, "downlink_bytes": 400}  # noqa: E731
     study = study_of(plan("baffle", "fedavg", seeds=(0,)), {"baffle": 0.5, "fedavg": 0.9}, change=change)
-    most = "500 B at most (FedAvg (dense), which leads; 1.25 times as much)"
-    assert f"Total bytes, up and down: 401 B at least (BAFFLE), {most}." in answer(study)
+    least, most = "401 B at least (BAFFLE)", "500 B at most (FedAvg (dense), which leads; 1.25 times as much)"
+    assert f"Total bytes, up and down: {least}, {most}." in answer(study)
 
 
 # Beside the answer

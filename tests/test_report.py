@@ -167,6 +167,33 @@ def test_the_page_holds_its_table_as_csv_in_full_precision(page: Page) -> None:
     assert "study.csv" in page.values("a", "download")
 
 
+CONTRASTS = """
+[[contrast]]
+name = "estimates"
+of = {method = "baffle"}
+against = {method = "fedavg"}
+[[contrast]]
+name = "masks"
+of = {method = "fedtiny"}
+against = {method = "fedavg"}
+"""
+
+
+def test_a_row_says_what_contrasts_found_of_it(tmp_path: Path) -> None:
+    planned = cells(("fedavg", "fedtiny", "baffle"), alphas=("iid",), sparsities=(0.8,), seeds=range(5))
+    minus = {"fedavg": (0, 0, 0, 0, 0), "fedtiny": (5, 5, 4, 5, 5), "baffle": (2, -2, 1, -2, 0)}
+    change = {cell.id: {"test_accuracy": 0.9 - minus[cell.method][cell.seed] / 100} for cell in planned}
+    write_run(tmp_path, planned, change=lambda cell: change[cell.id])
+    write_matrix(tmp_path, CONTRASTS)
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert {name: row["Verdict"] for name, row in page.results.items()} == {
+        "FedAvg (dense)": UNKNOWN,
+        "BAFFLE": "inconclusive against FedAvg (dense)",
+        "FedTiny sparsity 0.8": "worse than FedAvg (dense)",
+    }
+    assert "contrasts that the matrix fixed" in page.html
+
+
 def test_a_control_competes_with_nobody(page_of: Callable[..., Page]) -> None:
     planned = cells(("fedavg", "baffle"), alphas=("iid", 0.1))
     exact = [replace(cell, estimator="exact") for cell in planned if cell.method == "baffle"]

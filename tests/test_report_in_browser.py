@@ -87,7 +87,9 @@ def test_a_page_fits_its_window_asks_for_nothing_and_complains_of_nothing(
     assert set(opened.requested()) == {reports[name].as_uri()}
 
 
-def test_the_page_of_quick_is_not_long(quick: Browser) -> None:
+def test_the_page_of_quick_answers_within_a_screen_and_is_not_long(quick: Browser) -> None:
+    assert quick.evaluate("return document.querySelector('#answer ul').getBoundingClientRect().bottom") <= DESKTOP[1]
+    assert quick.evaluate("return document.querySelector('.facts').getBoundingClientRect().bottom") <= DESKTOP[1]
     assert quick.evaluate("return document.documentElement.scrollHeight") < HIGHEST
 
 

@@ -110,7 +110,7 @@ Means over seeds, ± half of the 95% Student-t interval.
 
 Minus FedAvg (dense): paired by seed, ± half of the 95% Student-t interval.
 
-▼ worse, {TILDE} inconclusive: verdicts on contrasts that the matrix states, in the family "main" of 4; \
+▼ worse, {TILDE} inconclusive: verdicts on contrasts that the matrix states, 4 in the family main; \
 Holm's correction, family-wise error 5%.
 """
 
@@ -331,8 +331,8 @@ def test_every_verdict_has_its_mark_seen_from_the_row(tmp_path: Path) -> None:
     found = {name: row(text, name)[2][-1] for name in ("FedTiny", "FedMef", "BAFFLE", "BAFFLE + ERK")}
     assert found == {"FedTiny": "▲", "FedMef": "▼", "BAFFLE": "≈", "BAFFLE + ERK": TILDE}
     assert (
-        f"\n▲ better, ▼ worse, ≈ equivalent, {TILDE} inconclusive: verdicts on contrasts that the matrix states, in "
-        'the family "study" of 4; Holm\'s correction, family-wise error 5%, equivalent within 1.0 points.\n'
+        f"\n▲ better, ▼ worse, ≈ equivalent, {TILDE} inconclusive: verdicts on contrasts that the matrix states, "
+        "4 in the family study; Holm's correction, family-wise error 5%, equivalent within 1.0 points.\n"
     ) in text
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from fedfore.judgement.estimates import Estimate
 from fedfore.plots.mask_columns import LEFT
 from fedfore.plots.points import records
+from fedfore.plots.report.verdicts import Told
 from fedfore.plots.study import Study
 from fedfore.plots.units import in_one_unit
 from fedfore.plots.wording import UNKNOWN, difference_text, is_percent, percent_text
@@ -21,6 +22,8 @@ _WORST = "client_accuracy_min"
 _COSTS = ("peak_device_bytes_setup", "peak_device_bytes_train", "device_flops_total", "total_bytes", "data_passes")
 _METERED = ("device_step_flops", "uplink_bytes_per_client_round", "downlink_bytes_per_client_round")
 """What is known of a device that trained nothing."""
+DIFFERENCE, VERDICT = "difference", "verdict"
+"""The names of the columns that compare."""
 _ARROWS = {"higher": "↑", "lower": "↓", "descriptive": ""}
 
 
@@ -50,20 +53,20 @@ def shown_metrics(study: Study) -> list[str]:
 
 
 def columns(
-    study: Study, numbers: pd.DataFrame, differences: Sequence[Estimate | None]
+    study: Study, numbers: pd.DataFrame, differences: Sequence[Estimate | None], verdicts: Sequence[Sequence[Told]]
 ) -> Iterator[tuple[Column, list[Value]]]:
     """Yield the columns in their order, each with a value a row of `numbers`; none is unknown or 0 in all rows.
 
-    `differences` are those to the study's reference, one a row.
+    `differences` are those to the study's reference, `verdicts` those of contrasts, an entry a row.
     """
     for metric in shown_metrics(study):
         if numbers[metric].fillna(0.0).any():
             yield _column(metric, numbers)
         if metric == study.accuracy and study.reference and any(differences):
-            title = f"Minus {study.reference.label}"
-            values = [_value(difference_text(one), one.mean) if one else _NONE for one in differences]
-            yield Column("difference", title, "points"), values
-    yield Column("seeds", "Seeds", "ok / planned"), [_seeds(row) for row in records(numbers)]
+            yield Column(DIFFERENCE, f"Minus {study.reference.label}", "points"), list(map(_difference, differences))
+        if metric == study.accuracy and any(verdicts):
+            yield Column(VERDICT, "Verdict"), list(map(_verdict, verdicts))
+    yield Column("seeds", "Seeds", "ok / planned"), list(map(_seeds, records(numbers)))
 
 
 _NONE = Value(UNKNOWN, None)
@@ -90,6 +93,14 @@ def _column(metric: str, numbers: pd.DataFrame) -> tuple[Column, list[Value]]:
 def _percent(point: Mapping[str, Any], metric: str) -> str:
     """Return a fraction in percent; the interval of the worst client is left to the CSV."""
     return percent_text(point[metric], math.nan if metric == _WORST else point[f"{metric}_half_width"])
+
+
+def _difference(one: Estimate | None) -> Value:
+    return _value(difference_text(one), one.mean) if one else _NONE
+
+
+def _verdict(told: Sequence[Told]) -> Value:
+    return Value("; ".join(one.text for one in told), float(min(one.rank for one in told))) if told else _NONE
 
 
 def _seeds(point: Mapping[str, Any]) -> Value:

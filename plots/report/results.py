@@ -6,6 +6,7 @@ their own. The same points in full precision are the page's CSV.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,8 +17,9 @@ from fedfore.plots.fields import value_label
 from fedfore.plots.findings import against_reference
 from fedfore.plots.mask_columns import masked
 from fedfore.plots.points import POINT, points, records
-from fedfore.plots.report.columns import Column, Value, columns, shown_metrics
+from fedfore.plots.report.columns import DIFFERENCE, VERDICT, Column, Value, columns, shown_metrics
 from fedfore.plots.report.marks import NAME, marks
+from fedfore.plots.report.verdicts import Told, told
 from fedfore.plots.study import Study
 from fedfore.plots.tables.exports import csv
 
@@ -57,24 +59,27 @@ def results(study: Study) -> Results:
     masks = pd.concat([masked(study, own).cells for _, own in study.by_setting()])
     cells = study.cells.assign(**{name: masks[name] for name in ("forward_flops_left", "starved")})
     numbers = points(cells, shown_metrics(study))
-    differences = [against_reference(study, point) for point in records(numbers[list(POINT)])]
-    filled = dict(columns(study, numbers, differences))
+    keys = records(numbers[list(POINT)])
+    differences = [against_reference(study, point) for point in keys]
+    found = told(study)
+    verdicts = [found.get(tuple(point.values()), []) for point in keys]
+    filled = dict(columns(study, numbers, differences, verdicts))
     said = marks(study, cells)
     sparse = {one.label for one in study.series if one.has_sparsity}
     rows = []
-    for place, point in enumerate(records(numbers[list(POINT)])):
+    for place, point in enumerate(keys):
         own = said.of[tuple(point.values())]
         values = (replace(texts[place], marks=own.get(column.name, "")) for column, texts in filled.items())
         detail = f"sparsity {value_label(point['sparsity'])}" if point["series"] in sparse else ""
         rows.append(Row(point["series"], detail, own.get(NAME, ""), tuple(values)))
-    table = csv(_with_differences(numbers, differences))
-    return Results(tuple(filled), tuple(_groups(study, numbers, rows)), said.notes, table)
+    table = _compared(numbers, differences, verdicts)
+    return Results(tuple(filled), tuple(_groups(study, numbers, rows)), said.notes, csv(table))
 
 
 def _groups(study: Study, numbers: pd.DataFrame, rows: Sequence[Row]) -> Iterator[Group]:
     """Yield the groups of these rows, which are those of `numbers`."""
-    controls = numbers["series"].isin([one.label for one in study.series if one.control])
-    ordered = numbers.assign(control=controls).sort_values(study.accuracy, ascending=False, kind="stable")
+    control = study.cells.groupby(list(POINT), observed=True)["control"].any().reset_index()
+    ordered = numbers.merge(control).sort_values(study.accuracy, ascending=False, kind="stable")
     naming = [name for name in _SETTING if numbers[name].nunique() > 1] or ["alpha"]
     for key, own in ordered.groupby([*_SETTING, "control"], observed=True):
         setting = dict(zip(_SETTING, key, strict=False))
@@ -82,11 +87,10 @@ def _groups(study: Study, numbers: pd.DataFrame, rows: Sequence[Row]) -> Iterato
         yield Group(f"{title}: controls" if key[-1] else title, tuple(rows[place] for place in own.index))
 
 
-def _with_differences(numbers: pd.DataFrame, differences: Sequence[Estimate | None]) -> pd.DataFrame:
-    """Return the points with the mean of their paired difference, both ends of its interval, and its seeds."""
-    if not any(differences):
-        return numbers
-    known = [one or Estimate(float("nan"), float("nan"), float("nan"), 0) for one in differences]
-    return numbers.assign(
-        **{f"difference_{name}": [getattr(one, name) for one in known] for name in ("mean", "low", "high", "n")}
-    )
+def _compared(
+    numbers: pd.DataFrame, differences: Sequence[Estimate | None], verdicts: Sequence[Sequence[Told]]
+) -> pd.DataFrame:
+    """Return the points with the mean of their difference, both ends of its interval and its seeds, and verdicts."""
+    known = [one or Estimate(math.nan, math.nan, math.nan, 0) for one in differences]
+    ends = {f"{DIFFERENCE}_{name}": [getattr(one, name) for one in known] for name in ("mean", "low", "high", "n")}
+    return numbers.assign(**ends, **{VERDICT: ["; ".join(one.text for one in own) for own in verdicts]})

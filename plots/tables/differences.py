@@ -147,12 +147,12 @@ def difference_notes(own: Differences) -> Iterator[str]:
     if said:
         contrasts = [one.judged.contrast for one in marked if one.judged]
         names = dict.fromkeys(one.family for one in contrasts)
-        families = ", ".join(f'"{name}" of {own.families[name]}' for name in names)
+        families = ", ".join(f"{own.families[name]} in the family {name}" for name in names)
         margins = sorted({one.margin for one in contrasts if one.margin is not None})
         within = f", equivalent within {_margins(own.metric, margins)}" if "equivalent" in words else ""
         yield (
-            f"{', '.join(said)}: verdicts on contrasts that the matrix states, in the family {families}; Holm's "
-            f"correction, family-wise error {ERROR:.0%}{within}."
+            f"{', '.join(said)}: verdicts on contrasts that the matrix states, {families}; Holm's correction, "
+            f"family-wise error {ERROR:.0%}{within}."
         )
 
 
