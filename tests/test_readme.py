@@ -32,8 +32,7 @@ GENERATED = re.compile(r"<!-- table: .*?<!-- end of table -->", re.DOTALL)
 PRINTED = "\n".join([README, *(GENERATED.sub("", page.read_text(encoding="utf-8")) for page in pages())])
 SHELL = re.findall(r"^```sh\n(.*?)^```", PRINTED, re.DOTALL | re.MULTILINE)
 LINES = [" ".join(shlex.split(line, comments=True)) for block in SHELL for line in block.splitlines()]
-INLINE = [" ".join(text.split()) for text in re.findall(r"`(fedfore \S+ [^`]+)`", PRINTED)]
-"""Commands in running text; a verb that is but named is none."""
+INLINE = [" ".join(text.split()) for text in re.findall(r"`(fedfore [^`]+)`", PRINTED)]
 COMMANDS = sorted({line for line in [*LINES, *INLINE] if line.startswith("fedfore ")})
 MADE = [line.split()[1] for line in LINES if line.startswith("make ")]
 TARGETS = sorted({*MADE, *re.findall(r"`make ([^`]+)`", PRINTED)})
