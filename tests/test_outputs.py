@@ -411,7 +411,7 @@ def test_names_draw_as_themselves(oddly_named: Path) -> None:
     for name, one in draw_figures(load_study(oddly_named)):
         one.figure.draw_without_rendering()
         texts = [text.get_text() for legend in one.figure.legends for text in legend.get_texts()]
-        texts += [text.get_text() for panel in one.figure.axes for text in panel.texts]
+        texts += [text.get_text() for panel in one.figure.axes for text in (*panel.texts, *panel.get_yticklabels())]
         assert name.startswith("cost") or any("$\\frac{$" in text for text in texts)
 
 

@@ -198,7 +198,7 @@ against = { method = "fedavg_erk" }
 metric = "peak_device_bytes"
 compare = "ratio"
 """
-FIGURE = "accuracy-sparsity-digits-lenet5"
+FIGURE = "accuracy-digits-lenet5"
 SENTENCE = "Dense it is <!-- value: dense -->...<!-- end -->."
 PAGE = (
     f"# tiny\n\n{marked('facts', '')}\n\n{marked('accuracy', '')}\n\n{SENTENCE}\n\n![accuracy](figures/{FIGURE}.png)\n"

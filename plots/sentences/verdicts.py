@@ -60,7 +60,10 @@ def certainty(found: Sequence[Judged]) -> str:
     if not families:
         return "What is compared is metered and has no chance in it."
     which = f" ({', '.join(f'{name}: {count}' for name, count in families.items())})" if len(families) > 1 else ""
+    by_chance = sum(families.values())
+    metered = len(found) - by_chance
+    beside = f", and {metered} metered ones," if metered else ""
     return (
-        f"{sum(families.values())} comparisons were fixed before the cells ran{which}: the chance that any of a family "
+        f"{by_chance} comparisons{beside} were fixed before the cells ran{which}: the chance that any of a family "
         f"is wrongly called better or worse is at most {ERROR:.0%}."
     )
