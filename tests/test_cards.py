@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -144,6 +145,16 @@ def test_how_many_means_differ_from_zero_is_counted_by_group_after_holm(archive:
     assert text(archive, "study", same) == "0 of 4"
 
 
+def test_trials_of_tuning_are_no_part_of_a_quantity_that_does_not_ask_for_them(tmp_path: Path) -> None:
+    reported = cells(("baffle",), alphas=("iid",), seeds=(0, 1))
+    trials = [replace(cell, stage="tune1", seed=cell.seed + 100, id=f"trial-{cell.seed}") for cell in reported]
+    write_run(tmp_path / "study", [*reported, *trials])
+    given = Quantity(metric="peak_device_bytes", statistic="count")
+    assert text(Archive(tmp_path), "study", given) == "2"
+    asked = given.model_copy(update={"by": ("stage", "seed"), "where": {"stage": ["tune1", "report"]}})
+    assert text(Archive(tmp_path), "study", asked) == "4"
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -251,23 +262,25 @@ def test_a_study_that_is_to_be_superseded_says_so_on_its_card_and_in_the_index(a
 
 def test_a_corrected_table_counts_what_holm_leaves_of_all_of_the_card(archive: Archive) -> None:
     path = archive.results / "study" / "card.toml"
-    corrected = CARD.replace('name = "accuracy"', 'name = "accuracy"\ncorrected = true\nsign = true')
-    corrected = corrected.replace('{ title = "of seed 1", where = { seed = 1 } },', "")
-    path.write_text(corrected, encoding="utf-8")
-    levels = [accuracies(**series | {"alpha": alpha}) for series in (NTK, DENSE) for alpha in ("iid", 0.1)]
-    tested = [*levels, np.subtract(levels[0], levels[2]), np.subtract(levels[1], levels[3])]
-    p_values = sorted(float(stats.ttest_1samp(values, 0.0).pvalue) for values in tested)
-    left = next(k for k, p in enumerate([*p_values, 1.0]) if p >= 0.05 / max(6 - k, 1))
-    alone = sum(p < 0.05 for p in p_values)
-    table = card_table(archive, "study", read_card(path), "accuracy")
-    assert 0 < left < 6 and table.count(" \\* |") == left
-    assert table.rstrip().endswith(
-        f"Of these 6 intervals {alone} exclude 0 each for itself, and {left} after Holm's correction among them "
-        "(marked \\*). No contrast was fixed before these cells ran."
+    corrected = CARD.replace('name = "accuracy"', 'name = "accuracy"\ncorrected = true').replace("0.8", "0.5")
+    series = NTK | {"sparsity": 0.5}
+    smaller, larger = sorted(
+        stats.ttest_1samp(np.subtract(accuracies(**series | at), accuracies(**DENSE | at)), 0.0).pvalue
+        for at in ({"alpha": "iid"}, {"alpha": 0.1})
     )
-    again = corrected.split("[[table]]")[1].replace('name = "accuracy"', 'name = "again"')
-    path.write_text(f"{corrected}\n[[table]]{again}", encoding="utf-8")
-    assert "among all 12 of this page" in card_table(archive, "study", read_card(path), "accuracy")
+    assert smaller < 0.05 / 2 and larger < 0.05 and smaller > 0.05 / 8
+    path.write_text(corrected, encoding="utf-8")
+    table = card_table(archive, "study", read_card(path), "accuracy")
+    assert table.count(" \\* |") == 2
+    assert table.rstrip().endswith(
+        "Of these 2 intervals 2 exclude 0 each for itself, and 2 after Holm's correction among them (marked \\*). "
+        "No contrast was fixed before these cells ran."
+    )
+    others = [corrected.split("[[table]]")[1].replace('"accuracy"\ncorr', f'"{name}"\ncorr') for name in "abc"]
+    path.write_text("\n[[table]]".join([corrected, *others]), encoding="utf-8")
+    table = card_table(archive, "study", read_card(path), "accuracy")
+    assert "Of these 2 intervals 2 exclude 0 each for itself, and 0 after Holm's correction among all 8" in table
+    assert "\\*" not in table
 
 
 def test_a_changed_digit_is_found_with_its_line(tmp_path: Path) -> None:
