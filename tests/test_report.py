@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -103,11 +103,9 @@ def measured(cell: Cell) -> dict[str, object]:
     }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def two_figures() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedfore.plots.report.page.plan_figures", lambda study: list(map(tiny, ("forest", "cost-x"))))
-        yield
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedfore.plots.report.page.plan_figures", lambda study: [])
 
 
 def tiny(name: str) -> Planned:
@@ -117,9 +115,12 @@ def tiny(name: str) -> Planned:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Return the report of a small run, with two figures that show nothing."""
     run = tmp_path_factory.mktemp("report") / "study"
     write_run(run, THREE, change=measured)
-    return Page(write_report(run).read_text(encoding="utf-8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedfore.plots.report.page.plan_figures", lambda study: list(map(tiny, ("forest", "cost-x"))))
+        return Page(write_report(run).read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -195,7 +196,7 @@ def test_a_row_says_what_contrasts_found_of_it(tmp_path: Path) -> None:
 
 
 def test_a_control_competes_with_nobody(page_of: Callable[..., Page]) -> None:
-    planned = cells(("fedavg", "baffle"), alphas=("iid", 0.1))
+    planned = cells(("fedavg", "baffle"), alphas=("iid", 0.1), seeds=(0, 1))
     exact = [replace(cell, estimator="exact") for cell in planned if cell.method == "baffle"]
     page = page_of([*planned, *(replace(cell, id=cell_id(cell, {})) for cell in exact)])
     assert list(page.groups) == [title + end for title in ("iid", f"{ALPHA} = 0.1") for end in ("", ": controls")]
@@ -203,7 +204,7 @@ def test_a_control_competes_with_nobody(page_of: Callable[..., Page]) -> None:
 
 
 def test_groups_are_named_by_what_differs_between_them(page_of: Callable[..., Page]) -> None:
-    planned = [*cells(("fedavg",), alphas=("iid",)), *cells(("fedavg",), model="resnet14", alphas=("iid",))]
+    planned = [cell for model in ("lenet5", "resnet14") for cell in cells(("fedavg",), model=model, alphas=("iid",))]
     assert list(page_of(planned).groups) == ["lenet5", "resnet14"]
 
 
@@ -365,8 +366,10 @@ def test_text_is_told_from_what_it_stands_on(page: Page, scheme: int) -> None:
         assert min(contrast(colours[text], colours[behind]) for behind in ("page", "band")) >= 4.5
 
 
-@pytest.mark.parametrize("change", [{}, {"reason": "<b>&", "label": "<b>&"}])
-def test_the_same_records_give_the_same_page(tmp_path: Path, change: dict[str, object]) -> None:
-    write_run(tmp_path, THREE, lambda cell: "ok" if cell.seed else "failed", change=lambda cell: change)
+def test_the_same_records_give_the_same_page_and_no_text_of_theirs_is_markup(tmp_path: Path) -> None:
+    texts = {"reason": "<b>&", "label": "<b>&", "uncounted_ops": "<b>&"}
+    write_run(tmp_path, THREE, lambda cell: "ok" if cell.seed else "failed", change=lambda cell: texts)
+    write_matrix(tmp_path, "# <b>&\n")
     html = write_report(tmp_path).read_text(encoding="utf-8")
-    assert write_report(tmp_path).read_text(encoding="utf-8") == html and "<b>" not in html
+    assert write_report(tmp_path).read_text(encoding="utf-8") == html
+    assert "<b>" not in html and html.count("&lt;b&gt;&amp;") > 5

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import answer, findings
@@ -33,7 +34,8 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def _page(study: Study) -> str:
+@cache
+def _template() -> Template:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -43,9 +45,13 @@ def _page(study: Study) -> str:
         keep_trailing_newline=True,
     )
     templates.filters["quoted"] = quote
+    return templates.get_template("page.html.j2")
+
+
+def _page(study: Study) -> str:
     table = results(study)
     matrix = matrix_of(study.run)
-    return templates.get_template("page.html.j2").render(
+    return _template().render(
         facts=facts(study, matrix),
         finished=bool(study.cells["ok"].any()),
         answer=answer(study),
