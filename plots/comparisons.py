@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fedfore.judgement.choices import tuned_columns
-from fedfore.judgement.contrasts import Contrast, problem
-from fedfore.judgement.judging import Judged, contrasts_of, judged
+from fedfore.judgement.contrasts import Contrast
+from fedfore.judgement.judging import Judged, judged
 from fedfore.judgement.selection import GROUPS, settings
 from fedfore.plots.naming import Series
 from fedfore.plots.study import Study
@@ -26,10 +25,8 @@ class Comparisons:
 
 
 def compares(study: Study) -> bool:
-    """Return whether there are any `comparisons` of a study; nothing is judged yet."""
-    tuned = tuned_columns(study.run)
-    stated = any(not problem(study.evidence, one, tuned) for one in contrasts_of(study.run))
-    return stated or any(_exploring(study, study.accuracy))
+    """Return whether there are any `comparisons` of a study. Raises as they do."""
+    return bool(study.judged) or any(_exploring(study, study.accuracy))
 
 
 def comparisons(study: Study, metric: str) -> Comparisons:

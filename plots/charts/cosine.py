@@ -49,11 +49,11 @@ def cosines(view: View) -> pd.DataFrame:
     Series of one seed share what they draw, and so are one value.
     """
     known = view.study.diagnoses
-    columns = {"grad_cosine", NUM_PERTURBATIONS, "num_parameters"}
-    if not columns <= set(known):
+    needed = ["grad_cosine", NUM_PERTURBATIONS, "num_parameters", "num_prunable", "sparsity_measured"]
+    if not set(needed) <= set(known):
         return pd.DataFrame(columns=["moment", "k", "coordinates", "sparsity", "seed", "cosine", "theory"])
     own = known[known["cell_id"].isin(view.cells["cell_id"]) & known["estimator"].ne(EXACT)]
-    own = own.dropna(subset=["grad_cosine", NUM_PERTURBATIONS, "num_parameters"])
+    own = own[["moment", "seed", "sparsity", *needed]].dropna()
     coordinates = own["num_parameters"] - own["num_prunable"] * own["sparsity_measured"]
     own = own.assign(
         k=own[NUM_PERTURBATIONS].astype(float),

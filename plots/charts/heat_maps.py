@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -70,9 +71,7 @@ def map_of(cells: pd.DataFrame, title: str, row: str, of: Callable[[pd.DataFrame
     """Return the map of these cells over a column and sparsity; None unless two rows have two tiles each."""
     order: list[Any] = list(cells[row].cat.categories) if cells[row].dtype == "category" else sorted(set(cells[row]))
     levels = sorted(set(cells["sparsity"]))
-    crossing = {
-        (one, level): cells[(cells[row] == one) & (cells["sparsity"] == level)] for one in order for level in levels
-    }
+    crossing = {key: cells[(cells[row] == key[0]) & (cells["sparsity"] == key[1])] for key in product(order, levels)}
     groups = {key: own for key, own in crossing.items() if own["ok"].any()}
     columns = tuple(level for level in levels if any((one, level) in groups for one in order))
     rows = tuple(one for one in order if any((one, level) in groups for level in columns))
@@ -87,11 +86,11 @@ def _accuracy(view: View, own: pd.DataFrame) -> Estimate:
     return estimate(values, scale_of_fractions(values))
 
 
-def _against(view: View, reference: Series, own: pd.DataFrame) -> Estimate:
-    """Return the difference of a point to the reference, a failed seed as chance; none where one is withheld."""
+def _against(view: View, evidence: pd.DataFrame, reference: Series, own: pd.DataFrame) -> Estimate:
+    """Return the difference of a point to the reference, a failed seed as chance; no seeds where it is withheld."""
     cells = view.cells
     other = cells[(cells["series"] == reference.label) & (cells["alpha"] == own["alpha"].iloc[0])]
-    of, against = (side(view.study.evidence.loc[rows.index], view.metric) for rows in (own, other))
+    of, against = (side(evidence.loc[rows.index], view.metric) for rows in (own, other))
     if other.empty or any(True for one in (of, against) for _ in withheld(one)):
         return Estimate(math.nan, math.nan, math.nan, 0)
     found = difference(of, against)
@@ -101,7 +100,7 @@ def _against(view: View, reference: Series, own: pd.DataFrame) -> Estimate:
 def _skew_maps(view: View) -> Iterator[Map]:
     """Yield a map a sparse series: its difference to the reference where the study has one, else its accuracy."""
     reference = view.study.reference
-    of = partial(_against, view, reference) if reference else partial(_accuracy, view)
+    of = partial(_against, view, view.study.evidence, reference) if reference else partial(_accuracy, view)
     for one in view.series:
         if one.has_sparsity and not one.control:
             own = view.cells[view.cells["series"] == one.label]
