@@ -28,7 +28,7 @@ from fedfore.plots.study import load_study
 from fedfore.records import attempts
 from fedfore.records.publishing import publish, unpack
 from fedfore.records.record import Record
-from fedfore.records.run_folder import read_plan
+from fedfore.records.run_folder import cell_dir, read_plan
 from fedfore.records.store import load_table, open_run, remarks
 from tests.conftest import run_in_this_process
 from tests.test_tuning import METHODS, RATES, Accuracy, best_at, matrix
@@ -156,6 +156,15 @@ def test_a_trial_that_runs_again_and_changes_the_choice_is_heeded(tmp_path: Path
     (orphans,) = remarks(open_run(tmp_path))
     assert "records are of cells that the plan does not hold" in orphans and len(before - planned) == 2
     assert problems(subject(tmp_path)).choices == ()
+    for record in outcome.records:
+        if record.stage == "tune2" and record.params["lr"] == 0.1 and record.method == "baffle":
+            shutil.rmtree(cell_dir(tmp_path, record.cell_id))
+    instant.ran.clear()
+    instant.accuracy = lambda cell: 0.0
+    back = run(tmp_path, instant)
+    assert instant.stages == {"tune2": 2} and "choose lr 0.03 now, and chose lr 0.1 before" in instant.said[-1]
+    assert {record.cell_id for record in back.records if record.stage == "report"} == before
+    assert before <= {cell.id for cell in read_plan(tmp_path)}
 
 
 def test_a_run_of_everything_again_runs_every_cell_once_and_its_plan_stays_whole(
@@ -170,6 +179,7 @@ def test_a_run_of_everything_again_runs_every_cell_once_and_its_plan_stays_whole
     assert len(read_plan(copied)) == 28 and not open_run(copied).is_unfinished()
     instant.accuracy = best_at(0.03)
     assert run(copied, instant, rerun="all").is_complete
+    assert list(dict.fromkeys(name.split()[0] for name in instant.ran)) == ["tune1", "tune2", "report"]
     assert instant.stages == {"tune1": 16, "tune2": 8, "report": 4} and max(instant.ran.values()) == 1
 
 
