@@ -52,7 +52,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         instant = instantly(patch)
         instant.accuracy = lambda cell: best_at({"fedavg": 10.0}.get(cell.method, 0.03))(cell)
-        run(folder / "live", instant, small(grid={K: [10, 100], "seed": [0]}, tune={"seed": [100]}))
+        run(folder / "live", instant, small(grid={K: [10, 100], "seed": [0]}))
     publish(open_run(folder / "live"), folder / "tuned")
     return folder / "tuned"
 
