@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from fedfore.judgement.contrasts import Contrast
+from fedfore.judgement.contrasts import Contrast, problem
 from fedfore.judgement.judging import Judged, judged
 from fedfore.judgement.selection import GROUPS, settings
 from fedfore.plots.naming import Series
 from fedfore.plots.study import Study
 
 _SETTING = ("dataset", "model", "alpha")
+_AGREEING = ("dataset", "alpha")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,17 @@ def comparisons(study: Study, metric: str) -> Comparisons:
     """
     if study.judged:
         return Comparisons(study.judged, stated=True)
-    own = [name for name in settings(study.evidence) if name.startswith(GROUPS)]
-    return Comparisons(tuple(judged(study.evidence, _exploring(study, metric), own)), stated=False)
+    return Comparisons(tuple(explored(study.evidence, list(_exploring(study, metric)))), stated=False)
+
+
+def explored(cells: pd.DataFrame, asked: Sequence[Contrast]) -> list[Judged]:
+    """Return the judged contrasts of series where both sides have the data set and the label distribution.
+
+    They agree in model and sparsity too where `against` has several. What else differs between their cells makes no
+    setting, and a contrast that no cells answer is left out.
+    """
+    own = [name for name in settings(cells) if name.startswith(GROUPS)]
+    return judged(cells, [one for one in asked if not problem(cells, one, own, _AGREEING)], own, _AGREEING)
 
 
 def _exploring(study: Study, metric: str) -> Iterator[Contrast]:

@@ -54,13 +54,14 @@ def answer(study: Study) -> tuple[str, ...]:
     trained = study.cells[study.cells["trained"]]
     return (
         *budget_sentences(trained),
-        *_leaders(study, found),
+        *leader_sentences(study, found),
         *_judged(study, found),
         *cost_sentences(study, found),
     )
 
 
-def _leaders(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
+def leader_sentences(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
+    """Yield who leads in each setting, or on average where there are many."""
     averages = list(standing_sentence(study, found)) if len(found) > MOST_RANKINGS else []
     yield from averages or [leading(study, one) for one in found]
 

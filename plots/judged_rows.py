@@ -1,4 +1,4 @@
-"""Judged comparisons as the rows of a table: what was compared, how large the difference is, and its verdict."""
+"""Judged comparisons as the rows of a table: what was measured, by which test, and the word for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fedfore.judgement.judging import Judged, setting_text
+from fedfore.plots.sentences.effects import number_text, unit_text
 from fedfore.plots.wording import is_percent
 from fedfore.records.metrics import METRICS
 
@@ -22,9 +23,9 @@ def judged_rows(found: Sequence[Judged], withheld: str = "") -> pd.DataFrame:
             "metric": METRICS[one.contrast.metric].label,
             "seeds": str(one.difference.n if one.difference else 0),
             "difference or ratio": measured_text(one),
-            "margin": "" if one.contrast.margin is None else _text(one, one.contrast.margin).removeprefix("+"),
+            "margin": margin_text(one),
             "family": f"{one.contrast.family} ({sizes[one.contrast.family]})",
-            "verdict": _verdict(one, withheld),
+            "verdict": verdict_text(one, withheld),
         }
         for one in found
     ]
@@ -32,28 +33,33 @@ def judged_rows(found: Sequence[Judged], withheld: str = "") -> pd.DataFrame:
     return table[[name for name in table if name not in ("setting", "margin") or table[name].any()]]
 
 
-def measured_text(one: Judged) -> str:
-    """Return the difference or the ratio with its interval at the level of its family's step; nothing where unknown."""
-    if one.difference is None:
-        return ""
-    texts = [_number(one, value) for value in one.interval()]
-    at = f" [{', '.join(texts)}] at {one.level:.1%}" if len(set(texts)) > 1 else ""
-    return f"{_text(one, one.value)}{at}"
-
-
-def _verdict(one: Judged, withheld: str) -> str:
+def verdict_text(one: Judged, withheld: str = "") -> str:
+    """Return a comparison's word, with the reason where it is not tested, and its remarks."""
     reason = withheld or one.reason
     return "; ".join([f"not tested: {reason}" if reason else one.verdict, *one.remarks])
 
 
+def margin_text(one: Judged) -> str:
+    """Return within what a comparison is equivalent, nothing without a margin."""
+    return "" if one.contrast.margin is None else _text(one, one.contrast.margin).removeprefix("+")
+
+
+def measured_text(one: Judged) -> str:
+    """Return a comparison's difference or ratio, with its interval and the level of that."""
+    if one.difference is None:
+        return ""
+    texts = [_number(one, value) for value in one.interval()]
+    which = "over seeds" if one.level == 1 else f"at {one.level:.1%}"
+    ends = f" [{', '.join(texts)}] {which}" if len(set(texts)) > 1 else ""
+    return f"{_text(one, one.value)}{ends}"
+
+
 def _text(one: Judged, value: float) -> str:
     """Return a number of a comparison with its unit: a ratio, points, or that of the metric."""
-    if one.contrast.compare == "ratio":
-        return f"{_number(one, value)}x"
-    return f"{_number(one, value)} {'points' if is_percent(one.contrast.metric) else METRICS[one.contrast.metric].unit}"
+    return f"{_number(one, value)}{'x' if one.contrast.compare == 'ratio' else unit_text(one.contrast.metric)}"
 
 
 def _number(one: Judged, value: float) -> str:
     if one.contrast.compare == "ratio":
         return f"{value:.3g}"
-    return f"{100 * value:+.1f}" if is_percent(one.contrast.metric) else f"{value:+.3g}"
+    return f"{100 * value:+.1f}" if is_percent(one.contrast.metric) else number_text(one.contrast.metric, value)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -16,13 +13,11 @@ from fedfore.errors import StoreError
 from fedfore.judgement.certificates import WITHHELD, certificates
 from fedfore.judgement.choices import tuned_columns
 from fedfore.judgement.judging import Judged, evidence, judged_of
-from fedfore.judgement.sides import chance_accuracies
-from fedfore.plots.budget import TOLERANCE, budget_used
-from fedfore.plots.looks import Look, Wish, deal_looks
-from fedfore.plots.naming import Series, method_series, saliency_looks
+from fedfore.plots.grouping import accuracy_of, as_evidence, grouped
+from fedfore.plots.looks import Look
+from fedfore.plots.naming import Series
 from fedfore.plots.points import POINT
 from fedfore.plots.training import diagnosed, evaluations
-from fedfore.plots.wording import HEADLINES, alpha_label
 from fedfore.records.store import Run, open_run
 
 REFERENCE = "fedavg"
@@ -58,8 +53,8 @@ class Study:
 
     @cached_property
     def evidence(self) -> pd.DataFrame:
-        """The cells as they are judged: a table of `fedfore.judgement.judging.evidence`, with the labels of series."""
-        return self.cells.assign(alpha=self.cells["alpha_asked"], series=self.cells["series"].astype(str))
+        """The cells as they are judged (see `fedfore.plots.grouping.as_evidence`)."""
+        return as_evidence(self.cells)
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
@@ -68,9 +63,8 @@ class Study:
 
     @property
     def accuracy(self) -> str:
-        """The accuracy that the study shows: the headline where some ok cell has it, else that of older records."""
-        headline, older = HEADLINES
-        return headline if self.ok[headline].notna().any() else older
+        """The accuracy that the study shows (see `fedfore.plots.grouping.accuracy_of`)."""
+        return accuracy_of(self.cells)
 
     @property
     def reference(self) -> Series | None:
@@ -109,61 +103,17 @@ class Study:
             yield (str(dataset), str(model)), cells
 
 
-def _alpha_order(alpha: Any) -> tuple[int, float, str]:
-    if isinstance(alpha, str):
-        digits = re.sub(r"\D", "", alpha)
-        return (0, 0.0, "") if alpha == "iid" else (2, -float(digits or 0), alpha)
-    return (1, -float(alpha), "")
-
-
 def load_study(run: Path) -> Study:
     """Read a run and group its cells into series. Raises StoreError for a run that cannot be read or plans nothing."""
     opened = open_run(run)
     planned = evidence(opened)
     reported = planned["stage"] == "report"
-    cells, trials = planned[reported], planned[~reported]
-    if cells.empty:
+    if not reported.any():
         raise StoreError(f"The plan of {run} holds no cell that is reported; run a matrix into it.")
-    alphas = {alpha_label(alpha): None for alpha in sorted(cells["alpha"].unique(), key=_alpha_order)}
-    cells = cells.assign(
-        alpha=pd.Categorical(cells["alpha"].map(alpha_label), list(alphas), ordered=True),
-        alpha_asked=cells["alpha"],
-        sparsity=cells["sparsity_asked"].astype(float),
-        ok=cells["status"] == "ok",
-        trained=~(_is_set(cells, "train.setup_only") | _is_set(cells, "train.meter_only")),
-        metered=_is_set(cells, "train.meter_only"),
-        budget_used=budget_used(cells),
-        chance_accuracy=chance_accuracies(cells),
-    )
-    cells = cells.assign(overspent=cells["budget_used"] > TOLERANCE)
-    dealt = deal_looks({str(method): _wish(own) for method, own in cells.groupby("method")})
-    cells = cells.assign(method_label=cells["method"].map({name: one.label for name, one in dealt.items()}))
-    saliencies = saliency_looks(cells, dealt)
-    chosen = tuned_columns(opened)
-    found = [
-        method_series(
-            cells[cells["method"] == name], name, one, saliencies.get(name, {}), alone=len(dealt) == 1, chosen=chosen
-        )
-        for name, one in dealt.items()
-    ]
-    series = tuple(itertools.chain.from_iterable(own.series for own in found))
-    names = pd.concat([own.labels for own in found]).reindex(cells.index)
-    cells = cells.assign(series=pd.Categorical(names, [one.label for one in series], ordered=True))
-    cells = cells.assign(certificate=certificates(cells, POINT))
+    own = grouped(planned[reported], tuned_columns(opened))
+    cells = own.cells.assign(certificate=certificates(own.cells, POINT))
     cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD)).copy()  # in one piece
-    tuned = tuple(itertools.chain.from_iterable(own.tuned for own in found))
-    left_out = tuple(itertools.chain.from_iterable(own.left_out for own in found))
-    return Study(opened, cells, trials, dealt, series, tuned, left_out)
-
-
-def _wish(cells: pd.DataFrame) -> Wish:
-    """Return what the records of one method ask for: the first label and look that some record has."""
-    label, look = (next(iter(cells[name].dropna()), None) if name in cells else None for name in ("label", "look"))
-    return Wish.of(label, look)
-
-
-def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:
-    return cells[switch].eq(True) if switch in cells else pd.Series(False, cells.index)
+    return Study(opened, cells, planned[~reported], own.looks, own.series, own.tuned, own.left_out)
 
 
 def shown_sparsity(cells: pd.DataFrame, series: Sequence[Series]) -> float | None:

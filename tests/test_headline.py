@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.errors import StoreError
-from fedfore.execution.reproduction import compared, over_the_same_evaluations
+from fedfore.execution.reproduction import over_the_same_evaluations
 from fedfore.execution.worker import Job, conclude
+from fedfore.judgement.repetition import compared
 from fedfore.plots.accuracy_rows import accuracy_rows
 from fedfore.plots.findings import answer, findings
 from fedfore.plots.study import Study, load_study

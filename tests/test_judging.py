@@ -249,6 +249,23 @@ def test_what_is_withheld_stays_in_its_family() -> None:
     assert found == [("better", 0.975), ("not tested", 0.95)]
 
 
+def test_what_is_withheld_counts_as_nothing_found_however_large_it_is() -> None:
+    """Beside a difference that is certain and withheld, one of p = .033 is held against .05 / 2, not against .05."""
+    gains = (0.05, 0.01, 0.02, 0.03, 0.01)
+    found = judged(
+        table(
+            alphas=("iid", 0.1),
+            test_accuracy=lambda cell: (
+                0.8 + is_masked(cell) * (gains[cell.seed] if cell.alpha == 0.1 else ABOVE[cell.seed])
+            ),
+            errors=lambda cell: (0.5, 0.5) if cell.alpha == "iid" else CERTIFIED,
+        ),
+        [ASKED],
+    )
+    assert [one.difference.p for one in found if one.difference] == pytest.approx([0.00019, 0.0327], rel=0.01)
+    assert [one.verdict for one in found] == ["not tested", "inconclusive"]
+
+
 # Metered numbers and ratios
 
 

@@ -121,6 +121,12 @@ def test_controls_compete_with_nobody() -> None:
     assert found.controls[0].behind is None
 
 
+def test_controls_do_not_say_over_which_seeds_others_are_compared() -> None:
+    control = lambda rows: rows["series"].isin(["c", "d"])  # noqa: E731
+    found = ranked({"a": 0.95, "c": 0.9, "d": 0.9}, {"a": range(10)}, control=control)
+    assert found.seeds == tuple(range(10)) and set(found.withheld) == {("c",), ("d",)}
+
+
 def test_candidates_are_compared_over_the_seeds_that_they_share() -> None:
     more = ranked({"a": 0.95, "b": 0.90, "c": 0.8}, {"b": range(10), "c": range(10)})
     assert names(more) == ["a", "b", "c"] and more.seeds == SEEDS

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fedfore.cli.main import main
-from fedfore.execution.reproduction import Comparison, drawn
+from fedfore.execution.reproduction import drawn
+from fedfore.judgement.repetition import Comparison
 from fedfore.records.store import LiveRun, open_run, pack
 from tests.conftest import run_in_this_process
 

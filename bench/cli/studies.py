@@ -22,6 +22,14 @@ def published_study(name: str) -> Path:
     raise ConfigError(f'There is no published study "{name}".{suggestion(name, known)}')
 
 
+def run_folder(name: str) -> Path:
+    """Return the folder of a run, live or published, by its path or a study's name. Raises ConfigError for neither."""
+    known = published_studies()
+    if Path(name).is_dir() or name in known:
+        return Path(name) if Path(name).is_dir() else known[name]
+    raise ConfigError(f'There is no run "{name}".{suggestion(name, known)}')
+
+
 def _is_study(folder: Path) -> bool:
     """Return whether a folder holds a packed study, or a card: one of messages has no cells."""
     from fedfore.plots.cards.facts import CARD

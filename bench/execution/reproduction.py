@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 from fedfore.cell import Cell, cell_id
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError
-from fedfore.judgement.estimates import estimate
+from fedfore.judgement.repetition import planned_records
 from fedfore.records.agreement import means_given
 from fedfore.records.lines import ROUNDS
-from fedfore.records.metrics import MEASURED
-from fedfore.records.record import Record, cell_of, identity, is_volatile
+from fedfore.records.record import Record, cell_of
 from fedfore.records.run import Run
-
-JUDGED = tuple(name for name, row in MEASURED.items() if row.direction != "descriptive" and not is_volatile(name))
-"""The numbers of a record that a judgement can rest on: of two values one is better, and no clock is read."""
-Verdict = Literal["equal", "within", "different"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A number of a published cell and the same of its repetition, in the metric's unit; None is not measured.
-
-    `low` and `high` bound the 95% interval of the published mean over the seeds of the cell's setting; None at fewer
-    than two.
-    """
-
-    cell_id: str
-    metric: str
-    published: float | None
-    again: float | None
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether the numbers are equal; else whether the repetition lies within the interval of the published ones."""
-        if self.published == self.again:
-            return "equal"
-        if self.again is None or self.low is None or self.high is None:
-            return "different"
-        return "within" if self.low <= self.again <= self.high else "different"
 
 
 def drawn(run: Run, count: int, seed: int) -> list[Record]:
@@ -52,15 +21,10 @@ def drawn(run: Run, count: int, seed: int) -> list[Record]:
 
     Raises ConfigError where there are fewer, StoreError for a study that cannot be read.
     """
-    ended = [record for record in published(run) if record.status == "ok"]
+    ended = [record for record in planned_records(run) if record.status == "ok"]
     if count > len(ended):
         raise ConfigError(f"{run.path} has {len(ended)} cells that ended ok; --cells {count} is more than that.")
     return random.Random(seed).sample(ended, count)
-
-
-def published(run: Run) -> list[Record]:
-    """Return the records of a study that are planned, by id. Raises StoreError for one that cannot be read."""
-    return [record for cell in run.plan() if (record := run.found(cell.id)) is not None]
 
 
 def present_cell(record: Record, methods: Mapping[str, MethodEntry]) -> Cell:
@@ -79,21 +43,6 @@ def present_cell(record: Record, methods: Mapping[str, MethodEntry]) -> Cell:
     return replace(cell, params={**defaults, **cell.params})
 
 
-def compared(record: Record, again: Record, peers: Sequence[Record]) -> Iterator[Comparison]:
-    """Yield the judged numbers that a published record has, beside those of its repetition.
-
-    `peers` are the records of the study; those of the same setting, whatever their seed, give the intervals.
-    """
-    setting = _setting(record)
-    own = [peer for peer in peers if peer.status == "ok" and _setting(peer) == setting]
-    for metric in JUDGED:
-        number = getattr(record, metric)
-        if number is not None:
-            mean = estimate([value for peer in own if (value := getattr(peer, metric)) is not None])
-            bounds = (mean.mean - mean.half_width, mean.mean + mean.half_width) if mean.n > 1 else (None, None)
-            yield Comparison(record.cell_id, metric, number, getattr(again, metric), *bounds)
-
-
 def over_the_same_evaluations(record: Record, study: Run, again: Record, run: Run) -> Record:
     """Return the repetition of a record of an older schema with the means that it has, over the same evaluations.
 
@@ -105,7 +54,3 @@ def over_the_same_evaluations(record: Record, study: Run, again: Record, run: Ru
     evaluated = {line["round"] for line in study.lines(record.cell_id, ROUNDS)}
     lines = [line for line in run.lines(record.cell_id, ROUNDS) if line["round"] in evaluated]
     return replace(again, **means_given(record, lines)) if lines else again
-
-
-def _setting(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in identity(cell_of(record)).items() if name not in ("cell_id", "seed")}

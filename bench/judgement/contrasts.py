@@ -124,10 +124,12 @@ def _validated(adapter: TypeAdapter[Any], where: str, table: Any) -> Any:
         raise ConfigError(f"{where}: {f'{key}: ' if key else ''}{first['msg'][0].lower()}{first['msg'][1:]}.") from None
 
 
-def problem(cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = ()) -> str | None:
+def problem(
+    cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = (), agreeing: Sequence[str] = ()
+) -> str | None:
     """Return why a table's cells cannot answer a contrast, as a sentence; None where they can (see `pairings`)."""
     try:
-        pairings(cells, contrast, tuned)
+        pairings(cells, contrast, tuned, agreeing)
     except ConfigError as error:
         return str(error)
     return None
@@ -147,18 +149,21 @@ class Pairing:
     against: pd.Index[Any]
 
 
-def pairings(cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = ()) -> list[Pairing]:
+def pairings(
+    cells: pd.DataFrame, contrast: Contrast, tuned: Sequence[str] = (), agreeing: Sequence[str] = ()
+) -> list[Pairing]:
     """Return the comparisons of a contrast among a table's cells, of which only those to be reported count.
 
-    `tuned` are the columns of keys whose values were chosen and make no setting of their own. Raises ConfigError where
-    a filter fits no cell, where a cell is on both sides, and where a setting has several opponents or none.
+    `tuned` are the columns of keys whose values were chosen and make no setting of their own; in those of `agreeing`
+    both sides agree, even where one of them has a single value. Raises ConfigError where a filter fits no cell, where a
+    cell is on both sides, and where a setting has several opponents or none.
     """
     reported = cells[cells["stage"] == "report"]
     of, against = _side(reported, contrast, "of", contrast.of), _opponents(reported, contrast)
     both = of.index.intersection(against.index)
     if len(both):
         raise ConfigError(f'Contrast "{contrast.name}": {cells.loc[both[0], "cell_id"]} is on both sides; narrow one.')
-    shared = [name for name in varying(against) if name not in tuned]
+    shared = list(dict.fromkeys([*agreeing, *(name for name in varying(against) if name not in tuned)]))
     own = [name for name in varying(of) if name not in tuned]
     keys = list(dict.fromkeys([*own, *shared]))
     if not keys:

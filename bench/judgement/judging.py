@@ -125,12 +125,15 @@ def judged_of(run: Run, known: pd.DataFrame | None = None) -> list[Judged]:
     return judged(cells, [one for one in asked if not problem(cells, one, tuned)], tuned)
 
 
-def judged(cells: pd.DataFrame, asked: Iterable[Contrast], tuned: Sequence[str] = ()) -> list[Judged]:
+def judged(
+    cells: pd.DataFrame, asked: Iterable[Contrast], tuned: Sequence[str] = (), agreeing: Sequence[str] = ()
+) -> list[Judged]:
     """Return every comparison of these contrasts among an `evidence` table, judged within its family.
 
-    Raises ConfigError for a contrast that the table cannot answer because it is misspelt.
+    `tuned` and `agreeing` are those of `pairings`. Raises ConfigError for a contrast that the table cannot answer
+    because it is misspelt.
     """
-    found = [_compared(cells, one) for contrast in asked for one in pairings(cells, contrast, tuned)]
+    found = [_compared(cells, one) for contrast in asked for one in pairings(cells, contrast, tuned, agreeing)]
     families: dict[str, list[int]] = {}
     for place, one in enumerate(found):
         families.setdefault(one.contrast.family, []).append(place)

@@ -65,7 +65,7 @@ def holm(p_values: Sequence[float], error: float = ERROR) -> list[Step]:
     decided, going = error, True
     for rank, place in enumerate(sorted(range(m), key=lambda one: (math.isnan(p_values[one]), p_values[one]))):
         decided = error / (m - rank) if going else decided
-        going = going and p_values[place] < decided
+        going = p_values[place] < decided
         steps[place] = Step(going, decided)
     return steps
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -92,8 +92,11 @@ def setting_column(cells: pd.DataFrame, name: str) -> str:
     return found
 
 
-def named_series(labels: Sequence[str], name: str) -> str:
-    """Return the one label that a name means: itself in any case, or its beginning. Raises ConfigError for others."""
+def named_series(labels: Sequence[str], name: str, also: Collection[str] = ()) -> str:
+    """Return the one label that a name means: itself in any case, or its beginning. Raises ConfigError for others.
+
+    What it might be a slip of are the labels, and names that are known `also`.
+    """
     wanted = name.casefold()
     same = [label for label in labels if label.casefold() == wanted]
     found = same or [label for label in labels if label.casefold().startswith(wanted)]
@@ -101,4 +104,4 @@ def named_series(labels: Sequence[str], name: str) -> str:
         return found[0]
     if found:
         raise ConfigError(f'"{name}" may be {" or ".join(found)}; write one of them whole.')
-    raise ConfigError(f'There is no series "{name}".{suggestion(name, labels)}')
+    raise ConfigError(f'There is no series "{name}".{suggestion(name, {*labels, *also})}')

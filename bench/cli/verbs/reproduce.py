@@ -14,7 +14,7 @@ from fedfore.cli.studies import published_study
 from fedfore.errors import ConfigError, printable
 
 if TYPE_CHECKING:
-    from fedfore.execution.reproduction import Comparison
+    from fedfore.judgement.repetition import Comparison
 
 HELP = "compute some cells of a published study again and compare"
 FRESH_SEED_BITS = 32
@@ -35,8 +35,9 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import what_went_wrong
     from fedfore.contract.registry import discover
     from fedfore.execution.matrix import PlannedCell
-    from fedfore.execution.reproduction import compared, drawn, over_the_same_evaluations, present_cell, published
+    from fedfore.execution.reproduction import drawn, over_the_same_evaluations, present_cell
     from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
+    from fedfore.judgement.repetition import compared, planned_records
     from fedfore.records.store import LiveRun, open_run
 
     here, study = Path.cwd(), open_run(published_study(options.study))
@@ -58,7 +59,7 @@ def execute(options: argparse.Namespace) -> int:
     complain(f"{len(planned)} cells of {study.path.name}, drawn with --seed {seed}")
     outcome = run_plan(planned, methods, settings, Progress(done=lambda ended: complain(f"{ended.cell_id} ended")))
     again = {record.cell_id: record for record in outcome.records if record.status == "ok"}
-    peers, computed = published(study), LiveRun(settings.run)
+    peers, computed = planned_records(study), LiveRun(settings.run)
     for record in records:
         if record.cell_id in again:
             repeated = over_the_same_evaluations(record, study, again[record.cell_id], computed)
@@ -76,5 +77,5 @@ def lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
     for one in comparisons:
         if one.verdict != "equal":
             seeds = "its setting has one seed" if one.low is None else f"over seeds {one.low:.6g} to {one.high:.6g}"
-            numbers = f"{one.published!r} published, {one.again!r} now ({seeds})"
+            numbers = f"{one.first!r} published, {one.again!r} now ({seeds})"
             yield f"{one.verdict:<9} {one.cell_id}  {one.metric}: {numbers}"

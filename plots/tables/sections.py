@@ -1,0 +1,101 @@
+"""Sections of comparisons as Markdown for people, and as rows for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from fedfore.judgement.judging import Judged, setting_text
+from fedfore.judgement.repetition import Agreement
+from fedfore.judgement.selection import column, short
+from fedfore.plots.judged_rows import judged_rows, margin_text, measured_text, verdict_text
+from fedfore.plots.tables.compared import EXPLORATORY, Repeated, Section
+from fedfore.records.markup import literal, markdown
+
+_CONSTANT = ("metric", "family")
+"""Columns that are left out where all rows have the same."""
+_AGREEMENTS: tuple[Agreement, ...] = ("equal", "within", "different")
+
+
+def as_text(sections: Sequence[Section], repeated: Sequence[Repeated], by: str | None = None) -> str:
+    """Return sections and cells of two runs in Markdown, with the values of the setting `by` as columns.
+
+    Raises ConfigError for a setting that is misspelt.
+    """
+    return "\n".join([*(_section(one, by) for one in sections), *(_repeated(one) for one in repeated)])
+
+
+def _section(section: Section, by: str | None) -> str:
+    table = pd.DataFrame(_by(section.found, by)).fillna("") if by else judged_rows(section.found)
+    plain = [name for name in _CONSTANT if name in table and table[name].nunique() == 1]
+    told = [name for name in table if table[name].any() and name not in plain]
+    parts = [f"## {literal(section.title)}\n"]
+    parts += [markdown(table[told].map(literal))] if len(table) else []
+    margins = dict.fromkeys(margin_text(one) for one in section.found if by and one.contrast.margin)
+    notes = [*section.notes, *(f"Equivalent within {margin}." for margin in margins)]
+    return "\n".join([*parts, *(f"{literal(note)}\n" for note in notes)])
+
+
+def _by(found: Sequence[Judged], by: str) -> list[dict[str, str]]:
+    """Return a row a contrast and other settings, with a column a value of the setting `by`."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for one in found:
+        name = short(column(one.of.cells, by))
+        others = setting_text({key: value for key, value in one.pairing.setting.items() if key != name})
+        row = rows.setdefault((one.contrast.name, others), {"contrast": one.contrast.name, "setting": others})
+        values = one.of.cells[column(one.of.cells, by)].drop_duplicates().tolist()
+        measured = f"{measured_text(one)}, " if one.difference and not one.reason else ""
+        row[" and ".join(setting_text({name: value}) for value in values)] = f"{measured}{verdict_text(one)}"
+    return list(rows.values())
+
+
+def _repeated(one: Repeated) -> str:
+    """Return how many numbers of the cells that two runs have are equal, within the interval of seeds, or different."""
+    first, second = one.runs
+    counts = Counter(number.verdict for number in one.numbers)
+    head = f"{one.cells} cells ended well in both: of {len(one.numbers)} numbers " + ", ".join(
+        f"{counts[agreement]} {'are ' if agreement == 'equal' else ''}{agreement}" for agreement in _AGREEMENTS
+    )
+    own: dict[str, Counter[Agreement]] = {}
+    for number in one.numbers:
+        own.setdefault(number.metric, Counter())[number.verdict] += 1
+    rows = [
+        {"metric": metric, **{name: str(found[name]) for name in _AGREEMENTS}}
+        for metric, found in own.items()
+        if found["equal"] < found.total()
+    ]
+    parts = [f"## The same cells in {literal(first)} and {literal(second)}\n", f"{head}.\n"]
+    return "\n".join(parts + ([markdown(pd.DataFrame(rows).map(literal))] if rows else []))
+
+
+def as_rows(sections: Sequence[Section]) -> pd.DataFrame:
+    """Return a row a comparison with its numbers in full precision, in the metric's unit or as a ratio."""
+    return pd.DataFrame([row for section in sections for row in map(dict, _rows(section))])
+
+
+def _rows(section: Section) -> Iterator[Mapping[str, Any]]:
+    for one in section.found:
+        low, high = one.interval()
+        yield {
+            "section": section.title,
+            "contrast": one.contrast.name,
+            "family": one.contrast.family,
+            "exploratory": one.contrast.family == EXPLORATORY,
+            "setting": setting_text(one.pairing.setting),
+            "metric": one.contrast.metric,
+            "compare": one.contrast.compare,
+            "seeds": one.difference.n if one.difference else 0,
+            "paired": one.difference.paired if one.difference else None,
+            "value": one.value,
+            "low": low,
+            "high": high,
+            "level": one.level,
+            "p": one.difference.p if one.difference else None,
+            "margin": one.contrast.margin,
+            "verdict": one.verdict,
+            "reason": one.reason,
+            "remarks": "; ".join(one.remarks),
+        }
