@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from fedfore.judgement.selection import is_on, is_trained
 from fedfore.judgement.sides import chance_accuracies
 from fedfore.plots.budget import TOLERANCE, budget_used
 from fedfore.plots.looks import Look, Wish, deal_looks
@@ -39,8 +40,8 @@ def grouped(cells: pd.DataFrame, chosen: Sequence[str] = ()) -> Grouped:
         alpha_asked=cells["alpha"],
         sparsity=cells["sparsity_asked"].astype(float),
         ok=cells["status"] == "ok",
-        trained=~(_is_set(cells, "train.setup_only") | _is_set(cells, "train.meter_only")),
-        metered=_is_set(cells, "train.meter_only"),
+        trained=is_trained(cells),
+        metered=is_on(cells, "train.meter_only"),
         budget_used=budget_used(cells),
         chance_accuracy=chance_accuracies(cells),
     )
@@ -87,7 +88,3 @@ def _wish(cells: pd.DataFrame) -> Wish:
     """Return what the records of one method ask for: the first label and look that some record has."""
     label, look = (next(iter(cells[name].dropna()), None) if name in cells else None for name in ("label", "look"))
     return Wish.of(label, look)
-
-
-def _is_set(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:
-    return cells[switch].eq(True) if switch in cells else pd.Series(False, cells.index)

@@ -425,3 +425,15 @@ def test_a_file_whose_name_cannot_be_a_methods_is_listed_with_the_reason_and_nev
     assert "letters, digits, _ and -" in lines and "\x1b" not in lines
     assert not Path("ran").exists()
     assert printed("plan", "--plugins", plugins, *GOOD_ALONE).endswith("10 cells, 0 of them skipped\n")
+
+
+@pytest.mark.parametrize(("verb", "kept"), [("run", "; finished cells are kept"), ("verify", ".")])
+def test_an_interrupt_says_what_it_keeps(
+    verb: str, kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"fedfore.cli.verbs.{verb}.execute", interrupted)
+    assert main([verb]) == 130
+    assert capsys.readouterr().err.startswith(f"\nfedfore: interrupted{kept}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -225,6 +226,24 @@ def test_a_best_point_at_an_edge_adds_the_next_value_for_every_series_at_most_tw
     assert still["fedavg"].values == {"lr": 3.0} and still["fedavg"].at_edge
     assert twice["baffle"].grid == still["baffle"].grid == {"lr": (*RATES, 1.0, 3.0)}
     assert twice["baffle"].values == {"lr": 0.1} and not still["baffle"].at_edge
+
+
+def test_an_edge_of_the_second_stage_adds_values_too_and_the_best_of_them_come_again_for_every_series() -> None:
+    def accuracy(cell: Cell) -> float:
+        if cell.stage == "tune1":
+            return {0.1: 0.8, 0.3: 0.7}.get(cell.params["lr"], 0.1)
+        return best_at(1.0 if cell.method == "fedavg" else 0.1)(cell)
+
+    plans = stages(matrix(), accuracy)
+    assert [plan.expected["tune1"] for plan in plans] == [16, 16, 20, 20, 24, 24, 24]
+    assert [plan.expected["tune2"] for plan in plans] == [8, 8, 8, 12, 12, 16, 16]
+    late = [item.cell for item in plans[-1].cells if item.cell.stage == "tune2"]
+    again = Counter((cell.method, cell.params["lr"]) for cell in late)
+    assert {lr for method, lr in again if method == "fedavg"} == {0.1, 0.3, 1.0, 3.0}
+    assert {lr for method, lr in again if method == "baffle"} == {0.1, 0.3, 1.0, 3.0} and set(again.values()) == {2}
+    last = chosen(plans[-1])
+    assert last["fedavg"].values == {"lr": 1.0} and not last["fedavg"].at_edge
+    assert last["baffle"].values == {"lr": 0.1} and last["baffle"].points == 6 and len(last["baffle"].finalists) == 4
 
 
 def test_a_value_that_a_method_cannot_have_is_added_for_none() -> None:

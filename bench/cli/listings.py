@@ -91,12 +91,9 @@ def choice_lines(tuning: Tuning, cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _of_trials(choice: Choice) -> str:
-    if not choice.trials:
+    if choice.chosen is None:
         return ""
-    last = [one for one in choice.trials if one.stage == choice.trials[-1].stage]
-    best = next(one for one in last if one.values == choice.values)
-    points = len([one for one in choice.trials if one.stage == choice.trials[0].stage])
-    return f" (validation accuracy {best.mean:.4f}, the best of {points} points)"
+    return f" (validation accuracy {choice.chosen.mean:.4f}, the best of {choice.points} points)"
 
 
 def _settings(cell: Cell) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"fedfore: {printable(str(error))}")
         return 2
     except KeyboardInterrupt:
-        complain("\nfedfore: interrupted; finished cells are kept, the same command goes on from here.")
+        complain(f"\nfedfore: interrupted{options.kept}.")
         return 130
     except BrokenPipeError:
         return options.status or 0

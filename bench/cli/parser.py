@@ -20,7 +20,10 @@ exit status: 0 every planned cell is ok or skipped, 1 some cell failed, 2 nothin
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line; `execute` of what it parses is the function that does what was asked."""
+    """Return the parser of the command line.
+
+    Of what it parses, `execute` is the function that does what was asked, `kept` says what an interrupt keeps.
+    """
     command_line = argparse.ArgumentParser(
         prog="fedfore",
         description="Benchmarks for federated learning on low-memory devices.",
@@ -33,6 +36,6 @@ def parser() -> argparse.ArgumentParser:
     for name, verb in VERBS.items():
         text = verb.HELP
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        command.set_defaults(execute=verb.execute)
+        command.set_defaults(execute=verb.execute, kept="")
         verb.add_arguments(command)
     return command_line

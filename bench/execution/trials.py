@@ -55,29 +55,38 @@ class Trials:
     ended: Ended
     _known: dict[str, list[PlannedCell]] = field(default_factory=dict)
 
-    def first(self, series: Sequence[Series]) -> StageTrials:
-        """Return the first stage, its grids with what ended trials add at their edges."""
-        grids: list[Grid] = [one.grid for one in series]
-        stage = self._stage("tune1", series, grids, [points(grid) for grid in grids])
-        for _ in range(EXTENSIONS):
-            if stage.trials is None:
-                break
-            longer = self._extended(series, grids, stage.trials)
-            if longer == grids:
-                break
-            grids = longer
-            stage = self._stage("tune1", series, grids, [points(grid) for grid in grids])
-        return stage
+    def stages(self, series: Sequence[Series]) -> tuple[StageTrials, StageTrials]:
+        """Return both stages as far as trials have ended; the second has no cells before the first one has.
 
-    def second(self, series: Sequence[Series], first: StageTrials) -> StageTrials:
-        """Return the second stage: no cells before the first one has ended, and where that had the whole budget."""
-        if first.trials is None:
-            return StageTrials((), None, first.grids)
-        best = [
-            [one.values for one in ranked(own, grid)[: self.tune.keep]] if self._shortens(each) else []
-            for each, own, grid in zip(series, first.trials, first.grids, strict=True)
-        ]
-        return self._stage("tune2", series, first.grids, best)
+        Where a best point lies at an edge, in the second stage too, every series tries a value more there, and the best
+        of what came again at the whole budget. A series whose first stage has that budget has no second one.
+        """
+        grids: list[Grid] = [one.grid for one in series]
+        covered: list[Grid] = [{} for _ in series]
+        again: list[list[Point]] = [[] for _ in series]
+        additions = 0
+        while True:
+            first = self._stage("tune1", series, grids, [points(grid) for grid in grids])
+            second = self._stage("tune2", series, grids, again)
+            if first.trials is None or second.trials is None:
+                return first, second
+            last = [late or early for early, late in zip(first.trials, second.trials, strict=True)]
+            longer = self._extended(series, grids, last) if additions < EXTENSIONS else grids
+            if longer != grids:
+                grids, additions = longer, additions + 1
+            elif grids != covered:
+                new = zip(series, first.trials, grids, covered, strict=True)
+                again = [[*old, *self._best(*own)] for old, own in zip(again, new, strict=True)]
+                covered = grids
+            else:
+                return first, second
+
+    def _best(self, series: Series, trials: Sequence[Trial], grid: Grid, covered: Grid) -> list[Point]:
+        """Return the best `keep` points of a series' first stage that lie outside a grid; none that had the budget."""
+        if not self._shortens(series):
+            return []
+        known = points(covered)
+        return [one.values for one in ranked(trials, grid) if one.values not in known][: self.tune.keep]
 
     def expected_second(self, series: Sequence[Series], grids: Sequence[Grid]) -> int:
         """Return how many cells the second stage will have, if nothing fails."""

@@ -70,12 +70,11 @@ def _by_trials(
     tune = parsed_tune(table, methods)
     found, places = series_of(document, methods, tune, reported)
     trials = Trials(tune, methods, planning, ended)
-    first = trials.first(found)
-    second = trials.second(found, first)
+    first, second = trials.stages(found)
     cells = [*first.cells, *second.cells]
     expected: dict[Stage, int] = {
         "tune1": len(first.cells),
-        "tune2": len(second.cells) if first.trials is not None else trials.expected_second(found, first.grids),
+        "tune2": max(len(second.cells), trials.expected_second(found, first.grids)),
         "report": len(reported),
     }
     choices = None

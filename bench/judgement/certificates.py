@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fedfore.errors import StoreError
+from fedfore.judgement.selection import is_trained
 from fedfore.records.store import DIAGNOSTICS, Run
 
 MOST_SCALAR_ERROR = 0.10
@@ -54,10 +55,7 @@ def certificates(cells: pd.DataFrame, point: Sequence[str]) -> pd.Series[str]:
 
 def needs_certificate(cells: pd.DataFrame) -> pd.Series[bool]:
     """Return which rows trained to their end by a simulated estimator."""
-    trained = pd.Series(True, cells.index)
-    for switch in ("train.setup_only", "train.meter_only"):
-        trained &= ~cells[switch].eq(True) if switch in cells else True
-    return cells["status"].eq("ok") & trained & cells["estimator"].isin(SIMULATING)
+    return cells["status"].eq("ok") & is_trained(cells) & cells["estimator"].isin(SIMULATING)
 
 
 def scalar_errors(run: Run, cell_id: str) -> pd.Series[float]:

@@ -98,3 +98,13 @@ def several(table: pd.DataFrame, keys: pd.DataFrame) -> str | None:
     rows = table.loc[alike.index[(alike == alike.iloc[0]).all(axis=1)]]
     differing = [*varying(rows), *(name for name in _LINES if name in rows and rows[name].nunique(dropna=False) > 1)]
     return ", ".join(differing[:_MOST_SHOWN]) or "nothing that is recorded"
+
+
+def is_on(cells: pd.DataFrame, switch: str) -> pd.Series[bool]:
+    """Return which rows have a switch of the protocol on, such as `train.setup_only`; none where it is no column."""
+    return cells[switch].eq(True) if switch in cells else pd.Series(False, cells.index)
+
+
+def is_trained(cells: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows are to go on to training, beyond setup and meters."""
+    return ~(is_on(cells, "train.setup_only") | is_on(cells, "train.meter_only"))

@@ -61,6 +61,21 @@ class Choice:
         """The name of the series."""
         return series_name(self.where)
 
+    @property
+    def points(self) -> int:
+        """How many points of the grid were tried: those of the first stage."""
+        return sum(one.stage == self.trials[0].stage for one in self.trials)
+
+    @property
+    def finalists(self) -> tuple[Trial, ...]:
+        """The trials of the last stage, one of which was chosen."""
+        return tuple(one for one in self.trials if one.stage == self.trials[-1].stage)
+
+    @property
+    def chosen(self) -> Trial | None:
+        """The trial that was chosen, None where there were no trials or no trial ended."""
+        return next((one for one in self.finalists if one.values == self.values), None)
+
 
 def series_name(where: Mapping[str, Any]) -> str:
     """Return the name of a series, from the filters that name it: "baffle, num_perturbations 50"."""

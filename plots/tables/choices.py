@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from fedfore.plots.wording import UNKNOWN, percent_text
-from fedfore.records.choices import Choice, Trial, Tuning, values_text
+from fedfore.records.choices import Choice, Tuning, values_text
 
 
 def choices_frame(tuning: Tuning) -> pd.DataFrame:
@@ -24,19 +22,16 @@ def _row(choice: Choice, *, trials: bool) -> dict[str, str]:
 
 
 def _of_trials(choice: Choice) -> dict[str, str]:
-    first = [one for one in choice.trials if one.stage == "tune1"]
-    last = [one for one in choice.trials if one.stage == choice.trials[-1].stage] if choice.trials else []
-    chosen = [one for one in last if one.values == choice.values]
     return {
-        "points tried": str(len(first)),
+        "points tried": str(choice.points),
         "seeds": str(len(choice.seeds)),
-        "validation accuracy (%)": percent_text(chosen[0].mean, float("nan")) if chosen else UNKNOWN,
-        "next best (%)": percent_text(_next_best(choice, last), float("nan")),
+        "validation accuracy (%)": percent_text(choice.chosen.mean, float("nan")) if choice.chosen else UNKNOWN,
+        "next best (%)": percent_text(_next_best(choice), float("nan")),
         "failed trials": str(sum(one.failed for one in choice.trials)),
         "at an edge": "yes" if choice.at_edge else "no",
     }
 
 
-def _next_best(choice: Choice, last: Sequence[Trial]) -> float:
+def _next_best(choice: Choice) -> float:
     """Return the mean of the best point that was not chosen, NaN where there is none."""
-    return max((one.mean for one in last if one.values != choice.values), default=float("nan"))
+    return max((one.mean for one in choice.finalists if one.values != choice.values), default=float("nan"))

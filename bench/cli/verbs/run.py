@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on with a published study, in a new RUN",
     )
     add_data_dir(parser)
+    parser.set_defaults(kept="; finished cells are kept, the same command goes on from here")
 
 
 def command_at_root(command: str, matrix: str, file: Path) -> str:
