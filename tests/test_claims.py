@@ -76,7 +76,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(results / "half", FEW, lambda cell: "missing" if cell is FEW[0] else "ok")
     write_run(results / "old", FEW)
     write_run(results / "rough", [cell for cell in PLANNED if cell.seed < 2], scalar_errors=lambda cell: (0.5, 0.5))
-    for name in ("study", "half", "old", "rough"):
+    write_run(
+        results / "partly", PLANNED, scalar_errors=lambda cell: (0.5, 0.5) if cell.alpha == "iid" else (0.01, 0.01)
+    )
+    for name in ("study", "half", "old", "rough", "partly"):
         (results / name / "matrix.toml").write_text(MATRIX, encoding="utf-8")
     (results / "old" / "card.toml").write_text('question = "?"\nsuperseded_by = "study"', encoding="utf-8")
     return results
@@ -159,7 +162,7 @@ def test_a_metered_claim_is_exact(results: Path) -> None:
         ('coming = ["later"]\n' + CONTRASTED.replace('"study"', '"later"'), "study later is not published"),
         (
             CONTRASTED + "at_least = { sparsity = 0.99 }",
-            "sparsity is at most 0 in study study, the claim is made at 0.99",
+            "sparsity is at most 0 in study study, the claim is read as made at 0.99",
         ),
         (CONTRASTED.replace('"study"', '"unasked"'), "no contrast was fixed before study unasked ran"),
         (CONTRASTED.replace('"study"', '"half"'), "study half is unfinished: 1 of 2 cells"),
@@ -183,7 +186,18 @@ def test_a_study_that_is_to_be_superseded_stands_until_the_other_is_published(re
 def test_a_claim_whose_contrast_is_withheld_says_why(results: Path) -> None:
     found = judged(results, CONTRASTED.replace('"study"', '"rough"'))
     assert (found.verdict, found.settings) == ("not tested", 2)
-    assert found.reason == "its simulation is not certified (baffle)"
+    assert found.reason == "2 of 2 settings have no verdict; alpha iid: its simulation is not certified (baffle)"
+
+
+def test_a_claim_on_all_settings_is_not_tested_where_one_is_withheld_and_up_to_is_decided_by_the_others(
+    results: Path,
+) -> None:
+    partly = CONTRASTED.replace('"study"', '"partly"')
+    everywhere = judged(results, partly.replace("up_to = true", "up_to = false"))
+    assert (everywhere.verdict, everywhere.settings) == ("not tested", 2) and np.isnan(everywhere.value)
+    assert everywhere.reason == "1 of 2 settings have no verdict; alpha iid: its simulation is not certified (baffle)"
+    up_to = judged(results, partly)
+    assert (up_to.verdict, up_to.setting, up_to.reason) == ("better", "alpha 0.1", "")
 
 
 @pytest.mark.parametrize(

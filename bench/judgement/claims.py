@@ -166,7 +166,7 @@ def _untested(archive: Archive, claim: Claim) -> Iterator[str]:
     for name, least in claim.at_least.items():
         most = float(cells[column(cells, name)].max())
         if most < least:
-            yield f"{name} is at most {most:g} in study {study}, the claim is made at {least:g}"
+            yield f"{name} is at most {most:g} in study {study}, the claim is read as made at {least:g}"
     if claim.contrast and not contrasts_of(archive.run(study)):
         yield f"no contrast was fixed before study {study} ran"
 
@@ -235,8 +235,9 @@ def _exact(low: float, high: float) -> Verdict:
 
 def _decided(claim: Claim, found: Sequence[_Setting]) -> JudgedClaim:
     known = [one for one in found if not one.reason]
-    if not known:
-        return JudgedClaim(claim, reason=found[0].reason, settings=len(found))
+    lacking = [one for one in found if one.reason]
+    if not known or (lacking and not claim.up_to):
+        return JudgedClaim(claim, reason=_lacking(lacking, len(found)), settings=len(found))
     extreme = max if claim.up_to else min
     one = extreme(known, key=lambda setting: setting.value)
     scale = _SCALE[claim.unit]
@@ -251,3 +252,10 @@ def _decided(claim: Claim, found: Sequence[_Setting]) -> JudgedClaim:
         pairs=one.pairs,
         reached=None if claim.bound is None else bound_reached((low, high), claim.bound),
     )
+
+
+def _lacking(without: Sequence[_Setting], settings: int) -> str:
+    """Return why a claim on all settings is not tested where some have no verdict: by the first of these."""
+    first = without[0]
+    place = f"{first.words}: " if first.words and settings > 1 else ""
+    return (f"{len(without)} of {settings} settings have no verdict; " if settings > 1 else "") + place + first.reason
