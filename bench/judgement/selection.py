@@ -75,16 +75,16 @@ def varying(table: pd.DataFrame) -> list[str]:
 
 def telling(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Return the first of these columns that tell rows apart as well as all of them do."""
+    texts = rows[list(names)].astype(str)
     kept: list[str] = []
+    told, all_told = min(len(rows), 1), len(texts.drop_duplicates())
     for name in names:
-        more = [*kept, name]
-        if len(_distinct(rows, more)) > len(_distinct(rows, kept)):
-            kept = more
+        if told == all_told:
+            break
+        count = len(texts[[*kept, name]].drop_duplicates())
+        if count > told:
+            kept, told = [*kept, name], count
     return kept
-
-
-def _distinct(rows: pd.DataFrame, names: Sequence[str]) -> set[tuple[Any, ...]]:
-    return set(rows[list(names)].astype(str).itertuples(index=False, name=None))
 
 
 def several(table: pd.DataFrame, keys: pd.DataFrame) -> str | None:
