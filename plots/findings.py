@@ -67,7 +67,7 @@ def leader_sentences(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
 
 
 def _judged(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
-    yield from verdict_sentences(study.judged)
+    yield from verdict_sentences(study.judged, study.looks)
     if study.judged or found:
         yield certainty(study.judged)
 

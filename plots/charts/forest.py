@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,12 +16,11 @@ from fedfore.judgement.sides import is_metered
 from fedfore.judgement.verdicts import Verdict
 from fedfore.plots.charts.difference_axis import DifferenceAxis
 from fedfore.plots.comparisons import Comparisons, compares, comparisons
-from fedfore.plots.fields import field_label, value_label
 from fedfore.plots.footnotes import comparison_notes
 from fedfore.plots.layout import frame, is_narrow
+from fedfore.plots.sentences.settings import setting_label
 from fedfore.plots.texts import text_width, wrapped
 from fedfore.plots.view import Drawn, Planned, View, marks
-from fedfore.plots.wording import alpha_label
 
 _COLOURS = {"better": "#0072B2", "worse": "#D55E00", "equivalent": "#009E73"}
 _UNDECIDED, _FAINT, _SEEDS, _BAND = "#555555", "#808080", "#9A9A9A", "#DCEBE4"
@@ -122,18 +120,7 @@ def _notes(known: Comparisons) -> Iterator[str]:
 
 
 def _setting(view: View, one: Judged) -> str:
-    return ", ".join(filter(None, (_told(view, name, value) for name, value in one.pairing.setting.items())))
-
-
-def _told(view: View, name: str, value: Any) -> str:
-    """Return the value of a setting in which comparisons differ, as figures say it."""
-    if name == "alpha":
-        return alpha_label(value)
-    if name == "method":
-        return view.study.looks[value].label
-    if name == "sparsity":
-        return f"sparsity {value_label(value)}"
-    return str(value) if name in ("dataset", "model") else field_label(name, value)
+    return setting_label(one.pairing.setting, view.study.looks)
 
 
 def _rows(view: View, known: Comparisons, scale: DifferenceAxis, remarks: Sequence[str]) -> Iterator[_Row]:

@@ -10,10 +10,10 @@ from fedfore.judgement.ranking import Key
 from fedfore.plots.points import points, records
 from fedfore.plots.sentences.ranks import CANDIDATE, Ranked, leaders, names, with_options
 from fedfore.plots.study import Study
-from fedfore.plots.wording import human_bytes, human_count
+from fedfore.plots.units import one_unit
 from fedfore.records.metrics import METRICS
 
-COSTS = {"peak_device_bytes": human_bytes, "device_flops_total": human_count, "total_bytes": human_bytes}
+COSTS = ("peak_device_bytes", "device_flops_total", "total_bytes")
 _SAME = 1.05
 """Costs that differ by a smaller factor are told apart in percent."""
 
@@ -28,7 +28,7 @@ def cost_sentences(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
     for dataset, model in settings:
         own = [one for one in found if (one.dataset, one.family) == (dataset, model)]
         rows = cells[(cells["dataset"] == dataset) & (cells["family"] == model)]
-        table = points(rows, list(COSTS), by=CANDIDATE)
+        table = points(rows, COSTS, by=CANDIDATE)
         where = ", ".join(
             name for name, tells in ((dataset, "dataset"), (model, "family")) if cells[tells].nunique() > 1
         )
@@ -40,10 +40,11 @@ def cost_sentences(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
 
 def _range(study: Study, known: pd.DataFrame, metric: str, found: Sequence[Ranked]) -> str:
     """Return the least and the most that series pay, and what those pay that lead, each in terms of the least."""
-    write, own, leading = COSTS[metric], dict[float, list[Key]](), leaders(found)
+    own, leading = dict[float, list[Key]](), leaders(found)
     for row in records(known):
         own.setdefault(row[metric], []).append(tuple(row[name] for name in CANDIDATE))
     least, most = min(own), max(own)
+    unit = one_unit(own, METRICS[metric].unit)
     parts = []
     for paid, keys in sorted(own.items()):
         shown = keys if paid in (least, most) else [key for key in keys if key in leading]
@@ -51,7 +52,7 @@ def _range(study: Study, known: pd.DataFrame, metric: str, found: Sequence[Ranke
             end = {least: " at least", most: " at most"}.get(paid, "")
             lead = ", which leads" if len(shown) == 1 and shown[0] in leading else ""
             more = "" if paid == least else f"; {factor(paid, least)}"
-            parts.append(f"{write(paid)}{end} ({names(study, shown)}{lead}{more})")
+            parts.append(f"{unit.text(paid)} {unit.name}{end} ({names(study, shown)}{lead}{more})")
     return f"{METRICS[metric].label}: {', '.join(parts)}"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from fedfore.judgement.estimates import LEVEL
 from fedfore.judgement.ranking import Key, Place, Ranking, Standing, ranking, standings
 from fedfore.judgement.verdicts import LEAST_PAIRS
 from fedfore.plots.fields import value_label
@@ -119,7 +120,8 @@ def _ahead(own: Ranking, after: Place) -> str:
     assert after.behind is not None
     low, high = after.behind.interval(own.level)
     text = f"{number_text(own.metric, after.behind.mean).lstrip('+')}{unit_text(own.metric)} more"
-    ends = f" ({number_text(own.metric, low)} to {number_text(own.metric, high)} at {own.level:.1%})"
+    level = f"{own.level:.1%}" + (f", as the first of {len(own.places)}" if own.level > LEVEL else "")
+    ends = f" ({number_text(own.metric, low)} to {number_text(own.metric, high)} at {level})"
     return text + (ends if low < high else "")
 
 
