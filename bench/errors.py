@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
+_MOST_NAMES = 20
+
+
 class FedForeError(Exception):
     """Base class: the command line prints the message alone, without a traceback."""
 
@@ -67,9 +70,10 @@ def printable(text: str) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean "x"?` when a known name is close to `word`, and the list of names otherwise."""
+    """Return ` Did you mean "x"?` when a known name is close to `word`, and what names there are otherwise."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1)
     if near:
         return f' Did you mean "{near[0]}"?'
-    return f" Known: {', '.join(names)}." if names else ""
+    more = len(names) - _MOST_NAMES
+    return f" Known: {', '.join(names[:_MOST_NAMES])}{f' and {more} more' if more > 0 else ''}." if names else ""
