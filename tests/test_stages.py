@@ -24,6 +24,8 @@ from fedfore.execution.tuning import staged_plan
 from fedfore.execution.worker import Job, conclude
 from fedfore.judgement.judging import evidence, judged_of
 from fedfore.plots.cards.facts import cells_text
+from fedfore.plots.cards.pages import refresh
+from fedfore.plots.cards.template import write_card
 from fedfore.plots.study import load_study
 from fedfore.records import attempts
 from fedfore.records.publishing import publish, unpack
@@ -231,7 +233,10 @@ def test_cells_that_the_trials_do_not_ask_for_are_found(copied: Path) -> None:
         if record["stage"] == "tune2" and record["params"]["lr"] == 0.03:
             path.write_text(json.dumps({**record, "validation_accuracy": 0.0}))
     found = problems(subject(copied))
-    assert len(found.choices) == 2 and len(found.completeness) == 2 * 4
+    assert len(found.choices) == 2
+    asked_no_more = [line for line in found.completeness if "is no cell of" in line]
+    beyond_the_edge = [line for line in found.completeness if "the plan lacks" in line]
+    assert len(asked_no_more) == 4 and len(beyond_the_edge) == 2
 
 
 def test_a_plan_that_lost_its_tuning_is_found(copied: Path) -> None:
@@ -268,6 +273,10 @@ def test_a_study_is_published_between_its_stages_and_gone_on_with(tmp_path: Path
     packed = open_run(study)
     assert packed.is_unfinished() and problems(subject(study)) == NOTHING
     assert cells_text(load_table(packed)) == "none yet, no verdicts; trials of tuning: 8 of 12 cells, no verdicts"
+    assert write_card(study) and refresh(study.parent, [study.name])
+    page = (study / "README.md").read_text(encoding="utf-8")
+    assert "| cells | none yet, no verdicts; trials of tuning: 8 of 12 cells, no verdicts |" in page
+    assert "trials of tuning have not all ended" in page and "](figures/" not in page
     other = staged_plan(small(tune={"keep": 1}), METHODS, ended_trials(packed)).asks_for
     with pytest.raises(StoreError, match="study holds another plan"):
         unpack(packed, on, other)

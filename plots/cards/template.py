@@ -26,22 +26,22 @@ _PAGE = """\
 
 ## What was measured
 
-{tables}
-
-{figures}
+{shown}
 
 ## What this says, and what its scale cannot tell
 
 Nothing has been concluded from these records yet.
 """
+_UNCHOSEN = "The trials of tuning have not all ended, so that nothing is reported yet."
 
 
 def write_card(study: Path, question: str = "What does this study ask?") -> bool:
     """Write the card of a published study, finished or not, where it has none; return whether it had none.
 
-    The new card has empty tables of what the records say (of an unfinished study: "k of n cells, no verdicts"), of the
-    verdicts of the matrix' contrasts where it states some, and shows every figure that can be drawn;
-    `fedfore.plots.cards.pages.refresh` fills and draws them. No number stands outside of them.
+    The new card has tables of what the records say (of an unfinished study: "k of n cells, no verdicts"), of the
+    verdicts of the matrix' contrasts where it states some, and shows every figure that can be drawn; while the trials
+    of tuning have not all ended there are none. `fedfore.plots.cards.pages.refresh` fills and draws them. No number
+    stands outside of them.
     """
     page, card = study / PAGE, study / CARD
     is_new = not (page.exists() and card.exists())
@@ -53,12 +53,10 @@ def write_card(study: Path, question: str = "What does this study ask?") -> bool
 
 
 def _new_page(study: Path, question: str) -> str:
-    tables = [SUMMARY, *([VERDICTS] if contrasts_of(open_run(study)) else [])]
-    figures = [f"![{one.title}]({FIGURES}/{one.name}.png)" for one in plan_figures(load_study(study))]
-    return _PAGE.format(
-        name=study.name,
-        question=question,
-        facts=marked(FACTS, ""),
-        tables="\n\n".join(marked(table, "") for table in tables),
-        figures="\n".join(figures),
-    )
+    run = open_run(study)
+    shown = [_UNCHOSEN]
+    if any(cell.stage == "report" for cell in run.plan()):
+        tables = [SUMMARY, *([VERDICTS] if contrasts_of(run) else [])]
+        figures = [f"![{one.title}]({FIGURES}/{one.name}.png)" for one in plan_figures(load_study(study))]
+        shown = [*(marked(table, "") for table in tables), "\n".join(figures)]
+    return _PAGE.format(name=study.name, question=question, facts=marked(FACTS, ""), shown="\n\n".join(shown))
