@@ -10,7 +10,7 @@ from fedfore.judgement.sides import FAILED
 from fedfore.plots.budget import budget_notes
 from fedfore.plots.certification import certificate_notes
 from fedfore.plots.points import POINT
-from fedfore.plots.wording import DAGGER
+from fedfore.plots.wording import DAGGER, FAILED_SEEDS
 
 _MOST_SAID = 3
 _ENDINGS = {"out_of_memory": "ran out of memory", "timeout": "timed out"}
@@ -18,8 +18,16 @@ _ENDINGS = {"out_of_memory": "ran out of memory", "timeout": "timed out"}
 
 
 def table_notes(cells: pd.DataFrame) -> list[str]:
-    """Return the footnotes of a table of these planned cells, one a mark: stale, not certified, past the budget."""
-    return [*_stale_notes(cells), *certificate_notes(cells, POINT), *budget_notes(cells)]
+    """Return the footnotes of a table of these planned cells, one a mark: stale, not certified, over budget, failed."""
+    cells = cells.drop_duplicates("cell_id")
+    failed = _failed(cells, cells["status"].isin(FAILED))
+    counted = " Where chance is not known there is no accuracy." if _lacks_chance(cells) else ""
+    return [
+        *_stale_notes(cells),
+        *certificate_notes(cells, POINT),
+        *budget_notes(cells),
+        *([f"{FAILED_SEEDS} {failed}: chance in accuracies, left out of all else.{counted}"] if failed else []),
+    ]
 
 
 def figure_notes(shown: pd.DataFrame) -> list[str]:
@@ -32,18 +40,24 @@ def comparison_notes(cells: pd.DataFrame) -> list[str]:
     return [*_stale_notes(cells), *budget_notes(cells)]
 
 
-def accuracy_notes(shown: pd.DataFrame) -> list[str]:
+def accuracy_notes(shown: pd.DataFrame, mark: str = "Hollow:") -> list[str]:
     """Return the footnotes of a figure of these planned cells in which failed seeds count as chance.
 
-    It draws the points that are not certified hollow.
+    `mark` is what the figure gives the points that are not certified; "" where it does not tell them.
     """
     counted = shown["status"].isin(FAILED) & shown["chance_accuracy"].notna()
-    certified = certificate_notes(shown, POINT, "Hollow:")
-    return [*_failed_notes(shown, counted), *_missing_notes(shown[~counted]), *certified, *_marked_notes(shown)]
+    certified = certificate_notes(shown, POINT, mark) if mark else []
+    failed = _failed(shown, counted)
+    as_chance = [f"Counted as chance: {failed}."] if failed else []
+    return [*as_chance, *_missing_notes(shown[~counted]), *certified, *_marked_notes(shown)]
 
 
-def _failed_notes(shown: pd.DataFrame, counted: pd.Series[bool]) -> list[str]:
-    """Say of which points how many seeds ended how, those of most first and `_MOST_SAID` at most."""
+def _lacks_chance(cells: pd.DataFrame) -> bool:
+    return bool((cells["status"].isin(FAILED) & cells["chance_accuracy"].isna()).any())
+
+
+def _failed(shown: pd.DataFrame, counted: pd.Series[bool]) -> str:
+    """Return of which points how many seeds ended how, those of most first and `_MOST_SAID` at most; "" of none."""
     found = []
     for _, own in shown.groupby(list(POINT), observed=True):
         endings = own.loc[counted[own.index], "status"].value_counts()
@@ -52,7 +66,7 @@ def _failed_notes(shown: pd.DataFrame, counted: pd.Series[bool]) -> list[str]:
             found.append((int(endings.sum()), f"{_named(shown, own.iloc[0])}: {words} of {len(own)} seeds"))
     texts = [text for _, text in sorted(found, key=lambda one: -one[0])]
     more = [f"seeds of {len(texts) - _MOST_SAID} more points"] if len(texts) > _MOST_SAID else []
-    return [f"Counted as chance: {'; '.join([*texts[:_MOST_SAID], *more])}."] if texts else []
+    return "; ".join([*texts[:_MOST_SAID], *more])
 
 
 def _named(shown: pd.DataFrame, point: pd.Series[Any]) -> str:

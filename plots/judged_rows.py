@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fedfore.judgement.judging import Judged, setting_text
+from fedfore.judgement.sides import is_percent
 from fedfore.plots.sentences.effects import number_text, unit_text
-from fedfore.plots.wording import is_percent
 from fedfore.records.metrics import METRICS
 
 

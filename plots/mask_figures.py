@@ -21,11 +21,13 @@ from fedfore.plots.looks import CONTROL_STYLE
 from fedfore.plots.marks import draw_seeds
 from fedfore.plots.mask_columns import LEFT, STARVED, Masked, masked
 from fedfore.plots.naming import Series
-from fedfore.plots.points import points, records
+from fedfore.plots.points import records
 from fedfore.plots.seeds import Seeds, seeds_note, seeds_of
 from fedfore.plots.study import Study, shown_sparsity
+from fedfore.plots.tables.point_table import point_table
+from fedfore.plots.tables.quantities import share
 from fedfore.plots.view import Drawn, Planned, View, handle, line_style
-from fedfore.plots.wording import percent_text
+from fedfore.plots.wording import estimate_text, percent_text
 
 MOST_SERIES = 8
 """Series that one figure of masks holds; the others go to further figures."""
@@ -76,19 +78,25 @@ def mask_sentences(study: Study, cells: pd.DataFrame) -> Iterator[str]:
     compared = found.cells.assign(ok=found.cells["ok"] & ~found.cells["withheld"])
     for name in (name for name in LEFT if name in found.known):
         own = compared if name in _TRAINED else found.cells
-        summary = points(own[own["sparsity"] == level], [name])
-        enough = summary[(summary["n_ok"] > 1) & summary[name].notna()]
-        if enough["series"].nunique() < 2:
+        table = point_table(own[own["sparsity"] == level], None)
+        known = [
+            (one, point)
+            for one, point in zip(share(table, name).estimates, records(table.numbers), strict=True)
+            if one.n and point["n_ok"] > 1
+        ]
+        if len({point["series"] for _, point in known}) < 2:
             continue
-        most, least = (records(one)[0] for one in (enough.nlargest(1, name), enough.nsmallest(1, name)))
+        ends = [by(known, key=lambda pair: pair[0].mean) for by in (max, min)]
         level_text = f"{LEFT[name]} at sparsity {value_label(level)}"
-        if math.isclose(most[name], least[name]):
-            yield f"{level_text}: the same at all {len(enough)} points ({percent_text(most[name], math.nan)} %)."
+        if math.isclose(*(one.mean for one, _ in ends)):
+            yield f"{level_text}: the same at all {len(known)} points ({percent_text(ends[0][0].mean)} %)."
             continue
+        several = len({point["alpha"] for _, point in known}) > 1
+        both_ends = any(one.is_skewed for one, _ in ends)
         which = [
-            f"{one['series']}{', ' + one['alpha'] if enough['alpha'].nunique() > 1 else ''} "
-            f"({percent_text(one[name], one[f'{name}_half_width'])} %)"
-            for one in (most, least)
+            f"{point['series']}{', ' + point['alpha'] if several else ''} "
+            f"({estimate_text(one, percent_text, both_ends=both_ends)} %)"
+            for one, point in ends
         ]
         yield f"{level_text}: most under {which[0]}, least under {which[1]}."
 

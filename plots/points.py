@@ -1,6 +1,6 @@
 """Points: what cells that differ in nothing but the seed say together, and how two points differ.
 
-Only cells with status `ok` enter a mean; the others stay in the count of planned cells.
+What failed counts as `fedfore.judgement.sides` says: an accuracy as chance, and no other metric at all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedfore.judgement.estimates import half_width
+from fedfore.judgement.sides import FAILED, mean_of
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
@@ -20,27 +20,26 @@ LEAST_FOR_AN_INTERVAL = 3
 
 
 def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:
-    """Return one row a point: `n_ok`, `n_planned`, `stale`, `overspent`, `withheld`, each metric's mean and half-width.
+    """Return one row a point: `n_ok`, `n_planned`, `n_failed`, `stale`, `overspent`, `withheld`, each metric's mean.
 
-    The columns are `<metric>` and `<metric>_half_width`. Values keep the metric's unit. `stale` and `overspent` say
-    that some averaged record is, `withheld` that the point is.
+    Means keep the metric's unit. `stale` and `overspent` say that some averaged record is, `withheld` that the point
+    is.
     """
     keys = list(by)
-    marked = cells.assign(**{name: cells[name] & cells["ok"] for name in ("stale", "overspent")})
+    marked = cells.assign(
+        failed=cells["status"].isin(FAILED), **{name: cells[name] & cells["ok"] for name in ("stale", "overspent")}
+    )
     frame = marked.groupby(keys, observed=True).agg(
         n_ok=("ok", "sum"),
         n_planned=("ok", "size"),
+        n_failed=("failed", "sum"),
         stale=("stale", "any"),
         overspent=("overspent", "any"),
         withheld=("withheld", "any"),
     )
-    groups = cells[cells["ok"]].groupby(keys, observed=True)
-    columns = {}
-    for metric in metrics:
-        values = groups[metric]
-        columns[metric] = values.mean()
-        columns[f"{metric}_half_width"] = pd.Series(half_width(values.std(), values.count()), index=values.mean().index)
-    return frame.join(pd.DataFrame(columns, index=frame.index)).reset_index()
+    groups = [own for _, own in cells.groupby(keys, observed=True)]
+    means = {metric: [mean_of(own, metric).mean for own in groups] for metric in metrics}
+    return frame.assign(**means).reset_index()
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedfore.plots.units import Unit, one_unit
-from fedfore.plots.wording import MINUS, is_percent
+from fedfore.judgement.sides import is_percent
+from fedfore.plots.units import PERCENT, Unit, one_unit
+from fedfore.plots.wording import MINUS
 from fedfore.records.metrics import METRICS
 
 
@@ -63,5 +64,5 @@ class _InUnit(MaxNLocator):
 def quantity(metric: str, values: Iterable[float]) -> Quantity:
     """Return a metric in the unit that suits these values."""
     if is_percent(metric):
-        return Quantity(metric, Unit("%", 0.01, 1))
+        return Quantity(metric, PERCENT)
     return Quantity(metric, one_unit(values, METRICS[metric].unit))

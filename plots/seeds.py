@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fedfore.judgement.estimates import LEVEL, Estimate, Scale, estimate, scale_of_fractions
-from fedfore.judgement.sides import FAILED, Side, difference, is_accuracy, side
-from fedfore.plots.wording import is_percent
+from fedfore.judgement.estimates import LEVEL, Estimate, Scale, estimate
+from fedfore.judgement.sides import FAILED, Side, difference, is_accuracy, mean_of, side
 
 LEAST_FOR_AN_INTERVAL = 3
 """Fewer seeds have an interval (t = 12.7) that fills a panel; it is left to the tables."""
@@ -36,13 +35,11 @@ class Seeds:
 
 
 def seeds_of(cells: pd.DataFrame, metric: str, scale: Scale | None = None) -> Seeds:
-    """Return what the cells of one point say of a metric; its fractions near 0 or 1 on the logit scale by default."""
-    own = side(cells, metric)
-    values = own.values.dropna()
-    if scale is None:
-        scale = scale_of_fractions(values) if is_percent(metric) else "linear"
+    """Return what the cells of one point say of a metric, on its own scale (see `mean_of`) or on another."""
+    values = side(cells, metric).values.dropna()
+    mean = mean_of(cells, metric) if scale is None else estimate(values, scale)
     failed = int(cells["status"].isin(FAILED).sum()) if is_accuracy(metric) else 0
-    return Seeds(tuple(map(float, values)), estimate(values, scale), failed, bool(cells["withheld"].any()))
+    return Seeds(tuple(map(float, values)), mean, failed, bool(cells["withheld"].any()))
 
 
 def difference_of(cells: pd.DataFrame, reference: pd.DataFrame, metric: str) -> Seeds | None:

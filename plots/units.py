@@ -35,6 +35,9 @@ class Unit:
         return text.replace("-", MINUS)
 
 
+PERCENT = Unit("%", 0.01, 1)
+
+
 def one_unit(values: Iterable[float], stored: str, decimals: int | None = None) -> Unit:
     """Return the unit for values that are stored in the unit `stored`: that of the middle one on a log scale.
 

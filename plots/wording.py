@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fedfore.judgement.estimates import Estimate
+from fedfore.judgement.sides import is_percent
 from fedfore.plots.fields import value_label
 from fedfore.records.metrics import METRICS
 from fedfore.records.probes import HEADLINE_EVALUATIONS, HEADLINE_SHARE
@@ -27,7 +28,7 @@ STARVED_LAYER = "¶"
 UNCOUNTED = "‖"
 """Marks FLOPs that leave operators out."""
 FAILED_SEEDS = "#"
-"""Marks means over fewer seeds than were run."""
+"""Marks points of which seeds failed."""
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 MINUS = "\N{MINUS SIGN}"
 UNKNOWN = "\N{EN DASH}"
@@ -49,11 +50,6 @@ def axis_label(metric: str, detail: str = "") -> str:
     inside = ", ".join(part for part in (detail, unit) if part)
     arrow = {"higher": " ↑", "lower": " ↓", "descriptive": ""}[row.direction]
     return row.label + (f" ({inside})" if inside else "") + arrow
-
-
-def is_percent(metric: str) -> bool:
-    """Return whether a metric, stored as a fraction, is shown in percent."""
-    return METRICS[metric].unit == "fraction" and METRICS[metric].direction == "higher"
 
 
 def _scaled(value: float, base: float, units: tuple[str, ...]) -> str:
@@ -84,18 +80,32 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def percent_text(mean: float, half_width: float) -> str:
-    """Return a fraction and its half-width in percent and points: "91.2 ± 0.8"."""
-    if mean != mean:
-        return UNKNOWN
-    return f"{100 * mean:.1f}" + (f" ± {100 * half_width:.1f}" if half_width == half_width else "")
+def interval_text(one: Estimate, write: Callable[[float], str], *, both_ends: bool) -> str:
+    """Return what stands behind a mean, each number as `write` writes it: "± 2.1", or both ends, "[93.4, 97.1]".
+
+    Nothing where there is no interval. A column has both ends where one interval of it is skewed.
+    """
+    if one.half_width != one.half_width:
+        return ""
+    return f"[{write(one.low)}, {write(one.high)}]" if both_ends else f"± {write(one.half_width)}"
+
+
+def estimate_text(one: Estimate, write: Callable[[float], str], *, both_ends: bool) -> str:
+    """Return a mean with its interval: "88.3 ± 2.1", or with both ends, "95.6 [93.4, 97.1]" (see `interval_text`)."""
+    return f"{write(one.mean)} {interval_text(one, write, both_ends=both_ends)}".rstrip()
+
+
+def percent_text(value: float) -> str:
+    """Return a fraction in percent, without its sign: "91.2"."""
+    return UNKNOWN if value != value else f"{100 * value:.1f}"
 
 
 def difference_text(difference: Estimate) -> str:
     """Return a difference of two accuracies, given as fractions, in points: "-1.2 ± 0.4"."""
     if difference.n < 2:
         return UNKNOWN
-    return f"{100 * difference.mean:+.1f} ± {100 * difference.half_width:.1f}".replace("-", MINUS)
+    text = estimate_text(difference, percent_text, both_ends=False).replace("-", MINUS)
+    return f"+{text}" if difference.mean >= 0 else text
 
 
 def alpha_label(alpha: object) -> str:

@@ -179,10 +179,58 @@ def test_seeds_that_did_not_end_well_are_counted(tmp_path: Path) -> None:
 
     write_run(tmp_path / "study", PLANNED, outcome)
     given = Quantity(of=NTK, metric="test_accuracy", statistic="mean", scale=100, decimals=1)
-    mean = 100 * np.mean(accuracies(**NTK)[:2])
-    assert text(Archive(tmp_path), "study", given) == f"{mean:.1f} (2 of 3)"
+    mean = 100 * np.mean([*accuracies(**NTK)[:2], 0.1])
+    assert text(Archive(tmp_path), "study", given) == f"{mean:.1f} (1 diverged: as chance)"
     lost = given.model_copy(update={"where": {"seed": 2}})
-    assert text(Archive(tmp_path), "study", lost) == "diverged"
+    assert text(Archive(tmp_path), "study", lost) == "10.0 (1 diverged: as chance)"
+    other = given.model_copy(update={"metric": "test_loss", "scale": 1.0})
+    assert text(Archive(tmp_path), "study", other) == "0.3 (2 of 3)"
+    assert text(Archive(tmp_path), "study", other.model_copy(update={"where": {"seed": 2}})) == "diverged"
+
+
+def test_where_chance_is_not_known_a_mean_with_a_failure_is_not_written(tmp_path: Path) -> None:
+    write_run(
+        tmp_path / "study", PLANNED, lambda cell: "diverged" if cell.seed == 2 else "ok",
+        change=lambda cell: {"chance_accuracy": None},
+    )  # fmt: skip
+    assert text(Archive(tmp_path), "study", Quantity(of=NTK, metric="test_accuracy")) == "diverged"
+
+
+def test_an_accuracy_near_1_has_both_ends_and_so_has_all_of_its_column(tmp_path: Path) -> None:
+    level = {"iid": 0.96, 0.1: 0.5}
+    write_run(
+        tmp_path / "study", cells(("baffle",), alphas=("iid", 0.1), seeds=range(5)),
+        change=lambda cell: {"test_accuracy": level[cell.alpha] + 0.01 * (cell.seed - 2)},
+    )  # fmt: skip
+    path = tmp_path / "study" / "card.toml"
+    path.write_text(NEAR, encoding="utf-8")
+    rows = card_table(Archive(tmp_path), "study", read_card(path), "near").splitlines()[2:]
+    # logit(.96) = 3.178; half of the interval .01963 / (.96 x .04) = .5112; its ends expit(2.667), expit(3.689)
+    assert rows == [
+        "| iid | 96.0 [93.5, 97.6] | 96.0 ± 2.0 | +46.0 ± 0.0 |", "| skewed | 50.0 [48.0, 52.0] | 50.0 ± 2.0 |  |",
+    ]  # fmt: skip
+
+
+NEAR = """
+question = "?"
+
+[[table]]
+name = "near"
+metric = "test_accuracy"
+scale = 100
+decimals = 1
+heads = [
+    { title = "labels", entries = [
+        { text = "iid", where = { alpha = "iid" } },
+        { text = "skewed", where = { alpha = 0.1 }, say = { "minus skewed" = "" } },
+    ] },
+]
+columns = [
+    { title = "accuracy" },
+    { title = "of two fields", metric = "test_accuracy + 0 * test_loss" },
+    { title = "minus skewed", where = {}, against = { alpha = 0.1 }, sign = true },
+]
+"""
 
 
 def test_a_table_crosses_its_heads_and_unites_what_table_row_and_column_say(archive: Archive) -> None:

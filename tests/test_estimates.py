@@ -68,7 +68,19 @@ def test_a_fraction_that_is_always_1_has_an_interval_without_length() -> None:
     assert estimate([1.0, 1.0, 1.0], "logit") == Estimate(1.0, 1.0, 1.0, 3)
 
 
-@pytest.mark.parametrize(("values", "scale"), [((0.5, 0.9), "linear"), ((0.5, 0.91), "logit"), ((0.09, 0.5), "logit")])
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ((0.89, 0.9), "linear"),
+        ((0.9, 0.91), "logit"),
+        ((0.09, 0.1), "logit"),
+        ((0.7, 0.75), "logit"),  # .725 ± 12.7 x .025 ends above 1
+        ((0.7, 0.74), "linear"),
+        ((0.3, 0.25), "logit"),
+        ((0.95,), "logit"),
+        ((0.5,), "linear"),
+    ],
+)
 def test_fractions_near_a_limit_get_the_logit_scale(values: tuple[float, ...], scale: str) -> None:
     assert scale_of_fractions(values) == scale
 

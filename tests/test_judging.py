@@ -15,6 +15,7 @@ from fedfore.cell import Cell
 from fedfore.errors import ConfigError
 from fedfore.judgement.contrasts import Contrast, controls
 from fedfore.judgement.judging import Judged, contrasts_of, controls_of, evidence, judged, judged_of, setting_text
+from fedfore.judgement.sides import mean_of
 from fedfore.records.metrics import FIELDS
 from fedfore.records.packed import MATRIX
 from fedfore.records.store import open_run
@@ -159,6 +160,16 @@ def test_a_failure_whose_chance_nobody_knows_withholds_the_comparison() -> None:
     found = judge(status=fails, chance_accuracy=lambda cell: None)
     assert found.verdict == "not tested"
     assert found.reason == "1 of 5 seeds diverged, and test_accuracy of a failure is not known (fed_ntk_zo)"
+
+
+def test_a_mean_counts_a_failure_as_its_comparison_does() -> None:
+    rows = table(status=fails, test_loss=lambda cell: float(cell.seed)).query("method == 'fed_ntk_zo'")
+    values = [dense_at + above for dense_at, above in zip(map(dense, rows.itertuples()), ABOVE.values(), strict=True)]
+    assert mean_of(rows, "test_accuracy").mean == pytest.approx((sum(values) - values[3] + 0.1) / 5)
+    assert mean_of(rows, "test_accuracy").high < 1, "on the logit scale"
+    assert (mean_of(rows, "test_loss").mean, mean_of(rows, "test_loss").n) == ((0 + 1 + 2 + 4) / 4, 4)
+    assert mean_of(rows.assign(chance_accuracy=None), "test_accuracy").n == 0, "where chance is not known"
+    assert mean_of(rows.query("seed != 3").assign(chance_accuracy=None), "test_accuracy").n == 4
 
 
 def test_a_failure_improves_no_other_metric() -> None:

@@ -113,20 +113,20 @@ def test_interval_moves_and_scales_with_the_values(values: list[float], shift: f
     assert after.half_width == pytest.approx(scale * before.half_width, abs=1e-9)
 
 
-def test_points_average_ok_cells_only_and_count_the_planned_ones(study_of: MakeStudy) -> None:
-    measured = {0: 0.80, 1: 0.90, 2: 0.10}
+def test_points_count_failures_as_chance_in_accuracies_alone(study_of: MakeStudy) -> None:
+    measured = {0: 0.80, 1: 0.90, 2: 0.50}
     study = study_of(
         cells(("fedavg",), alphas=("iid",)),
         lambda cell: "diverged" if cell.seed == 2 else "ok",
-        change=lambda cell: {"test_accuracy": measured[cell.seed]},
+        change=lambda cell: {"test_accuracy": measured[cell.seed], "peak_device_bytes": 10 + cell.seed},
     )
-    (row,) = records(points(study.cells, ["test_accuracy"]))
-    assert (row["n_ok"], row["n_planned"], row["stale"]) == (2, 3, False)
-    assert row["test_accuracy"] == pytest.approx(0.85)
-    assert row["test_accuracy_half_width"] == pytest.approx(12.706205 * 0.05, rel=1e-6)
+    (row,) = records(points(study.cells, ["test_accuracy", "peak_device_bytes"]))
+    assert (row["n_ok"], row["n_planned"], row["n_failed"], row["stale"]) == (2, 3, 1, False)
+    assert row["test_accuracy"] == pytest.approx((0.8 + 0.9 + 0.1) / 3)
+    assert row["peak_device_bytes"] == 10.5
 
 
-def test_a_metric_missing_in_some_records_has_its_own_interval(study_of: MakeStudy) -> None:
+def test_a_metric_missing_in_some_records_is_averaged_over_the_others(study_of: MakeStudy) -> None:
     study = study_of(
         cells(("fedavg",), alphas=("iid",)),
         change=lambda cell: {"device_step_flops": 10 + cell.seed if cell.seed else None},
@@ -134,7 +134,6 @@ def test_a_metric_missing_in_some_records_has_its_own_interval(study_of: MakeStu
     (row,) = records(points(study.cells, ["device_step_flops"]))
     assert row["n_ok"] == 3
     assert row["device_step_flops"] == 11.5
-    assert row["device_step_flops_half_width"] == pytest.approx(12.706205 * 0.5, rel=1e-6)
 
 
 # Series

@@ -228,6 +228,24 @@ def test_a_map_over_k_shows_accuracy_and_what_a_flop_buys_and_marks_what_is_not_
     assert [label.get_text() for label in accuracy.get_yticklabels()] == ["K = 10", "K = 100"]
 
 
+def test_a_failed_seed_is_chance_in_a_map_and_intervals_near_1_have_both_ends(study_of: MakeStudy) -> None:
+    """At sparsity 0.5 seeds of 95, 96 and 97%, at 0.8 of 70, 70 and chance."""
+    planned = cells(("fed_ntk_zo",), alphas=("iid",), sparsities=(0.5, 0.8), num_perturbations=(10, 100))
+    study = study_of(
+        planned,
+        lambda cell: "diverged" if cell.sparsity == 0.8 and cell.seed == 2 else "ok",
+        change=lambda cell: {
+            "test_accuracy": 0.95 + 0.01 * cell.seed if cell.sparsity == 0.5 else 0.7,
+            "train_flops_total": 1e12,
+            "setup_flops_total": 0,
+        },
+    )
+    accuracy, bought = drawn(study, "k-sparsity").figure.axes
+    # logit(.96) = 3.178, half .024841 / .0384 = .6469: expit(2.531), expit(3.825)
+    assert tiles(accuracy) == ["96.0 [92.6, 97.9]", "50.0 [3.1, 96.9]"] * 2
+    assert [text.split()[0] for text in tiles(bought)] == ["86", "40"] * 2, "points above chance, 0 of the failure"
+
+
 # Clients
 
 
@@ -251,3 +269,7 @@ def test_clients_are_drawn_with_the_mean_and_the_worst_over_seeds(study_of: Make
     means = [float(line.get_xdata()[0]) for line in spread.lines if line.get_marker() == "D"]
     assert worst == pytest.approx([0.4, 0.6]) and means == pytest.approx([0.65, 0.75])
     assert "the worst client has 60% under FedAvg (dense), 40% under BAFFLE" in found.caption
+    failing = study_of(cells(("fedavg",), alphas=("iid",)), lambda cell: "diverged" if cell.seed else "ok", files=lines)
+    found = drawn(failing, "clients")
+    (worst_client,) = (line for line in found.figure.axes[1].lines if line.get_marker() == "|")
+    assert float(worst_client.get_xdata()[0]) == pytest.approx((0.5 + 0.1 + 0.1) / 3), "chance twice"

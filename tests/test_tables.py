@@ -20,10 +20,10 @@ from fedfore.plots import wording
 from fedfore.plots.tables.asked import Asked
 from fedfore.plots.tables.show import render
 from fedfore.plots.wording import MINUS, UNKNOWN
-from fedfore.records.lines import ADJUSTMENTS, CLIENTS, EIGENVALUES, LAYERS
+from fedfore.records.lines import ADJUSTMENTS, CLIENTS, EIGENVALUES, LAYERS, ROUNDS
 from fedfore.records.metrics import MEASURED
 from fedfore.records.packed import MATRIX
-from tests.synthetic import cells, write_lines, write_run
+from tests.synthetic import cells, rounds, write_lines, write_run
 
 MIB, GIGA = 1024**2, 1e9
 FIVE = (0, 1, 2, 3, 4)
@@ -108,7 +108,8 @@ All rows: data set digits; model LeNet-5; seeds 5.
 
 Means over seeds, ± half of the 95% Student-t interval.
 
-Minus FedAvg (dense): paired by seed, ± half of the 95% Student-t interval.
+Minus FedAvg (dense): paired by seed, ± half of the 95% Student-t interval, not corrected for their number as verdicts \
+are.
 
 ▼ worse, {TILDE} inconclusive: verdicts on contrasts that the matrix states, 4 in the family main; \
 Holm's correction, family-wise error 5%.
@@ -258,11 +259,11 @@ def test_controls_what_is_not_certified_and_what_has_fewer_seeds_are_never_the_b
     )  # fmt: skip
     text = shown(tmp_path, columns=("test_accuracy",))
     assert [line for line in text.splitlines() if line.startswith("|")][2:] == [
-        "| Fed-NTK + ZO ‡ | 0.8 | 70.0 ± 0.0 | 2 |",
-        "| BAFFLE | dense | **70.0** ± 0.0 | 2 |",
-        "| FedTiny | 0.8 | 60.0 | 1 / 2 |",
-        "| FedAvg (dense) | dense | 50.0 ± 0.0 | 2 |",
-        "| BAFFLE, exact gradient | dense | 80.0 ± 0.0 | 2 |",
+        "| Fed-NTK + ZO ‡ | 0.8 | 70.0 [70.0, 70.0] | 2 |",
+        "| BAFFLE | dense | **70.0** [70.0, 70.0] | 2 |",
+        "| FedTiny # | 0.8 | 35.0 [0.0, 100.0] | 1 / 2 |",
+        "| FedAvg (dense) | dense | 50.0 [50.0, 50.0] | 2 |",
+        "| BAFFLE, exact gradient | dense | 80.0 [80.0, 80.0] | 2 |",
     ]
     assert "Controls, which compete with nobody: BAFFLE, exact gradient." in text
 
@@ -313,6 +314,47 @@ def test_marks_stand_at_the_name_or_at_the_value_that_they_are_of_and_each_has_i
     table = shown(tmp_path, by="method", columns=("test_accuracy",))
     assert "Test accuracy (%) ↑, BAFFLE ‡ |" in table and "Test accuracy (%) ↑, FedTiny |" in table
     assert row(table, ALPHA, "0.8") == [UNKNOWN, "30.0 ± 15.2 §", UNKNOWN]
+
+
+def test_failures_are_chance_in_accuracies_left_out_of_all_else_and_said(tmp_path: Path) -> None:
+    def fails(cell: Cell) -> Any:
+        return {("fedtiny", 1): "diverged", ("fedavg", 0): "missing"}.get((cell.method, cell.seed), "ok")
+
+    numbers = {"fedavg": 0.5, "fedtiny": 0.6, "baffle": 0.4}
+    write_run(
+        tmp_path, planned((0, 1, 2), alphas=("iid",)), fails,
+        change=lambda cell: {"test_accuracy": numbers[cell.method], "test_loss": 1 + cell.seed},
+    )  # fmt: skip
+    text = shown(tmp_path, columns=("test_accuracy", "test_loss"))
+    # FedTiny: 60, 10 and 60%: logit(.4333) = -.2683, half .7171 / .2456 = 2.920: expit(-3.189), expit(2.652)
+    assert row(text, "FedTiny #") == ["0.8", "**43.3** [4.0, 93.4]", "2.00 ± 12.71", "2 / 3"]
+    assert row(text, "FedAvg (dense)")[:3] == ["dense", "50.0 [50.0, 50.0]", "2.50 ± 6.35"], (
+        "what is missing is left out"
+    )
+    assert "\n# FedTiny, sparsity 0.8: 1 diverged of 3 seeds: chance in accuracies, left out of all else.\n" in text
+
+
+def test_where_chance_is_not_known_a_failure_leaves_no_accuracy(tmp_path: Path) -> None:
+    write_run(
+        tmp_path, planned((0, 1), alphas=("iid",)), lambda cell: "failed" if cell.seed else "ok",
+        change=lambda cell: {"chance_accuracy": None},
+    )  # fmt: skip
+    text = shown(tmp_path, columns=("test_accuracy", "test_loss"))
+    assert "| BAFFLE #" in text and "Not known in any cell: Test accuracy." in text
+    assert "left out of all else. Where chance is not known there is no accuracy." in text
+
+
+def test_a_failed_seed_is_chance_at_every_evaluation_of_its_series(tmp_path: Path) -> None:
+    plan = planned((0, 1), methods=("fedavg",), alphas=("iid",))
+    write_run(tmp_path, plan, lambda cell: "diverged" if cell.seed else "ok")
+    write_lines(
+        tmp_path,
+        plan[0],
+        ROUNDS,
+        [{**line, "test_accuracy": 0.5 + place / 10} for place, line in enumerate(rounds(plan[0])[:2])],
+    )
+    text = str(render(tmp_path, "plain", rows="rounds"))
+    assert "30.0 [0.0, 100.0]" in text and "35.0 [0.0, 100.0]" in text and "seeds 1 / 2" in text
 
 
 def test_every_verdict_has_its_mark_seen_from_the_row(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ MESSAGES = "exchanges.jsonl"
 class Sample:
     """The values that a statistic is taken of, indexed by what tells them apart.
 
-    `unfinished` counts, by status, the planned cells that were chosen and have no value.
+    `unfinished` counts, by status, the planned cells that were chosen and have no value, `failed` those that have the
+    accuracy of chance.
     """
 
     values: pd.Series[Any]
     unfinished: Mapping[str, int]
+    failed: Mapping[str, int] = field(default_factory=dict)
 
 
 class Archive:

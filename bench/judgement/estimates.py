@@ -40,6 +40,13 @@ class Estimate:
         return (self.high - self.low) / 2
 
     @property
+    def is_skewed(self) -> bool:
+        """Whether there is an interval, and it is longer on one side of the mean."""
+        return self.half_width == self.half_width and not math.isclose(
+            self.high - self.mean, self.mean - self.low, abs_tol=1e-9
+        )
+
+    @property
     def includes_zero(self) -> bool:
         """Whether the interval, if there is one, includes 0."""
         return not (self.low > 0 or self.high < 0)
@@ -119,10 +126,14 @@ def estimate(values: ArrayLike, scale: Scale = "linear", level: float = LEVEL) -
 
 
 def scale_of_fractions(values: ArrayLike) -> Scale:
-    """Return the scale of the interval of fractions: logit where one of them is near 0 or 1 (see `NEAR_A_LIMIT`)."""
+    """Return the scale of the interval of fractions: linear unless it or a value comes near 0 or 1.
+
+    It is logit where a value is nearer to them than `NEAR_A_LIMIT`, or where the linear interval would leave them.
+    """
     array = np.asarray(values, dtype=float)
     inside = (array >= NEAR_A_LIMIT) & (array <= 1 - NEAR_A_LIMIT)
-    return "linear" if bool(inside.all()) else "logit"
+    linear = estimate(array)
+    return "logit" if not inside.all() or linear.low < 0 or linear.high > 1 else "linear"
 
 
 def paired(first: pd.Series[float], second: pd.Series[float], scale: DifferenceScale = "linear") -> Difference:

@@ -16,8 +16,9 @@ from scipy import stats
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import Archive, Sample
 from fedfore.judgement.documents import Document
-from fedfore.judgement.estimates import Difference, estimate, paired
+from fedfore.judgement.estimates import Difference, Estimate, estimate, paired
 from fedfore.judgement.selection import column, fitting, has_column, several
+from fedfore.judgement.sides import FAILED, chance_accuracies, counted, estimate_of, is_accuracy
 from fedfore.judgement.verdicts import holm
 
 Filters = Mapping[str, Any]
@@ -45,7 +46,8 @@ class Quantity(Document):
 
     Rows are cells, or lines of the cells' file `lines`. Rows that agree in `by` are reduced by `within`, and without it
     may not be several. The sides are compared where they agree in `by`. Then what agrees in `per` is reduced by `each`,
-    and the `statistic` is taken over the rest.
+    and the `statistic` is taken over the rest. A cell that failed has the accuracy of chance where an accuracy is the
+    metric, and no value else.
     """
 
     where: Mapping[str, Any] = {}
@@ -94,7 +96,9 @@ def _sample(archive: Archive, study: str, quantity: Quantity) -> Sample:
     if quantity.against:
         sides.append(_side(archive, study, quantity, {**quantity.where, **filters_of(quantity.against)}))
     unfinished = sum((Counter(side.unfinished) for side in sides), Counter[str]())
-    return Sample(_compared([side.values for side in sides], quantity.compare), unfinished)
+    values = _compared([side.values for side in sides], quantity.compare)
+    failed = sum((Counter(side.failed) for side in sides), Counter[str]())
+    return Sample(values, unfinished, failed)
 
 
 def filters_of(given: Filters | str) -> Filters:
@@ -126,8 +130,15 @@ def _side(archive: Archive, study: str, quantity: Quantity, filters: Mapping[str
     planned = cells["status"][fitting(cells, of_cells)]
     if planned.empty and not quantity.optional:
         raise ConfigError(f"there is no cell of {said}")
-    unfinished = Counter(planned[planned != "ok"])
-    table, chosen = cells, planned.index[planned == "ok"]
+    table, has_value = cells, planned == "ok"
+    if is_accuracy(quantity.metric) and not quantity.lines and quantity.metric in cells:
+        table = cells.assign(chance_accuracy=chance_accuracies(cells))
+        has_failed = planned.isin(FAILED)
+        if table.loc[planned.index[has_failed], "chance_accuracy"].isna().any():
+            return Sample(pd.Series(dtype=float), Counter(planned[~has_value]))
+        has_value |= has_failed
+    unfinished, failed = Counter(planned[~has_value]), Counter(planned[has_value & (planned != "ok")])
+    chosen = planned.index[has_value]
     if quantity.lines and len(chosen):
         table = archive.lines(study, quantity.lines)
         chosen = table.index[fitting(table, own)]
@@ -142,11 +153,11 @@ def _side(archive: Archive, study: str, quantity: Quantity, filters: Mapping[str
     indexed = values.set_axis(pd.MultiIndex.from_frame(keys)).dropna()
     if quantity.within:
         groups = indexed.groupby(level=list(quantity.by), dropna=False)
-        return Sample(_REDUCED[quantity.within](groups), unfinished)
+        return Sample(_REDUCED[quantity.within](groups), unfinished, failed)
     differing = several(table, keys)
     if differing:
         raise ConfigError(f"several rows of {said} have one {' and '.join(quantity.by)}; they differ in {differing}")
-    return Sample(indexed, unfinished)
+    return Sample(indexed, unfinished, failed)
 
 
 def _metric(
@@ -154,7 +165,8 @@ def _metric(
 ) -> pd.Series[Any]:
     """Return the metric of each chosen row: a field, or an expression of fields and of the quantity's `values`."""
     if _NAME.fullmatch(quantity.metric) and quantity.metric not in quantity.values:
-        return table.loc[chosen, column(table, quantity.metric)]
+        name = column(table, quantity.metric)
+        return counted(table.loc[chosen], name) if is_accuracy(name) else table.loc[chosen, name]
     known = {
         name: _constant(archive, study, name, value.model_copy(update={"where": {**quantity.where, **value.where}}))
         for name, value in quantity.values.items()
@@ -181,24 +193,39 @@ def no_effect(values: pd.Series[float]) -> Difference:
     return paired(values, values * 0.0)
 
 
+def interval(found: Sample, quantity: Quantity) -> Estimate:
+    """Return the mean of a quantity with its interval: of one metric alone on its scale, of all else on the linear one.
+
+    In the metric's own unit.
+    """
+    values = _values(found, quantity)
+    return estimate(values) if quantity.against else estimate_of(quantity.metric, values)
+
+
+def _values(found: Sample, quantity: Quantity) -> pd.Series[Any]:
+    """Return what the statistic is taken over: the values, or those of what agrees in `per`, reduced."""
+    values = found.values.astype(float) if found.values.dtype.kind == "b" else found.values
+    if not quantity.per:
+        return values
+    return _REDUCED[quantity.each](values.groupby(level=list(quantity.per), dropna=False))
+
+
 def statistic(found: Sample, quantity: Quantity) -> tuple[Any, ...]:
     """Return the numbers of a quantity's statistic, in the metric's own unit.
 
-    One number, or two: mean and half-width of `interval`, least and greatest of `range`, how many groups' means differ
-    from 0 after Holm's correction and how many groups there are of `nonzero`. `list` gives all by key, `value` those
-    that differ.
+    One number, or several: mean and both ends of `interval`, least and greatest of `range`, how many groups' means
+    differ from 0 after Holm's correction and how many groups there are of `nonzero`. `list` gives all by key, `value`
+    those that differ.
     """
-    values = found.values.astype(float) if found.values.dtype.kind == "b" else found.values
-    if quantity.per:
-        groups = values.groupby(level=list(quantity.per), dropna=False)
-        if quantity.statistic == "nonzero":
-            steps = holm([no_effect(own).p for _, own in groups])
-            return (sum(step.rejected for step in steps), len(steps))
-        values = _REDUCED[quantity.each](groups)
+    if quantity.statistic == "nonzero":
+        groups = found.values.groupby(level=list(quantity.per), dropna=False)
+        steps = holm([no_effect(own).p for _, own in groups])
+        return (sum(step.rejected for step in steps), len(steps))
+    values = _values(found, quantity)
     match quantity.statistic:
         case "interval":
-            one = estimate(values)
-            return (one.mean, one.half_width) if one.n > 1 else (one.mean,)
+            one = interval(found, quantity)
+            return (one.mean, one.low, one.high) if one.n > 1 else (one.mean,)
         case "range":
             return (values.min(), values.max())
         case "count":

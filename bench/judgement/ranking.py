@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, rankdata
 
-from fedfore.judgement.estimates import LEVEL, Difference, Estimate, Values, estimate, scale_of_fractions
-from fedfore.judgement.sides import Side, difference, is_accuracy, side, withheld
+from fedfore.judgement.estimates import LEVEL, Difference, Estimate, Values
+from fedfore.judgement.sides import Side, difference, estimate_of, side, withheld
 from fedfore.judgement.verdicts import ERROR, LEAST_PAIRS
 from fedfore.records.metrics import METRICS
 
@@ -119,7 +119,7 @@ def _shared(seeds: Mapping[Key, frozenset[int]]) -> frozenset[int]:
 
 def _place(key: Key, own: Side, leader: Side | None, error: float) -> Place:
     values = own.values.sort_index()
-    mean = estimate(values, scale_of_fractions(values) if is_accuracy(own.metric) else "linear")
+    mean = estimate_of(own.metric, values)
     behind = None if leader is None else difference(leader, own)
     contends = behind is None or not is_told(behind, error)
     return Place(key, tuple(map(float, values)), mean, own.failures, behind, contends)

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from fedfore.errors import ConfigError
 from fedfore.judgement.certificates import SIMULATING, WITHHELD, certificate
-from fedfore.judgement.estimates import Difference, DifferenceScale, paired, welch
+from fedfore.judgement.estimates import (
+    Difference,
+    DifferenceScale,
+    Estimate,
+    estimate,
+    paired,
+    scale_of_fractions,
+    welch,
+)
 from fedfore.judgement.selection import several
 from fedfore.records.metrics import METRICS
 
@@ -62,9 +71,14 @@ class Side:
         return str(np.unique(self.cells["method"].astype(str))[0])
 
 
+def is_percent(metric: str) -> bool:
+    """Return whether a metric is a fraction of which more is better, such as an accuracy: it is shown in percent."""
+    return metric in METRICS and METRICS[metric].unit == "fraction" and METRICS[metric].direction == "higher"
+
+
 def is_accuracy(metric: str) -> bool:
     """Return whether a metric is an accuracy, which a failed seed has by chance."""
-    return "accuracy" in metric and METRICS[metric].direction == "higher"
+    return "accuracy" in metric and is_percent(metric)
 
 
 def is_metered(metric: str) -> bool:
@@ -79,15 +93,33 @@ def chance_accuracies(cells: pd.DataFrame) -> pd.Series[float]:
 
 def side(rows: pd.DataFrame, metric: str) -> Side:
     """Return the side of these rows of an `evidence` table. Raises ConfigError for two cells of one seed."""
-    values = pd.Series(pd.to_numeric(rows[metric]).to_numpy(dtype=float), rows["seed"].to_numpy())
+    values = pd.Series(counted(rows, metric).to_numpy(), rows["seed"].to_numpy())
     repeated = values.index[values.index.duplicated()]
     if len(repeated):
         differing = several(rows, rows[["seed"]])
         raise ConfigError(f"cells of one side share seed {repeated[0]}; they differ in {differing}.")
-    failed = rows["status"].isin(FAILED).to_numpy()
-    if is_accuracy(metric):
-        return Side(rows, metric, values.mask(failed, rows["chance_accuracy"].to_numpy(dtype=float)))
-    return Side(rows, metric, values.mask(failed))
+    return Side(rows, metric, values)
+
+
+def counted(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
+    """Return a metric of each row: of one that failed the accuracy of chance, and nothing of another metric."""
+    values, failed = pd.to_numeric(rows[metric]).astype(float), rows["status"].isin(FAILED)
+    return values.mask(failed, rows["chance_accuracy"].astype(float)) if is_accuracy(metric) else values.mask(failed)
+
+
+def mean_of(rows: pd.DataFrame, metric: str) -> Estimate:
+    """Return the mean of a metric over rows of an `evidence` table, as `counted`, with its interval.
+
+    It is unknown where a failure counts as chance, and chance is not known.
+    """
+    values = counted(rows, metric)
+    is_unknown = is_accuracy(metric) and values[rows["status"].isin(FAILED)].isna().any()
+    return estimate_of(metric, () if is_unknown else values.dropna())
+
+
+def estimate_of(metric: str, values: ArrayLike) -> Estimate:
+    """Return the mean of values of a metric with its 95% interval: of percentages near a limit on the logit scale."""
+    return estimate(values, scale_of_fractions(values) if is_percent(metric) else "linear")
 
 
 def difference(of: Side, against: Side, scale: DifferenceScale = "linear") -> Difference:

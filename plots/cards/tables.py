@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from fedfore.errors import ConfigError, suggestion
-from fedfore.judgement.archive import Archive
+from fedfore.judgement.archive import Archive, Sample
 from fedfore.judgement.estimates import Difference
 from fedfore.judgement.judging import contrasts_of
 from fedfore.judgement.quantities import Filters, Quantity, no_effect, sample
 from fedfore.judgement.verdicts import ERROR, holm
-from fedfore.plots.cards.specification import Card, Entry, Table, united
-from fedfore.plots.cards.texts import sample_text, text
+from fedfore.plots.cards.specification import Card, Column, Entry, Table, united
+from fedfore.plots.cards.texts import is_skewed, sample_text, text
 from fedfore.records.markup import markdown
 
 _LEADING_NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*")
@@ -97,31 +97,42 @@ def _heads(table: Table) -> list[tuple[Entry, ...]]:
 
 
 def _rows(archive: Archive, study: str, card: Card, table: Table) -> _Rows:
-    return [_row(archive, study, card.series, table, entries) for entries in _heads(table)]
+    columns = [_column(archive, study, card.series, table, column) for column in table.columns]
+    return list(zip(*columns, strict=True))
 
 
-def _row(
-    archive: Archive, study: str, series: Mapping[str, Filters], table: Table, entries: Sequence[Entry]
-) -> list[_Cell]:
+def _column(archive: Archive, study: str, series: Mapping[str, Filters], table: Table, column: Column) -> list[_Cell]:
+    """Return the cells of a column, all intervals in one form."""
+    found = [_taken(archive, study, series, table, entries, column) for entries in _heads(table)]
+    both_ends = any(is_skewed(*one) for one in found if not isinstance(one, str))
+    return [_Cell(one) if isinstance(one, str) else _cell(*one, both_ends=both_ends) for one in found]
+
+
+def _taken(
+    archive: Archive,
+    study: str,
+    series: Mapping[str, Filters],
+    table: Table,
+    entries: Sequence[Entry],
+    column: Column,
+) -> tuple[Sample, Quantity] | str:
+    """Return the sample of a cell and what it is of, or the words that its row says instead."""
     said = {title: words for entry in entries for title, words in entry.say.items()}
-    cells = []
-    for column in table.columns:
-        if column.title in said:
-            cells.append(_Cell(said[column.title]))
-            continue
-        try:
-            cells.append(_cell(archive, study, united((table, *entries, column), series)))
-        except ConfigError as error:
-            row = " / ".join(words for entry in entries for words in entry.texts)
-            place = f'{study}, table "{table.name}", row "{row}", column "{column.title}"'
-            raise ConfigError(f"{place}: {str(error).rstrip('.')}.") from None
-    return cells
+    if column.title in said:
+        return said[column.title]
+    try:
+        quantity = united((table, *entries, column), series)
+        return sample(archive, study, quantity), quantity
+    except ConfigError as error:
+        row = " / ".join(words for entry in entries for words in entry.texts)
+        place = f'{study}, table "{table.name}", row "{row}", column "{column.title}"'
+        raise ConfigError(f"{place}: {str(error).rstrip('.')}.") from None
 
 
-def _cell(archive: Archive, study: str, quantity: Quantity) -> _Cell:
-    found = sample(archive, study, quantity)
+def _cell(found: Sample, quantity: Quantity, *, both_ends: bool) -> _Cell:
     over_seeds = quantity.sign and quantity.statistic == "interval" and len(found.values) > 1
-    return _Cell(sample_text(found, quantity), no_effect(found.values) if over_seeds else None)
+    text = sample_text(found, quantity, both_ends=both_ends)
+    return _Cell(text, no_effect(found.values) if over_seeds else None)
 
 
 def _texts(cells: Sequence[_Cell], *, best: bool) -> list[str]:

@@ -4,37 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fedfore.judgement.archive import Archive, Sample
-from fedfore.judgement.quantities import Quantity, sample, statistic
+from fedfore.judgement.quantities import Quantity, interval, sample, statistic
+from fedfore.plots.wording import interval_text
 
 _BYTES: Mapping[str, float] = {"KiB": 2.0**-10, "MiB": 2.0**-20}
-_JOINED = {"interval": " ± ", "range": " to ", "nonzero": " of "}
+_JOINED = {"range": " to ", "nonzero": " of "}
 
 
 def text(archive: Archive, study: str, quantity: Quantity) -> str:
-    """Return a quantity as it stands in a table or a sentence: empty where an optional one is not there."""
-    return sample_text(sample(archive, study, quantity), quantity)
+    """Return a quantity as it stands in a sentence: empty where an optional one is not there."""
+    found = sample(archive, study, quantity)
+    return sample_text(found, quantity, both_ends=is_skewed(found, quantity))
 
 
-def sample_text(found: Sample, quantity: Quantity) -> str:
-    """Return a quantity's sample as it stands in a table or a sentence."""
+def is_skewed(found: Sample, quantity: Quantity) -> bool:
+    """Return whether a sample is shown with an interval that is longer on one side."""
+    return quantity.statistic == "interval" and interval(found, quantity).is_skewed
+
+
+def sample_text(found: Sample, quantity: Quantity, *, both_ends: bool) -> str:
+    """Return a quantity's sample as it stands in a table or a sentence, its interval with both ends or ±."""
     if found.values.empty:
         return ", ".join(found.unfinished)
-    numbers = statistic(found, quantity)
     missing = sum(found.unfinished.values())
     lacking = f" ({len(found.values)} of {len(found.values) + missing})" if missing else ""
-    return _JOINED.get(quantity.statistic, ", ").join(_texts(numbers, quantity)) + quantity.unit + lacking
+    endings = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in found.failed.items())
+    failed = f" ({endings}: as chance)" if endings else ""
+    return f"{_text(found, quantity, both_ends=both_ends)}{quantity.unit}{lacking}{failed}"
 
 
-def _texts(numbers: tuple[Any, ...], quantity: Quantity) -> list[str]:
+def _text(found: Sample, quantity: Quantity, *, both_ends: bool) -> str:
+    first, *others = statistic(found, quantity)
     if quantity.statistic in ("count", "nonzero"):
-        return [str(number) for number in numbers]
-    texts = [_number(number, quantity, sign=quantity.sign) for number in numbers]
-    if quantity.statistic == "interval":
-        texts[1:] = [_number(number, quantity, sign=False) for number in numbers[1:]]
-    return texts
+        return _JOINED.get(quantity.statistic, "").join(map(str, (first, *others)))
+    if quantity.statistic != "interval":
+        texts = [_number(number, quantity, sign=quantity.sign) for number in (first, *others)]
+        return _JOINED.get(quantity.statistic, ", ").join(texts)
+    write = partial(_number, quantity=quantity, sign=False)
+    mean = _number(first, quantity, sign=quantity.sign)
+    return f"{mean} {interval_text(interval(found, quantity), write, both_ends=both_ends)}".rstrip()
 
 
 def _number(value: Any, quantity: Quantity, *, sign: bool) -> str:

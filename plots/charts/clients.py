@@ -10,10 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedfore.judgement.estimates import Estimate, estimate, scale_of_fractions
+from fedfore.judgement.estimates import Estimate
+from fedfore.judgement.sides import FAILED, estimate_of
 from fedfore.plots.charts.curves import shown_cells
 from fedfore.plots.charts.levels import level_notes, name_at_level
-from fedfore.plots.footnotes import figure_notes
+from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.lines import readable_lines
 from fedfore.plots.naming import Series
@@ -73,7 +74,8 @@ def clients(view: View) -> Drawn:
     figure.supxlabel("Accuracy of a client (%)", fontsize=8)
     _name_rows(bottom[0], [name_at_level(view, one, _level(shown, one)) for one in series], view.width)
     message = _message(accuracies, alphas[-1])
-    notes = [*_notes(shown[shown["cell_id"].isin(known)]), *level_notes(view), *figure_notes(shown)]
+    counted = shown["cell_id"].isin(known) | (shown["status"].isin(FAILED) & shown["chance_accuracy"].notna())
+    notes = [*_notes(shown[counted]), *level_notes(view), *accuracy_notes(shown, "")]
     frame(figure, view.heading(message), [], notes)
     return Drawn(
         f"{message}. Above: how many training examples of each class each client holds. Below: the global model's last "
@@ -88,9 +90,15 @@ def _level(shown: pd.DataFrame, one: Series) -> float:
 
 
 def _accuracies(shown: pd.DataFrame, one: Series, alpha: str, known: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the accuracies of a series' clients: a row a seed, a column a client; NaN where one holds nothing."""
-    own = shown[(shown["series"] == one.label) & (shown["alpha"] == alpha) & shown["cell_id"].isin(known)]
-    return pd.DataFrame([known[str(cell)]["test_accuracy"].astype(float).to_numpy() for cell in own["cell_id"]])
+    """Return the accuracies of a series' clients: a row a seed, a column a client; NaN where one holds nothing.
+
+    Where a seed failed, each client has the accuracy of chance.
+    """
+    own = shown[(shown["series"] == one.label) & (shown["alpha"] == alpha)]
+    cells = own.loc[own["cell_id"].isin(known), "cell_id"]
+    found = [known[str(cell)]["test_accuracy"].astype(float).to_numpy() for cell in cells]
+    chance = own.loc[own["status"].isin(FAILED), "chance_accuracy"].dropna() if found else ()
+    return pd.DataFrame([*found, *(np.full(len(found[0]), value) for value in chance)])
 
 
 def _draw_histogram(panel: Axes, lines: pd.DataFrame) -> None:
@@ -125,8 +133,7 @@ def _draw_clients(panel: Axes, accuracies: pd.DataFrame, one: Series, level: int
 
 
 def _worst(accuracies: pd.DataFrame) -> Estimate:
-    values = accuracies.min(axis=1).dropna()
-    return estimate(values, scale_of_fractions(values))
+    return estimate_of("client_accuracy_min", accuracies.min(axis=1).dropna())
 
 
 def _name_rows(panel: Axes, names: Sequence[str], width: float) -> None:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fedfore.judgement.estimates import estimate, scale_of_fractions
+from fedfore.judgement.sides import FAILED, estimate_of
 from fedfore.plots.charts.cost_axis import DATA_PASSES, DEVICE_FLOPS, ROUNDS, TOTAL_BYTES, CostAxis
 from fedfore.plots.charts.facets import facets
 from fedfore.plots.charts.levels import level_notes, name_at_level
@@ -25,7 +25,7 @@ from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.study import shown_sparsity
 from fedfore.plots.training import ACCURACY, mean_line
 from fedfore.plots.view import Drawn, Planned, View, handle, line_style, mark_withheld, percent_axis
-from fedfore.plots.wording import axis_label
+from fedfore.plots.wording import DOUBLE_DAGGER, axis_label
 
 AXES: Mapping[str, CostAxis] = {
     "rounds": ROUNDS,
@@ -103,7 +103,7 @@ def curves(view: View) -> Drawn:
     panels[0].set_ylim(known.min() - _PAD, known.max() + _PAD)
     percent_axis(panels[0].yaxis)
     figure.supylabel(axis_label(ACCURACY), fontsize=8)
-    notes = [*_notes(lines), *level_notes(view), *accuracy_notes(view.cells)]
+    notes = [*_notes(lines), *level_notes(view), *accuracy_notes(view.cells, DOUBLE_DAGGER)]
     frame(figure, view.heading(_message(leaders)), list(_legend(view)), notes)
     return Drawn(
         f"{_message(leaders)}. Test accuracy of the global model at every evaluation, against what had been spent by "
@@ -121,7 +121,15 @@ def _lines(view: View) -> Iterator[_Line]:
             own = view.cells[(view.cells["series"] == one.label) & (view.cells["alpha"] == alpha)]
             seeds = known[known["cell_id"].isin(own["cell_id"])]
             if len(seeds):
+                seeds = pd.concat([seeds, *_failed(own, mean_line(seeds))])
                 yield _Line(one, alpha, seeds, mean_line(seeds), bool(own["withheld"].any()))
+
+
+def _failed(own: pd.DataFrame, others: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield what a failure counts as, chance throughout, at the mean costs of the others, where chance is known."""
+    failed = own[own["status"].isin(FAILED) & own["chance_accuracy"].notna()]
+    for _, cell in failed.iterrows():
+        yield others.assign(cell_id=cell["cell_id"], **{ACCURACY: cell["chance_accuracy"]})
 
 
 def _draw_panel(panel: Axes, lines: Sequence[_Line], column: str, everything: Sequence[pd.DataFrame]) -> str | None:
@@ -169,7 +177,7 @@ def _draw_end(panel: Axes, line: _Line, column: str) -> None:
     """Draw the interval of the last evaluation, and the mark of what is part of no comparison."""
     last = line.mean.iloc[-1]
     values = line.seeds.loc[line.seeds["place"] == last["place"], ACCURACY].astype(float)
-    found = estimate(values, scale_of_fractions(values))
+    found = estimate_of(ACCURACY, values)
     if found.n >= LEAST_FOR_AN_INTERVAL:
         panel.plot(
             [last[column]] * 2, [found.low, found.high], color=line_style(line.series)["color"], linewidth=0.9,

@@ -16,19 +16,19 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fedfore.judgement.estimates import Estimate, estimate, scale_of_fractions
-from fedfore.judgement.sides import difference, side, withheld
+from fedfore.judgement.estimates import Estimate, estimate
+from fedfore.judgement.sides import FAILED, counted, difference, mean_of, side, withheld
 from fedfore.plots.fields import NUM_PERTURBATIONS, value_label
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame
 from fedfore.plots.naming import Series, settings
 from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
-from fedfore.plots.texts import wrapped
+from fedfore.plots.texts import text_width, wrapped
 from fedfore.plots.view import Drawn, Planned, View
-from fedfore.plots.wording import DOUBLE_DAGGER, MINUS, UNKNOWN
+from fedfore.plots.wording import DOUBLE_DAGGER, MINUS, UNKNOWN, interval_text, percent_text
 
-_TILE, _TILE_WIDTH, _OUTSIDE = 0.36, 0.5, 0.8
-"""Inches: the height and the least width of a tile, and what a panel's title and ticks take beside them."""
+_TILE, _TILE_WIDTH, _TILE_PAD, _OUTSIDE = 0.36, 0.5, 0.06, 0.8
+"""Inches: the height and the least width of a tile and its blank edge, and what a panel takes beside its tiles."""
 _TEXT, _TITLE = 6.5, 7.0
 _UNKNOWN = "#EEEEEE"
 _DARKEST = 0.55
@@ -82,8 +82,7 @@ def map_of(cells: pd.DataFrame, title: str, row: str, of: Callable[[pd.DataFrame
 
 
 def _accuracy(view: View, own: pd.DataFrame) -> Estimate:
-    values = own.loc[own["ok"], view.metric].dropna()
-    return estimate(values, scale_of_fractions(values))
+    return mean_of(own, view.metric)
 
 
 def _against(view: View, evidence: pd.DataFrame, reference: Series, own: pd.DataFrame) -> Estimate:
@@ -130,7 +129,7 @@ def skew(view: View, maps: Sequence[Map]) -> Drawn:
         message = f"Against {reference.label}: {decided} of {len(tiles)} intervals exclude 0"
         what = "Paired difference in points, bold where its interval excludes 0, not corrected for the number of tiles"
     else:
-        look, message, what = _Look(_percent, "YlGnBu", _sequential(tiles)), _range(tiles), "Mean accuracy in %"
+        look, message, what = _Look(_percent(tiles), "YlGnBu", _sequential(tiles)), _range(tiles), "Mean accuracy in %"
     figure = _draw(view, [(own, look, own.title) for own in maps])
     return _framed(view, figure, message, what, maps)
 
@@ -141,7 +140,7 @@ def perturbations(view: View, maps: Sequence[Map]) -> Drawn:
     bought = list(_perturbation_maps(view, partial(_per_flops, view)))
     gains = [tile for own in bought for tile in own.tiles.values()]
     looks = (
-        _Look(_percent, "YlGnBu", _sequential(tiles)),
+        _Look(_percent(tiles), "YlGnBu", _sequential(tiles)),
         _Look(lambda tile: f"{tile.mean:.3g}", "YlGnBu", _logarithmic(gains)),
     )
     panels = [
@@ -157,25 +156,28 @@ def perturbations(view: View, maps: Sequence[Map]) -> Drawn:
 
 
 def _per_flops(view: View, own: pd.DataFrame) -> Estimate:
-    ok = own[own["ok"]]
-    gained = 100 * (ok[view.metric] - ok["chance_accuracy"].fillna(0.0))
-    return estimate((gained / (ok["device_flops_total"] / 1e12)).dropna())
+    gained = 100 * (counted(own, view.metric) - own["chance_accuracy"].fillna(0.0))
+    bought = gained / (own["device_flops_total"] / 1e12)
+    return estimate(bought.mask(own["status"].isin(FAILED), 0.0).dropna())
 
 
 def _excludes_zero(tile: Estimate) -> bool:
     return tile.n >= LEAST_FOR_AN_INTERVAL and not tile.includes_zero
 
 
-def _half(tile: Estimate) -> str:
-    return f"\n± {100 * tile.half_width:.1f}" if tile.n >= LEAST_FOR_AN_INTERVAL else ""
+def _interval(tile: Estimate, *, both_ends: bool = False) -> str:
+    """Return the second line of a tile, if there is one."""
+    return f"\n{interval_text(tile, percent_text, both_ends=both_ends)}" if tile.n >= LEAST_FOR_AN_INTERVAL else ""
 
 
 def _points(tile: Estimate) -> str:
-    return f"{100 * tile.mean:+.1f}".replace("-", MINUS) + _half(tile)
+    return f"{100 * tile.mean:+.1f}".replace("-", MINUS) + _interval(tile)
 
 
-def _percent(tile: Estimate) -> str:
-    return f"{100 * tile.mean:.1f}{_half(tile)}"
+def _percent(tiles: Sequence[Estimate]) -> Callable[[Estimate], str]:
+    """Return what writes an accuracy among these tiles in percent, with intervals of one form."""
+    both_ends = any(tile.is_skewed for tile in tiles)
+    return lambda tile: f"{percent_text(tile.mean)}{_interval(tile, both_ends=both_ends)}"
 
 
 def _range(tiles: Sequence[Estimate]) -> str:
@@ -204,7 +206,9 @@ def _diverging(tiles: Sequence[Estimate]) -> Normalize:
 def _draw(view: View, shown: Sequence[tuple[Map, _Look, str]]) -> Figure:
     """Draw maps as panels, as many side by side as leave room for what stands in their tiles."""
     widest = max(len(own.columns) for own, _, _ in shown)
-    columns = max(1, min(len(shown), int(view.width / (_TILE_WIDTH * widest + _OUTSIDE))))
+    written = [line for own, look, _ in shown for tile in own.tiles.values() for line in look.text(tile).split("\n")]
+    width = max(_TILE_WIDTH, *(text_width(line, _TEXT) + _TILE_PAD for line in written))
+    columns = max(1, min(len(shown), int(view.width / (width * widest + _OUTSIDE))))
     rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
     heights = [_OUTSIDE + _TILE * max(len(own.rows) for own, _, _ in row) for row in rows]
     figure = Figure(figsize=(view.width, sum(heights)), layout="constrained")
@@ -242,8 +246,8 @@ def _framed(view: View, figure: Figure, message: str, what: str, maps: Sequence[
     counts = [tile.n for own in maps for tile in own.tiles.values()]
     n = " to ".join(map(str, dict.fromkeys((min(counts), max(counts)))))
     notes = [
-        f"{what}; n = {n} seeds, ± 95% Student-t interval (none below {LEAST_FOR_AN_INTERVAL} seeds).",
-        *accuracy_notes(view.cells),
+        f"{what}; n = {n} seeds, below it the 95% interval (none below {LEAST_FOR_AN_INTERVAL} seeds).",
+        *accuracy_notes(view.cells, DOUBLE_DAGGER),
     ]
     frame(figure, view.heading(message), [], notes)
     return Drawn(

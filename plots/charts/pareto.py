@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fedfore.judgement.estimates import estimate, scale_of_fractions
+from fedfore.judgement.sides import mean_of
 from fedfore.plots.charts.cost_axis import DEVICE_FLOPS, PEAK_MEMORY, TOTAL_BYTES, CostAxis
 from fedfore.plots.charts.labels import Label, write_apart
 from fedfore.plots.fields import value_label
@@ -73,8 +73,7 @@ def settings_with_costs(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     rows = []
     for key, own in cells.groupby(list(POINT), observed=True):
         ok = own[own["ok"]]
-        values = ok[metric].dropna()
-        found = estimate(values, scale_of_fractions(values))
+        found = mean_of(own, metric)
         bar = {"low": found.low, "high": found.high} if found.n >= LEAST_FOR_AN_INTERVAL else {}
         rows.append(
             {**dict(zip(POINT, key, strict=True)), "mean": found.mean, "low": np.nan, "high": np.nan, **bar}

@@ -57,7 +57,7 @@ def marks(study: Study, cells: pd.DataFrame) -> Marks:
 
 
 def _notes(said: pd.DataFrame) -> Iterator[str]:
-    """Yield the footnotes on layers that are nearly empty, on seeds that failed and on operators without a count."""
+    """Yield the footnotes on layers that are nearly empty and on operators without a count."""
     starved = said[said["starved"]]
     if len(starved):
         at = [len(starved), len(starved.drop_duplicates(list(POINT)))]
@@ -66,8 +66,6 @@ def _notes(said: pd.DataFrame) -> Iterator[str]:
             f"{STARVED_LAYER} a mask leaves some layer at most one weight, or less than {STARVED:.1%} of them, in "
             f"{cells} at {places}."
         )
-    if said["failed"].any():
-        yield (f"{FAILED_SEEDS} a seed failed: means are over the others, and comparisons count it as chance accuracy.")
     lacking = said[said["uncounted"]].drop_duplicates(["method_label", "uncounted_ops"])
     if len(lacking):
         methods = lacking.groupby("uncounted_ops")["method_label"].agg(", ".join)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fedfore.judgement.judging import Judged
-from fedfore.plots.wording import MINUS, human_bytes, human_count, is_percent
+from fedfore.judgement.sides import is_percent
+from fedfore.plots.wording import MINUS, human_bytes, human_count
 from fedfore.records.metrics import METRICS
 
 

@@ -25,8 +25,8 @@ def _of_trials(choice: Choice) -> dict[str, str]:
     return {
         "points tried": str(choice.points),
         "seeds": str(len(choice.seeds)),
-        "validation accuracy (%)": percent_text(choice.chosen.mean, float("nan")) if choice.chosen else UNKNOWN,
-        "next best (%)": percent_text(_next_best(choice), float("nan")),
+        "validation accuracy (%)": percent_text(choice.chosen.mean) if choice.chosen else UNKNOWN,
+        "next best (%)": percent_text(_next_best(choice)),
         "failed trials": str(sum(one.failed for one in choice.trials)),
         "at an edge": "yes" if choice.at_edge else "no",
     }

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
 from fedfore.judgement.estimates import LEVEL, Difference, Estimate
 from fedfore.judgement.judging import Judged, evidence, judged_of
-from fedfore.judgement.sides import difference, is_metered, side, withheld
+from fedfore.judgement.sides import difference, is_metered, is_percent, side, withheld
 from fedfore.judgement.verdicts import ERROR, Verdict
 from fedfore.plots.study import Study
 from fedfore.plots.tables.grid import Entry, Shown
 from fedfore.plots.tables.point_table import SERIES, PointTable
-from fedfore.plots.tables.quantities import estimate_entry, unit_of, with_unit
-from fedfore.plots.wording import UNKNOWN, is_percent
+from fedfore.plots.tables.quantities import unit_of, with_unit
+from fedfore.plots.wording import UNKNOWN, interval_text
 from fedfore.records.metrics import METRICS
 
 MARKS: Mapping[Verdict, str] = {
@@ -120,9 +120,10 @@ def shown(own: Differences, decimals: int | None) -> Shown:
             entries.append(Entry(UNKNOWN))
             continue
         low, high = (math.nan, math.nan) if is_metered(own.metric) else one.difference.interval()
-        entry = estimate_entry(Estimate(one.difference.mean, low, high, one.difference.n), unit, both_ends=False)
-        sign = "+" if round(one.difference.mean / unit.size, unit.decimals) > 0 else ""
-        entries.append(replace(entry, text=f"{sign}{entry.text}", marks=MARKS.get(one.verdict, "")))
+        mean = one.difference.mean
+        interval = interval_text(Estimate(mean, low, high, one.difference.n), unit.text, both_ends=False)
+        sign = "+" if round(mean / unit.size, unit.decimals) > 0 else ""
+        entries.append(Entry(f"{sign}{unit.text(mean)}", interval, MARKS.get(one.verdict, "")))
     row = METRICS[own.metric]
     title = "points" if is_percent(own.metric) else with_unit(row.label, row.unit, unit)
     return Shown(f"Minus {own.baseline}, {title}", tuple(entries))
@@ -139,7 +140,11 @@ def difference_notes(own: Differences) -> Iterator[str]:
     else:
         found = [one.difference for one in known if one.difference]
         welch = "" if all(one.paired for one in found) else ", by Welch's test where partitions differ"
-        interval = f", ± half of the {LEVEL:.0%} Student-t interval" if any(one.n > 1 for one in found) else ""
+        interval = (
+            f", ± half of the {LEVEL:.0%} Student-t interval, not corrected for their number as verdicts are"
+            if any(one.n > 1 for one in found)
+            else ""
+        )
         yield f"Minus {own.baseline}: paired by seed{welch}{interval}."
     marked = [one for one in known if one.judged and one.verdict in MARKS]
     words = {one.verdict for one in marked}

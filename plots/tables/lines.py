@@ -9,6 +9,7 @@ import pandas as pd
 
 from fedfore.errors import ConfigError
 from fedfore.judgement.selection import settings
+from fedfore.judgement.sides import FAILED
 from fedfore.plots.lines import readable_lines
 from fedfore.plots.study import Study
 from fedfore.records.lines import ADJUSTMENTS, CLIENTS, DIAGNOSTICS, LAYERS, LINES, ROUNDS
@@ -70,6 +71,8 @@ def line_rows(run: Run, kind: str) -> pd.DataFrame:
 def line_cells(study: Study, kind: str, columns: tuple[str, ...] | None) -> LineCells:
     """Return the lines of a kind of the cells that ended well, with the numbers that are asked for, or its own.
 
+    A cell that failed has a row without numbers wherever others of its series have one.
+
     Raises ConfigError where there are no such lines, where they are no table, and for a number that they do not have.
     """
     if KINDS[kind] not in _TABLES:
@@ -86,7 +89,10 @@ def line_cells(study: Study, kind: str, columns: tuple[str, ...] | None) -> Line
             raise ConfigError(f'{kind.capitalize()} have no number "{name}"; they have {", ".join(numbers)}.')
     beside = study.cells.drop(columns=[name for name in lines if name in study.cells and name != "cell_id"])
     metrics = columns or tuple(name for name in own.shown if name in numbers)
-    return LineCells(beside.merge(lines, on="cell_id").copy(), own.axis, metrics)  # in one piece
+    known = beside.merge(lines, on="cell_id")
+    failed = beside[beside["status"].isin(FAILED)]
+    failed = failed.merge(known[["series", own.axis]].drop_duplicates(), on="series")
+    return LineCells(pd.concat([known, failed], ignore_index=True).copy(), own.axis, metrics)  # in one piece
 
 
 def _lines(run: Run, ids: Iterable[str], file: str) -> pd.DataFrame:

@@ -8,14 +8,11 @@ import pandas as pd
 
 from fedfore.plots.fields import value_label
 from fedfore.plots.mask_columns import LEFT, masked, short_layer
-from fedfore.plots.points import points, records
+from fedfore.plots.points import records
 from fedfore.plots.study import Study
-from fedfore.plots.wording import (
-    DAGGER,
-    DOUBLE_DAGGER,
-    OVERSPENT,
-    percent_text,
-)
+from fedfore.plots.tables.point_table import PointTable, point_table
+from fedfore.plots.tables.quantities import entries, share
+from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
 
 _TITLES = {
     "dataset": "Dataset",
@@ -35,11 +32,11 @@ def mask_tables(study: Study) -> Iterator[pd.DataFrame]:
     for _, cells in study.by_setting():
         found = masked(study, cells)
         if found.known:
-            numbers = points(found.cells, found.known)
-            numbers = numbers[numbers["n_ok"] > 0]
+            table = point_table(found.cells, None)
             titles = {name: f"{LEFT[name] if name in LEFT else short_layer(name)} (%)" for name in found.known}
-            texts = pd.DataFrame({title: _percents(numbers, name) for name, title in titles.items()}, numbers.index)
-            yield pd.concat([_point_columns(numbers), texts], axis=1)
+            texts = pd.DataFrame({title: _percents(table, name) for name, title in titles.items()})
+            shown = pd.concat([_point_columns(table.numbers), texts], axis=1)
+            yield shown[table.numbers["n_ok"] > 0]
 
 
 def _point_columns(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -53,5 +50,5 @@ def _point_columns(numbers: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def _percents(numbers: pd.DataFrame, metric: str) -> list[str]:
-    return [percent_text(row[metric], row[f"{metric}_half_width"]) for row in records(numbers)]
+def _percents(table: PointTable, name: str) -> list[str]:
+    return [f"{entry.text} {entry.interval}".rstrip() for entry in entries(table, share(table, name))]

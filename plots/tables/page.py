@@ -8,7 +8,6 @@ from dataclasses import replace
 import pandas as pd
 
 from fedfore.errors import ConfigError, printable
-from fedfore.judgement.estimates import LEVEL
 from fedfore.plots.footnotes import table_notes
 from fedfore.plots.points import records
 from fedfore.plots.study import Study
@@ -21,16 +20,18 @@ from fedfore.plots.tables.grid import Grid, Shown, grid
 from fedfore.plots.tables.lines import line_cells
 from fedfore.plots.tables.point_table import SERIES, PointTable, labelled, point_table
 from fedfore.plots.tables.quantities import (
+    ASIDE,
+    LACKING,
     NOT_APPLICABLE,
     Quantity,
     described,
-    is_skewed,
+    estimates_note,
     quantity,
     seeds,
     shown,
     without_intervals,
 )
-from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
+from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, FAILED_SEEDS, OVERSPENT
 
 
 def page(study: Study, asked: Asked, *, reasons: bool = False) -> Page:
@@ -53,7 +54,7 @@ def page(study: Study, asked: Asked, *, reasons: bool = False) -> Page:
     if minus and minus.known:
         columns.insert(1, shown_differences(minus, asked.decimals))
     columns += chosen(table, keys)
-    notes = [*choice.notes, *_unknown(quantities), *_estimates(known)]
+    notes = [*choice.notes, *_unknown(quantities), *estimates_note(known)]
     notes += [*(difference_notes(minus) if minus and (minus.known or asked.baseline) else ()), *_lacking(columns)]
     return replace(_page(table, columns, notes, asked), reasons=tuple(_unfinished(study)) if reasons else ())
 
@@ -69,7 +70,7 @@ def line_page(study: Study, kind: str, asked: Asked) -> Page:
     by = asked.by if asked.by == lines.axis else setting_column(lines.cells, asked.by or SERIES)
     table = point_table(labelled(study, lines.cells, [by]), by, lines.axis)
     quantities = [quantity(table, metric, asked.decimals) for metric in lines.metrics]
-    return _page(table, [shown(table, own) for own in quantities], list(_estimates(quantities)), asked)
+    return _page(table, [shown(table, own) for own in quantities], list(estimates_note(quantities)), asked)
 
 
 def _page(table: PointTable, columns: Sequence[Shown], notes: Sequence[str], asked: Asked) -> Page:
@@ -93,7 +94,7 @@ def _minus(study: Study, asked: Asked, table: PointTable, metric: str | None) ->
 
 def _marks(table: PointTable) -> list[str]:
     """Return the marks of each point, whose footnotes are those of `table_notes`."""
-    flags = (("stale", DAGGER), ("withheld", DOUBLE_DAGGER), ("overspent", OVERSPENT))
+    flags = (("stale", DAGGER), ("withheld", DOUBLE_DAGGER), ("overspent", OVERSPENT), ("n_failed", FAILED_SEEDS))
     return [" ".join(mark for name, mark in flags if point[name]) for point in records(table.numbers)]
 
 
@@ -108,18 +109,9 @@ def _unknown(quantities: Sequence[Quantity]) -> Iterator[str]:
         yield f"Not known in any cell: {', '.join(names)}."
 
 
-def _estimates(quantities: Sequence[Quantity]) -> Iterator[str]:
-    """Yield what stands behind means."""
-    known = [one for own in quantities for one in own.estimates if one.half_width == one.half_width]
-    if any(map(is_skewed, known)):
-        yield f"Means over seeds; in brackets the {LEVEL:.0%} interval, on the logit scale near 0 and 100%."
-    elif known:
-        yield f"Means over seeds, ± half of the {LEVEL:.0%} Student-t interval."
-
-
 def _bold(table: PointTable, made: Grid) -> str:
     where = "row" if table.by == SERIES else "column within its block" if made.blocks else "column"
-    return f"the best of a {where}; controls, what is not certified and what has fewer seeds than others stand aside."
+    return f"the best of a {where}; {ASIDE}."
 
 
 def _controls(table: PointTable) -> Iterator[str]:
@@ -130,7 +122,7 @@ def _controls(table: PointTable) -> Iterator[str]:
 
 def _lacking(columns: Sequence[Shown]) -> Iterator[str]:
     if any(entry.text == NOT_APPLICABLE for one in columns for entry in one.entries):
-        yield f"{NOT_APPLICABLE}: not applicable, since nothing is trained there or there is no such phase."
+        yield LACKING
 
 
 def _unfinished(study: Study) -> Iterator[str]:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from fedfore.judgement.estimates import Estimate, estimate, scale_of_fractions
-from fedfore.judgement.sides import is_metered
+from fedfore.judgement.estimates import LEVEL, Estimate, estimate, scale_of_fractions
+from fedfore.judgement.sides import counted, is_accuracy, is_metered, is_percent, mean_of
 from fedfore.plots.points import records
 from fedfore.plots.tables.grid import Entry, Shown
 from fedfore.plots.tables.lines import LINE_METRICS
 from fedfore.plots.tables.point_table import PointTable
-from fedfore.plots.units import Unit, one_unit
-from fedfore.plots.wording import is_percent
+from fedfore.plots.units import PERCENT, Unit, one_unit
+from fedfore.plots.wording import interval_text
 from fedfore.records.metrics import METRICS
 from fedfore.records.rows import Metric
 
 NOT_APPLICABLE = "n/a"
+LACKING = f"{NOT_APPLICABLE}: not applicable, since nothing is trained there or there is no such phase."
+ASIDE = "controls, what is not certified and what has fewer seeds than others stand aside"
+"""Who is never the best (see `entries`)."""
 _COSTS = ("bytes", "FLOPs", "MACs", "operations")
 """Units of what is counted, and shown without an interval."""
 _UNNAMED = ("", "fraction", "ratio", "cosine")
-_PERCENT, _PERCENT_DECIMALS = 0.01, 1
 _ARROWS = {"higher": " ↑", "lower": " ↓", "descriptive": ""}
 
 
@@ -49,17 +51,22 @@ def described(metric: str) -> Metric:
 
 
 def quantity(table: PointTable, metric: str, decimals: int | None) -> Quantity:
-    """Return the mean of a metric over the seeds of each point that ended well, with its 95% interval.
+    """Return the mean of a metric over the seeds of each point with its 95% interval (see `mean_of`).
 
-    Accuracies near 0 or 1 have the interval of the logit scale. What is counted has none, nor what no seed changes.
+    What is counted has no interval, nor what no seed changes. What trains nothing has no accuracy where it fails.
     """
-    values = [pd.to_numeric(own.loc[own["ok"], metric]).dropna() for own in table.cells]
-    scales = [scale_of_fractions(one) if _is_percent(metric) else "linear" for one in values]
-    found = [estimate(one, scale) for one, scale in zip(values, scales, strict=True)]
+    rows = [own[own["trained"]] if is_accuracy(metric) else own for own in table.cells]
+    found = [mean_of(own, metric) for own in rows]
     unit = unit_of(metric, (one.mean for one in found), decimals)
     made = Quantity(metric, tuple(found), unit)
     varies = described(metric).unit not in _COSTS and any(one.half_width > 0 for one in found)
-    return made if varies or _is_percent(metric) else without_intervals(made)
+    return made if varies or is_percent(metric) else without_intervals(made)
+
+
+def share(table: PointTable, name: str) -> Quantity:
+    """Return what a mask leaves of a whole, a column of fractions, at each point, in percent."""
+    values = [counted(own, name).dropna() for own in table.cells]
+    return Quantity(name, tuple(estimate(one, scale_of_fractions(one)) for one in values), PERCENT)
 
 
 def without_intervals(own: Quantity) -> Quantity:
@@ -69,23 +76,26 @@ def without_intervals(own: Quantity) -> Quantity:
 
 def unit_of(metric: str, values: Iterable[float], decimals: int | None) -> Unit:
     """Return the unit in which these values of a metric are written: percent of accuracies, else one that suits."""
-    if _is_percent(metric):
-        return Unit("%", _PERCENT, _PERCENT_DECIMALS if decimals is None else decimals)
+    if is_percent(metric):
+        return PERCENT if decimals is None else replace(PERCENT, decimals=decimals)
     return one_unit(values, described(metric).unit, decimals)
 
 
 def shown(table: PointTable, own: Quantity) -> Shown:
     """Return a quantity as a table shows it."""
+    return Shown(title(own), entries(table, own))
+
+
+def entries(table: PointTable, own: Quantity) -> tuple[Entry, ...]:
+    """Return what a table shows of a quantity at each point: all intervals in one form, the best values marked."""
     lacking = [_lacks(own, place, point) for place, point in enumerate(records(table.numbers))]
     best = _best(table, own, lacking)
-    both_ends = any(is_skewed(one) for one in own.estimates)
-    entries = [estimate_entry(one, own.unit, both_ends=both_ends) for one in own.estimates]
-    return Shown(
-        title(own),
-        tuple(
-            Entry(NOT_APPLICABLE) if lacks else replace(entry, best=place in best)
-            for place, (entry, lacks) in enumerate(zip(entries, lacking, strict=True))
-        ),
+    both_ends = any(one.is_skewed for one in own.estimates)
+    return tuple(
+        Entry(NOT_APPLICABLE)
+        if lacks
+        else Entry(own.unit.text(one.mean), interval_text(one, own.unit.text, both_ends=both_ends), best=place in best)
+        for place, (one, lacks) in enumerate(zip(own.estimates, lacking, strict=True))
     )
 
 
@@ -106,17 +116,13 @@ def with_unit(label: str, stored: str, unit: Unit) -> str:
     return f"{label} ({unit.name})"
 
 
-def estimate_entry(one: Estimate, unit: Unit, *, both_ends: bool) -> Entry:
-    """Return a mean in a unit, with half of its interval behind ±, or with both ends where some interval is skewed."""
-    if one.half_width != one.half_width:
-        return Entry(unit.text(one.mean))
-    ends = f"[{unit.text(one.low)}, {unit.text(one.high)}]"
-    return Entry(unit.text(one.mean), ends if both_ends else f"± {unit.text(one.half_width)}")
-
-
-def is_skewed(one: Estimate) -> bool:
-    """Return whether an interval is longer on one side of the mean."""
-    return one.half_width == one.half_width and not math.isclose(one.high - one.mean, one.mean - one.low, abs_tol=1e-9)
+def estimates_note(quantities: Sequence[Quantity]) -> Iterator[str]:
+    """Yield what stands behind means, if anything does."""
+    known = [one for own in quantities for one in own.estimates if one.half_width == one.half_width]
+    if any(one.is_skewed for one in known):
+        yield f"Means over seeds; in brackets the {LEVEL:.0%} interval, on the logit scale near 0 and 100%."
+    elif known:
+        yield f"Means over seeds, ± half of the {LEVEL:.0%} Student-t interval."
 
 
 def seeds(table: PointTable) -> Shown:
@@ -139,29 +145,27 @@ def _lacks(own: Quantity, place: int, point: dict[str, object]) -> bool:
 def _best(table: PointTable, own: Quantity, lacking: list[bool]) -> set[int]:
     """Return the points of the best value, as it is written, among those that compete; none where all are alike.
 
-    No control competes; in what was learnt no point does that is withheld or has fewer seeds than others. Of distances
-    that chance takes below 0 the lowest is not the best.
+    No control competes; in what was learnt no point does that is withheld or has fewer values than others, of which a
+    failure that counts as chance is one. Of distances that chance takes below 0 the lowest is not the best.
     """
     row = described(own.metric)
     if row.direction == "descriptive" or (row.direction == "lower" and row.limits[0] is None):
         return set()
     numbers = table.numbers
     written = pd.Series([round(one.mean / own.unit.size, own.unit.decimals) for one in own.estimates], numbers.index)
+    counts = pd.Series([one.n for one in own.estimates], numbers.index)
     rivals = numbers[written.notna() & ~pd.Series(lacking, numbers.index) & ~numbers["control"]]
     if not _is_metered(own.metric):
         rivals = rivals[~rivals["withheld"]]
     found: set[int] = set()
     for _, group in rivals.groupby(table.rivals, observed=True):
-        fair = group if _is_metered(own.metric) else group[group["n_ok"] == group["n_ok"].max()]
+        known = counts[group.index]
+        fair = known if _is_metered(own.metric) else known[known == known.max()]
         values = written[fair.index]
         if values.nunique() > 1:
             best = values.max() if row.direction == "higher" else values.min()
             found |= set(values.index[values == best])
     return found
-
-
-def _is_percent(metric: str) -> bool:
-    return metric in METRICS and is_percent(metric)
 
 
 def _is_metered(metric: str) -> bool:
