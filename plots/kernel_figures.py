@@ -15,7 +15,7 @@ from fedfore.plots.mask_comparison import mask_comparison
 from fedfore.plots.naming import settings
 from fedfore.plots.points import select
 from fedfore.plots.view import Planned, View
-from fedfore.plots.wording import MINUS, UNKNOWN, difference_text
+from fedfore.plots.wording import MINUS, UNKNOWN, difference_text, interval_text
 from fedfore.records.metrics import METRICS
 
 _ERRORS = (
@@ -117,8 +117,8 @@ def _number(value: Estimate) -> str:
     """Return an estimate and, where there is one, its half-width."""
     if not value.n:
         return UNKNOWN
-    spread = f" ± {value.half_width:.4f}" if value.n > 1 else ""
-    return f"{round(value.mean, 4) + 0.0:+.4f}".replace("-", MINUS) + spread  # no "-0.0"
+    mean = f"{round(value.mean, 4) + 0.0:+.4f}".replace("-", MINUS)  # no "-0.0"
+    return f"{mean} {interval_text(value, '{:.4f}'.format, both_ends=False)}".rstrip()
 
 
 def _mask_distances(compared: pd.DataFrame, metric: str, reference: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ from fedfore.plots.heat import colour_bar, heat_map
 from fedfore.plots.layout import frame, label_edges
 from fedfore.plots.points import select
 from fedfore.plots.view import Drawn, View
-from fedfore.plots.wording import MINUS, UNKNOWN, power_of_ten
+from fedfore.plots.wording import MINUS, UNKNOWN, interval_text, power_of_ten
 from fedfore.records.metrics import METRICS
 
 CLIENTS = "train.clients"
@@ -157,9 +157,9 @@ def _written(value: Estimate, power: int, sign: str) -> str:
     if not value.n:
         return UNKNOWN
     size = 10.0**power
-    spread = f"\n± {value.half_width / size:.1f}" if value.n > 1 else ""
+    interval = interval_text(value, lambda end: f"{end / size:.1f}", both_ends=False)
     mean = round(value.mean / size, 1) + 0.0  # no "-0.0"
-    return f"{mean:{sign}.1f}".replace("-", MINUS) + spread
+    return f"{mean:{sign}.1f}".replace("-", MINUS) + f"\n{interval}".rstrip()
 
 
 def _notes(error: KernelError, tiles: Sequence[Sequence[Sequence[_Tile]]]) -> Iterator[str]:

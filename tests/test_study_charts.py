@@ -22,7 +22,7 @@ from fedfore.plots.tuned import Tuned, tuned_series
 from fedfore.plots.view import Drawn, View
 from fedfore.plots.wording import DOUBLE_DAGGER, MINUS
 from fedfore.records.lines import CLIENTS, DIAGNOSTICS
-from tests.synthetic import cells, write_lines, write_run
+from tests.synthetic import cells, rounds, write_lines, write_run
 
 MakeStudy = Callable[..., Study]
 
@@ -244,6 +244,18 @@ def test_a_failed_seed_is_chance_in_a_map_and_intervals_near_1_have_both_ends(st
     # logit(.96) = 3.178, half .024841 / .0384 = .6469: expit(2.531), expit(3.825)
     assert tiles(accuracy) == ["96.0 [92.6, 97.9]", "50.0 [3.1, 96.9]"] * 2
     assert [text.split()[0] for text in tiles(bought)] == ["86", "40"] * 2, "points above chance, 0 of the failure"
+
+
+# Curves
+
+
+def test_a_failed_seed_is_chance_along_a_curve_at_the_costs_of_the_others(study_of: MakeStudy) -> None:
+    planned = cells(("fedavg",), alphas=("iid",))
+    found = drawn(study_of(planned, lambda cell: "diverged" if cell.seed == 2 else "ok"), "curves")
+    ends = [rounds(cell)[-1]["test_accuracy"] for cell in planned[:2]]
+    (mean,) = (line for line in found.figure.axes[0].lines if line.get_linewidth() == 1.2)
+    assert (mean.get_xdata()[-1], mean.get_ydata()[-1]) == (600, pytest.approx((sum(ends) + 0.1) / 3))
+    assert "Thin: n = 3 seeds" in found.caption and "Counted as chance: FedAvg (dense): 1 diverged" in found.caption
 
 
 # Clients
