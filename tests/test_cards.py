@@ -402,7 +402,7 @@ def test_a_new_card_says_what_records_say_and_shows_every_figure(drawn: Archive)
     written = refresh(drawn.results)
     page = (study / "README.md").read_text(encoding="utf-8")
     assert "| cells | 1 |" in page and "| seeds | 0 |" in page and "| commits | `01234567` |" in page
-    assert "| run it again | `fedfore run small` |" in page
+    assert "| run it again | `fedfore run results/small/matrix.toml --out results/runs/small` |" in page
     assert "| ran on | Some CPU, 2 CPUs, torch 2.13.0 |" in page
     figures = sorted(path.name for path in (study / "figures").glob("*.png"))
     assert "cost-digits-lenet5.png" in figures and all(f"(figures/{name})" in page for name in figures)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from fedfore.cell import Cell
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import Archive
@@ -67,6 +68,12 @@ compare = "ratio"
 """
 
 
+def rising(cell: Cell) -> dict[str, float]:
+    """Return accuracies whose difference under skew is higher than iid, and different from seed to seed."""
+    is_noisy = (cell.method, cell.alpha) == ("fedavg", 0.1)
+    return {"test_accuracy": (0.3, 0.99, 0.99, 0.99, 0.99)[cell.seed]} if is_noisy else {}
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of studies: one that judges, and some that cannot."""
@@ -79,7 +86,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(
         results / "partly", PLANNED, scalar_errors=lambda cell: (0.5, 0.5) if cell.alpha == "iid" else (0.01, 0.01)
     )
-    for name in ("study", "half", "old", "rough", "partly"):
+    write_run(results / "few", [cell for cell in PLANNED if cell.seed < 2])
+    write_run(results / "noisy", PLANNED, change=rising)
+    write_run(results / "sparse", cells(("fedavg_erk", "fedmef"), alphas=("iid",), sparsities=(0.2, 0.9), seeds=(0,)))
+    for name in ("study", "half", "old", "rough", "partly", "few", "noisy"):
         (results / name / "matrix.toml").write_text(MATRIX, encoding="utf-8")
     (results / "old" / "card.toml").write_text('question = "?"\nsuperseded_by = "study"', encoding="utf-8")
     return results
@@ -198,6 +208,28 @@ def test_a_claim_on_all_settings_is_not_tested_where_one_is_withheld_and_up_to_i
     assert everywhere.reason == "1 of 2 settings have no verdict; alpha iid: its simulation is not certified (baffle)"
     up_to = judged(results, partly)
     assert (up_to.verdict, up_to.setting, up_to.reason) == ("better", "alpha 0.1", "")
+
+
+def test_a_claim_on_all_settings_is_decided_by_the_one_that_speaks_least_for_it(results: Path) -> None:
+    noisy = judged(results, CONTRASTED.replace('"study"', '"noisy"').replace("up_to = true", "up_to = false"))
+    assert (noisy.setting, noisy.verdict) == ("alpha 0.1", "inconclusive")
+    low, high = noisy.interval
+    assert low < 0 < noisy.value < high
+    assert noisy.value > differences("iid").mean()
+    assert judged(results, CONTRASTED.replace('"study"', '"noisy"')).setting == "alpha iid"
+
+
+def test_no_bound_is_reached_by_too_few_seeds(results: Path) -> None:
+    few = judged(results, CONTRASTED.replace('"study"', '"few"'))
+    assert (few.verdict, few.reached, few.settings) == ("too few seeds", None, 2)
+
+
+def test_settings_below_the_scale_of_a_claim_do_not_judge_it(results: Path) -> None:
+    own = METERED.replace('"study"', '"sparse"')
+    sparse = own.replace('["fedavg"]', '["fedavg_erk"]').replace('"baffle"', '"fedmef"')
+    scaled = sparse.replace("over =", "at_least = { sparsity = 0.5 }\nover =")
+    found = [judged(results, claims) for claims in (sparse, scaled)]
+    assert [one.settings for one in found] == [2, 1] and found[1].setting.startswith("sparsity 0.9")
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,13 @@ def test_programs_get_every_number(compare: Compare) -> None:
         (("asked", "--by", "alpah"), 'nothing is called "alpah". Did you mean "alpha"?'),
         (("asked", "--metric", "total_bytes"), "No contrast of these runs is in total_bytes; name a --baseline."),
         (("asked", "--baseline", "fedavg", "--metric", "test_acuracy"), 'Did you mean "test_accuracy"?'),
-        (("asked", "--baseline", "fedavg", "--metric", "label_skew_tv"), "of which more or less is better"),
+        (
+            ("asked", "--baseline", "fedavg", "--metric", "label_skew_tv"),
+            "--metric: label_skew_tv describes, and no side",
+        ),
+        (("asked", "--baseline", "fedavg", "--metric", "best_test_accuracy"), "is chosen on test data, and no verdict"),
+        (("asked", "--baseline", "fedavg", "--metric", "wall_seconds"), "is a time of this machine, not of a device"),
+        (("asked", "asked"), "asked is named twice; name each run once."),
         (
             ("asked", "--margin", "0.1"),
             "Margins of contrasts were fixed with their matrix; --margin goes with --baseline.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,7 +59,14 @@ def test_a_contrast_has_the_headline_no_margin_and_one_family_unless_it_says_mor
             'Contrast "mask": there is no metric "test_acuracy". Did you mean "test_accuracy"?',
         ),
         ({"metric": "label_skew_tv"}, "label_skew_tv describes, and no side of it is better"),
+        ({"metric": "best_test_accuracy"}, "is chosen on test data, and no verdict rests on it; take test_accuracy."),
+        ({"metric": "train_seconds"}, "train_seconds is a time of this machine, not of a device; take another"),
         ({"margin": 0}, "[[contrast]] 1: margin: input should be greater than 0."),
+        ({"margin": math.inf}, "[[contrast]] 1: margin: input should be a finite number."),
+        ({"margin": True}, "[[contrast]] 1: margin: input should be a valid number."),
+        ({"against": math.nan}, "[[contrast]] 1: against."),
+        ({"against": "0.95"}, "[[contrast]] 1: against."),
+        ({"against": 0, "compare": "ratio"}, "there is no ratio to 0; give a number above 0."),
         ({"marign": 0.01}, "marign: unexpected keyword argument"),
         ({"compare": "quotient"}, "compare: input should be 'difference' or 'ratio'"),
         ({"name": ""}, "[[contrast]] 1: name:"),
@@ -180,3 +188,5 @@ def test_controls_are_those_of_the_matrix_and_the_exact_gradient() -> None:
     assert list(is_control(planned, [])) == [False, True, False]
     with pytest.raises(ConfigError, match=re.escape("[[control]] 1: wher: unexpected keyword argument")):
         controls({"control": [{"wher": {}}]})
+    with pytest.raises(ConfigError, match="an empty `where` fits every cell"):
+        controls({"control": [{"where": {}}]})

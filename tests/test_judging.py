@@ -304,7 +304,8 @@ def test_metered_numbers_are_paired_whatever_the_partition() -> None:
 def test_a_failed_cell_knows_no_costs_and_withholds_none() -> None:
     memory = Contrast("memory", OF, AGAINST, "peak_device_bytes")
     found = judge(memory, status=fails, **weighing(dict.fromkeys(SEEDS, 1_000)))
-    assert found.verdict == "better" and found.remarks == () and found.difference is not None
+    assert found.verdict == "better" and found.difference is not None
+    assert len(found.remarks) == 1 and found.remarks[0].endswith("), which are left out")
     assert found.difference.n == 4
 
 

@@ -258,9 +258,9 @@ def test_a_value_that_a_method_cannot_have_is_added_for_none() -> None:
 
 def test_a_choice_holds_for_the_values_of_axes_that_tuning_fixes_and_no_others() -> None:
     grid = {"method": ["baffle"], "params.baffle.num_perturbations": [2, 4], "model": ["lenet5", "lenet5:width=0.5"]}
-    tune = {"at": {"alpha": 1.0, "train": {"clients": 2}, "model": "lenet5"}}
+    tune = {"at": {"alpha": 0.5, "train": {"clients": 2}, "model": "lenet5"}}
     first = stages(matrix(grid=grid, tune=tune), best_at(0.03))[0]
-    assert {(item.cell.alpha, item.cell.train.clients, item.cell.model) for item in first.cells} == {(1.0, 2, "lenet5")}
+    assert {(item.cell.alpha, item.cell.train.clients, item.cell.model) for item in first.cells} == {(0.5, 2, "lenet5")}
     accuracy: Accuracy = lambda cell: best_at(0.03 if cell.params["num_perturbations"] == 2 else 0.1)(cell)  # noqa: E731
     last = stages(matrix(grid=grid, tune=tune), accuracy)[-1]
     reported = [item.cell for item in last.cells if item.cell.stage == "report"]
@@ -287,6 +287,14 @@ def test_what_a_family_of_contrasts_compares_is_tried_equally_often() -> None:
     staged_plan(
         matrix(grid=grid, tune={"grid": {**own, "baffle_erk": own["baffle"]}}, contrast=[elsewhere]), METHODS, {}
     )
+    turned = {
+        "fedavg": {"lr": [0.1, 0.2], "momentum": [0.1, 0.5, 0.9]},
+        "baffle": {"lr": [0.1, 0.2, 0.3], "init_scale": [1, 2]},
+    }
+    with pytest.raises(
+        ConfigError, match="not tuned equally once a value is added at an edge: baffle and fedavg try as"
+    ):
+        staged_plan(matrix(tune={"grid": turned}, contrast=[CONTRAST]), METHODS, {})
     lacking = {"lr": RATES, "init_scale": [0.5, 1.0]}
     staged_plan(matrix(tune={"grid": lacking}, contrast=[CONTRAST]), METHODS, {})
 
@@ -305,6 +313,10 @@ def test_what_a_family_of_contrasts_compares_is_tried_equally_often() -> None:
         ({"params": {"baffle": {"lr": 0.1}}}, "[params] sets lr of baffle"),
         ({"grid": {"params.baffle.lr": [0.1]}}, "an axis of [grid] sets lr of baffle"),
         ({"grid": {"params.lr": [0.1]}}, "an axis of [grid] sets lr of fedavg"),
+        ({"tune": {"grid": {}}}, "tune.grid is empty; give a list of values for each key"),
+        ({"tune": {"grid": {"candidates": [5]}}}, 'tune.grid: no method of the grid has a key "candidates"'),
+        ({"tune": {"at": {"alpha": 0.7}}}, "tune.at fixes alpha at 0.7, which no cell has that is reported"),
+        ({"tune": {"at": {"train": {"rounds": 5}}}}, "tune.at fixes train.rounds, which is the budget; tune.horizon"),
         ({"tune": {"grid": {"rate": [1.0]}}}, 'tune.grid: there is no key "rate" to tune'),
         ({"tune": {"grid": {"fedavg": {"sigma": [1.0]}}}}, 'tune.grid.fedavg: there is no key "sigma" to tune'),
         ({"tune": {"grid": {"fedavgg": {}}}}, 'There is no method "fedavgg". Did you mean "fedavg"?'),

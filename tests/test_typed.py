@@ -46,7 +46,8 @@ def found(results: Path, text: str, page: str = "study/README.md") -> list[str]:
     "measured",
     [
         "2.5", "-2.5", "41%", "7 %", "3 points", "± 2", "9.1x", "7x", "34 times", "12 MiB", "3 KB", "40 bytes", "5 s",
-        "12 ms", "4 minutes", "2 GFLOPs", "650 MACs", "4e-4", "1,234.5", "(2.5)", "to 2.5, and",
+        "12 ms", "4 minutes", "2 GFLOPs", "650 MACs", "4e-4", "1,234.5", "(2.5)", "to 2.5, and", "96 percent",
+        "12 per cent", "7 pp", "7-fold", "three times", "tenfold", "2GB", ".965", '[less](x "by 3.2 points")',
     ],
 )  # fmt: skip
 def test_a_typed_measurement_is_found_with_its_line(results: Path, measured: str) -> None:
@@ -54,9 +55,9 @@ def test_a_typed_measurement_is_found_with_its_line(results: Path, measured: str
     assert said.startswith("3: ") and said[3:] in measured
 
 
-@pytest.mark.parametrize("word", [*VERDICT_WORDS, "Better", "not supported", "level\nwith"])
+@pytest.mark.parametrize("word", [*VERDICT_WORDS, "Better", "_better_", "not supported", "level\nwith"])
 def test_a_typed_verdict_is_found_with_its_line(results: Path, word: str) -> None:
-    said = " ".join(word.split()).replace("not supported", "supported")
+    said = " ".join(word.split()).replace("not supported", "supported").strip("_")
     assert found(results, f"# Title\n\nThis is {word}.\n") == [f"3: {said}"]
 
 

@@ -18,6 +18,7 @@ from fedfore.cell import cell_id
 from fedfore.contract.registry import lookup
 from fedfore.errors import ConfigError, HistoryError, PluginError
 from fedfore.execution import past_plan
+from fedfore.execution.document import TUNE
 from fedfore.execution.subject import Subject
 from fedfore.execution.trials import ended_trials
 from fedfore.execution.tuning import staged_plan
@@ -124,8 +125,13 @@ def completeness_problems(subject: Subject, rules: Rules) -> Iterator[str]:
 
 
 def choice_problems(subject: Subject, rules: Rules) -> Iterator[str]:
-    """Yield a sentence on each series whose stored choice, or a trial of it, is not what the records give."""
+    """Yield a sentence on each series whose stored choice, or a trial of it, is not what the records give.
+
+    So it does where the plan was tuned by another table than the matrix has.
+    """
     tuning = subject.run.tuning()
+    if tuning is not None and tuning.is_by_trials and tuning.table != subject.document.get(TUNE):
+        yield f"{PLAN}: it was tuned by another table than [{TUNE}] of {MATRIX}; restore one of the two."
     stored, given = (
         {json.dumps(one["where"], sort_keys=True): one for one in choices or ()}
         for choices in (_choices(tuning), rules.choices)
@@ -133,8 +139,15 @@ def choice_problems(subject: Subject, rules: Rules) -> Iterator[str]:
     for series in {**given, **stored}:
         old, right = stored.get(series), given.get(series)
         if old != right:
-            said = " and ".join(
-                f"{whose} {'none' if one is None else 'nothing' if one['values'] is None else one['values']}"
-                for whose, one in (("it stores", old), ("the trials give", right))
-            )
-            yield f"{PLAN}: of the choice for {series}, {said}; restore it."
+            yield f"{PLAN}: of the choice for {series}, {_differing(old, right)}; restore it."
+
+
+def _differing(old: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -> str:
+    """Return in which a stored choice is not the one that the trials give."""
+    if old and right and old["values"] == right["values"]:
+        names = [name for name in right if old.get(name) != right[name]]
+        return f"its {' and '.join(names)} {'are' if len(names) > 1 else 'is'} not what the trials give"
+    return " and ".join(
+        f"{whose} {'none' if one is None else 'nothing' if one['values'] is None else one['values']}"
+        for whose, one in (("it stores", old), ("the trials give", right))
+    )

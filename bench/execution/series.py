@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fedfore.cell import Cell
 from fedfore.contract.registry import MethodEntry, lookup
-from fedfore.errors import ConfigError
+from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.matrix import PlannedCell, changed
 from fedfore.execution.shared_params import keys_of
 from fedfore.execution.tune_table import SWITCH_OFF, Tune, grid_of, lacks_keys, require_free
-from fedfore.judgement.choices import Grid
+from fedfore.judgement.choices import Grid, is_ordered
 from fedfore.judgement.contrasts import contrasts, pairings, problem
-from fedfore.judgement.selection import short, telling, varying
+from fedfore.judgement.selection import fitting, short, telling, varying
 from fedfore.records.choices import series_name
 from fedfore.records.table import settings_table
 
@@ -24,6 +24,7 @@ UNEVALUATED: Mapping[str, Any] = {
     "train.recalibrate": False,
 }  # fmt: skip
 """What trials leave out: it looks at a cell, and changes nothing of what it learns."""
+_BUDGETS = ("train.rounds", "train.data_passes")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Series:
     def points(self) -> int:
         """How many points its grid has; 0 where there is nothing to tune."""
         return math.prod(map(len, self.grid.values())) if self.grid else 0
+
+    @property
+    def shape(self) -> Mapping[str, tuple[int, bool]]:
+        """Of each key how many values are tried, and whether more may be added at an edge."""
+        return {key: (len(values), is_ordered(values)) for key, values in self.grid.items()}
 
 
 def series_of(
@@ -62,7 +68,9 @@ def series_of(
         ids[cell.id] = base.id
     for base in bases.values():
         _require_learning(base)
+    _require_reported(tune, live)
     keys = {base.method: keys_of(lookup(methods, base.method)) for base in bases.values()}
+    _require_tried(tune, {key for own in keys.values() for key in own})
     grids = {method: grid_of(tune, method, own) for method, own in keys.items()}
     require_free(document, methods, grids)
     names = wheres(list(bases.values()))
@@ -98,6 +106,26 @@ def _require_learning(base: Cell) -> None:
             "[tune] chooses on validation data, and there are none: give train.validation_fraction, such as 0.1 "
             f"({SWITCH_OFF})."
         )
+
+
+def _require_reported(tune: Tune, cells: Sequence[Cell]) -> None:
+    """Raise ConfigError where tuning fixes an axis at a value that no reported cell has, or the budget."""
+    table = settings_table(cells)
+    for axis, value in tune.at.items():
+        if axis in _BUDGETS:
+            raise ConfigError(f"tune.at fixes {axis}, which is the budget; tune.horizon is what shortens it.")
+        wanted = {axis: "none" if value is None else value}
+        if cells and not axis.startswith("train.") and not fitting(table, wanted).any():
+            raise ConfigError(
+                f"tune.at fixes {axis} at {value!r}, which no cell has that is reported; give a value that one has."
+            )
+
+
+def _require_tried(tune: Tune, keys: Collection[str]) -> None:
+    """Raise ConfigError where a key of the shared grid is one of no method that is reported."""
+    for key, values in tune.grid.items():
+        if not isinstance(values, Mapping) and keys and key not in keys:
+            raise ConfigError(f'tune.grid: no method of the grid has a key "{key}".{suggestion(key, keys)}')
 
 
 def wheres(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -144,4 +172,10 @@ def _unequal(
                     f'Family "{family}" of contrasts is not tuned equally: {series_name(first.where)} tries '
                     f"{first.points} points and {series_name(one.where)} {one.points}; give both as many in [tune] "
                     "grid."
+                )
+            elif one.shape != first.shape:
+                yield (
+                    f'Family "{family}" of contrasts is not tuned equally once a value is added at an edge: '
+                    f"{series_name(first.where)} and {series_name(one.where)} try as many points, and not as many "
+                    "values of each key; give both as many in [tune] grid."
                 )

@@ -61,6 +61,8 @@ def parsed_tune(table: Any, methods: Mapping[str, MethodEntry]) -> Tune:
         if key not in table:
             raise ConfigError(f"[tune] needs {key}: {_NEEDED[key]}; or {SWITCH_OFF}.")
     tune: Tune = validated(Tune, table, "tune")
+    if not tune.grid:
+        raise ConfigError(f"tune.grid is empty; give a list of values for each key that is tuned ({SWITCH_OFF}).")
     for seed in tune.seed:
         if tune.seed.count(seed) > 1:
             raise ConfigError(f"tune.seed holds {seed} twice; a repeated seed adds nothing, so give it once.")

@@ -2,8 +2,8 @@
 
 A claim is judged by a contrast, which its study's matrix fixed before it ran, or by a quantity that metering makes,
 which has no chance in it. Of several settings the one decides in which the claim holds most where it says "up to", and
-else the one in which it holds least. Intervals of "up to" hold simultaneously over its settings; those of metered
-quantities go from the lowest to the highest of the seeds.
+else the one in which it holds least: by the verdict, then by the mean. Intervals of "up to" hold simultaneously over
+its settings; those of metered quantities go from the lowest to the highest of the seeds.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import pandas as pd
 from pydantic import Field, model_validator
 
 from fedfore.errors import ConfigError, suggestion
@@ -21,13 +22,16 @@ from fedfore.judgement.archive import Archive
 from fedfore.judgement.documents import Document, read_document
 from fedfore.judgement.judging import Judged, contrasts_of, judged_of, setting_text
 from fedfore.judgement.quantities import Quantity, fields_of, filters_of, sample
-from fedfore.judgement.selection import column, fitting, short
+from fedfore.judgement.selection import AXES, GROUPS, column, fitting, short
 from fedfore.judgement.sides import is_metered
 from fedfore.judgement.verdicts import Reached, Verdict, bound_reached, simultaneous_level
 from fedfore.records.metrics import METRICS
 
 CLAIMS = "claims.toml"
 Unit = Literal["x", "%", "points"]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_HOLDS: tuple[Verdict, ...] = ("not tested", "worse", "too few seeds", "inconclusive", "equivalent", "better")
+"""Verdicts, from what speaks least for a claim to what speaks most for it."""
 _SCALE: Mapping[Unit, float] = {"x": 1.0, "%": 100.0, "points": 100.0}
 
 
@@ -43,21 +47,28 @@ class Claim(Document):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     claim: str
     source: str
-    study: str
+    study: str = Field(pattern=r"^[^/\\]+$")
     contrast: str = ""
     metered: Quantity | None = None
     over: tuple[str, ...] = ()
     unit: Unit = "points"
-    bound: float | None = None
+    bound: Finite | None = None
     up_to: bool = False
-    at_least: Mapping[str, float] = {}
+    at_least: Mapping[str, Finite] = {}
     conditions: str = ""
 
     @model_validator(mode="after")
     def _is_judged_by_one(self) -> Claim:
         if bool(self.contrast) == (self.metered is not None):
             raise ValueError(f'"{self.name}" needs the name of a contrast, or a metered quantity')
-        measured = [name for name in fields_of(self.metered) if name in METRICS] if self.metered else []
+        named = fields_of(self.metered) if self.metered else []
+        measured = [name for name in named if name in METRICS]
+        if named and all(name in AXES or name.startswith(GROUPS) for name in named):
+            raise ValueError(
+                f'"{self.name}" is metered by {", ".join(named)}, a setting; name a field that is measured'
+            )
+        if self.contrast and self.over:
+            raise ValueError(f'"{self.name}" is judged by a contrast, whose settings are its matrix\'; leave over out')
         by_chance = [name for name in measured if not is_metered(name)]
         if by_chance:
             raise ValueError(
@@ -135,7 +146,8 @@ def judged_claim(archive: Archive, claim: Claim) -> JudgedClaim:
         reason = next(_untested(archive, claim), "")
         return JudgedClaim(claim, reason=reason) if reason else _decided(claim, list(_settings(archive, claim)))
     except ConfigError as error:
-        raise ConfigError(f'{CLAIMS}, "{claim.name}": {str(error).rstrip(".")}.') from None
+        sentence = str(error)
+        raise ConfigError(f'{CLAIMS}, "{claim.name}": {sentence}{"" if sentence[-1] in ".?" else "."}') from None
 
 
 def superseding(study: Path) -> str:
@@ -164,11 +176,27 @@ def _untested(archive: Archive, claim: Claim) -> Iterator[str]:
     yield from withheld_verdicts(archive, study)
     cells = archive.table(study)
     for name, least in claim.at_least.items():
-        most = float(cells[column(cells, name)].max())
-        if most < least:
+        most = _numbers(cells, name).max()
+        if not most >= least:
             yield f"{name} is at most {most:g} in study {study}, the claim is read as made at {least:g}"
     if claim.contrast and not contrasts_of(archive.run(study)):
         yield f"no contrast was fixed before study {study} ran"
+
+
+def _numbers(cells: pd.DataFrame, name: str) -> pd.Series[float]:
+    """Return a column as numbers. Raises ConfigError where none of it is one."""
+    numbers = pd.to_numeric(cells[column(cells, name)], errors="coerce")
+    if numbers.isna().all():
+        raise ConfigError(f"at_least: {name} is no number in this study")
+    return numbers
+
+
+def _reach(cells: pd.DataFrame, claim: Claim) -> pd.Series[bool]:
+    """Return which rows are of settings at which the claim was made."""
+    enough = pd.Series(True, cells.index)
+    for name, least in claim.at_least.items():
+        enough &= _numbers(cells, name) >= least
+    return enough
 
 
 def _settings(archive: Archive, claim: Claim) -> Iterator[_Setting]:
@@ -183,8 +211,10 @@ def _contrasted(archive: Archive, claim: Claim) -> Iterator[_Setting]:
         raise ConfigError(
             f'the matrix of {claim.study} has no contrast "{claim.contrast}".{suggestion(claim.contrast, asked)}'
         )
-    found = [one for one in judged_of(run) if one.contrast.name == claim.contrast]
+    asked_of = [one for one in judged_of(run) if one.contrast.name == claim.contrast]
+    found = [one for one in asked_of if _reach(one.of.cells, claim).all()]
     for one in found:
+        _require_unit(one, claim)
         level = simultaneous_level(len(found)) if claim.up_to else one.level
         value, low, high = (_gain(one, number, claim.unit) for number in (one.value, *one.interval(level)))
         pairs = one.difference.n if one.difference else 0
@@ -193,6 +223,15 @@ def _contrasted(archive: Archive, claim: Claim) -> Iterator[_Setting]:
         )
     if not found:
         yield _Setting("", math.nan, (math.nan, math.nan), "not tested", 0, f"study {claim.study} left its cells out")
+
+
+def _require_unit(one: Judged, claim: Claim) -> None:
+    """Raise ConfigError where a claim's unit is none of what its contrast gives."""
+    contrast = one.contrast
+    level = isinstance(contrast.against, float)
+    units = ("x", "%") if contrast.compare == "ratio" else ("points", "%") if level else ("points",)
+    if claim.unit not in units:
+        raise ConfigError(f'its contrast is a {contrast.compare}: unit is "{claim.unit}", give {" or ".join(units)}')
 
 
 def _gain(one: Judged, number: float, unit: Unit) -> float:
@@ -213,7 +252,7 @@ def _gain(one: Judged, number: float, unit: Unit) -> float:
 def _metered(archive: Archive, claim: Claim, quantity: Quantity) -> Iterator[_Setting]:
     """Yield a metered quantity in each setting that a claim is taken over."""
     table = archive.table(claim.study)
-    chosen = fitting(table, quantity.where) & fitting(table, filters_of(quantity.of))
+    chosen = fitting(table, quantity.where) & fitting(table, filters_of(quantity.of)) & _reach(table, claim).to_numpy()
     names = [column(table, name) for name in claim.over]
     rows = table.loc[chosen, names].drop_duplicates() if names else table.iloc[:1, :0]
     for _, row in rows.iterrows():
@@ -223,7 +262,8 @@ def _metered(archive: Archive, claim: Claim, quantity: Quantity) -> Iterator[_Se
         words = setting_text({short(name): value for name, value in setting.items()})
         mean, span = float(found.mean()), (float(found.min()), float(found.max()))
         none = 1.0 if claim.unit == "x" else 0.0
-        yield _Setting(words, mean, span, _exact(span[0] - none, span[1] - none), len(found))
+        reason = "" if math.isfinite(mean) else f"{quantity.metric} is not finite there"
+        yield _Setting(words, mean, span, _exact(span[0] - none, span[1] - none), len(found), reason)
 
 
 def _exact(low: float, high: float) -> Verdict:
@@ -239,18 +279,20 @@ def _decided(claim: Claim, found: Sequence[_Setting]) -> JudgedClaim:
     if not known or (lacking and not claim.up_to):
         return JudgedClaim(claim, reason=_lacking(lacking, len(found)), settings=len(found))
     extreme = max if claim.up_to else min
-    one = extreme(known, key=lambda setting: setting.value)
-    scale = _SCALE[claim.unit]
-    low, high = (scale * extreme(setting.interval[end] for setting in known) for end in (0, 1))
+    one = extreme(known, key=lambda setting: (_HOLDS.index(setting.verdict), setting.value))
+    is_judged = one.verdict != "too few seeds"
+    others = [setting.interval for setting in known if setting.verdict != "too few seeds"]
+    ends = others if claim.up_to and is_judged else [one.interval]
+    low, high = (_SCALE[claim.unit] * max(own[end] for own in ends) for end in (0, 1))
     return JudgedClaim(
         claim,
         one.verdict,
-        value=scale * one.value,
+        value=_SCALE[claim.unit] * one.value,
         interval=(low, high),
         setting=one.words,
         settings=len(found),
         pairs=one.pairs,
-        reached=None if claim.bound is None else bound_reached((low, high), claim.bound),
+        reached=bound_reached((low, high), claim.bound) if is_judged and claim.bound is not None else None,
     )
 
 

@@ -27,7 +27,9 @@ from fedfore.judgement.selection import fitting, has_column, short, telling, var
 from fedfore.records.metrics import METRICS
 
 Filters = Mapping[str, Any]
-Positive = Annotated[float, Field(gt=0.0)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Finite, Field(gt=0.0)]
+_CHOSEN_ON_TEST_DATA = ("best_test_accuracy",)
 TABLES = ("contrast", "control")
 """The tables of a matrix that say how its records are judged."""
 
@@ -41,11 +43,11 @@ class Contrast:
     of: Filters
     """Which cells are one side: by axis, by a key of a method, by any field of a record; a list fits each of its
     values."""
-    against: Filters | float
+    against: Filters | Finite
     """Which cells are the other side, or a number, such as a published accuracy. What both sides leave open makes a
     comparison each, in which they agree."""
     metric: str = "test_accuracy"
-    """What is compared; one that only describes is refused."""
+    """What is compared; one that only describes is refused, and so is one that no verdict may rest on."""
     compare: Literal["difference", "ratio"] = "difference"
     """Whether `of` minus `against` is asked for, or their ratio, for which geometric means are taken."""
     margin: Positive | None = None
@@ -80,7 +82,11 @@ def contrasts(document: Mapping[str, Any]) -> list[Contrast]:
 
 def controls(document: Mapping[str, Any]) -> list[Control]:
     """Return the filters of a matrix' controls. Raises ConfigError for a table that is none."""
-    return [_validated(_CONTROL, f"[[control]] {n}", table) for n, table in enumerate(_tables(document, "control"), 1)]
+    tables = enumerate(_tables(document, "control"), 1)
+    found: list[Control] = [_validated(_CONTROL, f"[[control]] {number}", table) for number, table in tables]
+    if not all(one.where for one in found):
+        raise ConfigError("[[control]]: an empty `where` fits every cell; name the series that compete with nobody.")
+    return found
 
 
 def unanswered(document: Mapping[str, Any], cells: pd.DataFrame) -> Iterator[str]:
@@ -90,8 +96,14 @@ def unanswered(document: Mapping[str, Any], cells: pd.DataFrame) -> Iterator[str
     """
     yield from filter(None, (problem(cells, contrast) for contrast in contrasts(document)))
     for control in controls(document):
-        if not fitting(cells, control.where).any():
-            yield f"[[control]] where = {dict(control.where)!r} fits no cell; correct it, or leave it out."
+        where = f"[[control]] where = {dict(control.where)!r}"
+        try:
+            fits = fitting(cells, control.where)
+        except ConfigError as error:
+            yield f"{where}: {error}"
+            continue
+        if not fits.any():
+            yield f"{where} fits no cell; correct it, or leave it out."
 
 
 def _tables(document: Mapping[str, Any], name: str) -> Sequence[Any]:
@@ -103,16 +115,24 @@ def _tables(document: Mapping[str, Any], name: str) -> Sequence[Any]:
 
 def _contrast(number: int, table: Any) -> Contrast:
     found: Contrast = _validated(_CONTRAST, f"[[contrast]] {number}", table)
-    metric = METRICS.get(found.metric)
-    if metric is None:
-        raise ConfigError(
-            f'Contrast "{found.name}": there is no metric "{found.metric}".{suggestion(found.metric, METRICS)}'
-        )
-    if metric.direction == "descriptive":
-        raise ConfigError(
-            f'Contrast "{found.name}": {found.metric} describes, and no side of it is better; take another metric.'
-        )
+    reason = unjudged(found.metric)
+    if reason:
+        raise ConfigError(f'Contrast "{found.name}": {reason}')
+    if found.compare == "ratio" and isinstance(found.against, float) and found.against <= 0:
+        raise ConfigError(f'Contrast "{found.name}": there is no ratio to {found.against:g}; give a number above 0.')
     return found
+
+
+def unjudged(metric: str) -> str:
+    """Return why no verdict rests on a metric, as the end of a sentence; nothing where one may."""
+    row = METRICS.get(metric)
+    if row is None:
+        return f'there is no metric "{metric}".{suggestion(metric, METRICS)}'
+    if row.direction == "descriptive":
+        return f"{metric} describes, and no side of it is better; take another metric."
+    if metric in _CHOSEN_ON_TEST_DATA:
+        return f"{metric} is chosen on test data, and no verdict rests on it; take test_accuracy."
+    return f"{metric} is a time of this machine, not of a device; take another metric." if row.unit == "s" else ""
 
 
 def _validated(adapter: TypeAdapter[Any], where: str, table: Any) -> Any:

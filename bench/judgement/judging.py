@@ -180,16 +180,19 @@ def _compared(cells: pd.DataFrame, pairing: Pairing) -> Judged:
         of,
         against,
         found if found.n else None,
-        reason=next(_reasons(sides, found), ""),
+        reason=next(_reasons(sides, found, scale), ""),
         remarks=tuple(_remarks(sides, found)),
     )
 
 
-def _reasons(sides: Sequence[Side], found: Difference) -> Iterator[str]:
+def _reasons(sides: Sequence[Side], found: Difference, scale: DifferenceScale) -> Iterator[str]:
     """Yield why a comparison is not judged."""
     alone, metric = len(sides) == 1, sides[0].metric
     for one in sides:
         yield from (f"{reason} ({one.method})" for reason in withheld(one))
+        none = int((one.values <= 0).sum())
+        if scale == "log" and none:
+            yield f"{metric} is not above 0 at {none} of {len(one.values)} seeds, which have no ratio ({one.method})"
     if all(one.has_failed for one in sides):
         yield f"every seed{'' if alone else ' of both sides'} failed ({', '.join(one.method for one in sides)})"
     if not found.n:
@@ -199,6 +202,7 @@ def _reasons(sides: Sequence[Side], found: Difference) -> Iterator[str]:
 def _remarks(sides: Sequence[Side], found: Difference) -> Iterator[str]:
     metric = sides[0].metric
     if is_metered(metric):
+        yield from (f"{one.failures} ({one.method}), which are left out" for one in sides if one.failures)
         return
     if not found.paired:
         yield "Welch's test: the two sides do not train on the same partitions"

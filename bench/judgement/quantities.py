@@ -83,8 +83,8 @@ def sample(archive: Archive, study: str, quantity: Quantity) -> Sample:
 
     Raises ConfigError where it cannot be: an unknown study or name, nothing chosen, or several rows where one is meant.
     """
-    if not quantity.metric:
-        raise ConfigError("no metric is named")
+    if not fields_of(quantity):
+        raise ConfigError(f'"{quantity.metric}" names no field' if quantity.metric else "no metric is named")
     key = f"{study} {quantity.model_dump_json()}"
     if key not in archive.samples:
         archive.samples[key] = _sample(archive, study, quantity)

@@ -9,15 +9,17 @@ from pathlib import Path
 from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
 from fedfore.judgement.claims import CLAIMS
+from fedfore.judgement.judging import contrasts_of
 from fedfore.plots.cards.choices import choices_table
 from fedfore.plots.cards.claims import claims_table
 from fedfore.plots.cards.facts import CARD, facts, index, studies
 from fedfore.plots.cards.figures import refresh_figures
-from fedfore.plots.cards.markers import Difference, Generator, differences, regenerated
+from fedfore.plots.cards.markers import Difference, Generator, differences, marked, regenerated
 from fedfore.plots.cards.specification import read_card
 from fedfore.plots.cards.tables import card_table, card_value
 from fedfore.plots.cards.verdicts import verdicts_table
 from fedfore.plots.tables.show import render
+from fedfore.records.packed import MATRIX
 from fedfore.records.store import write_atomically
 
 PAGE = "README.md"
@@ -48,6 +50,23 @@ def shared_pages(results: Path) -> list[Path]:
 def page_differences(archive: Archive, page: Path) -> Iterator[Difference]:
     """Yield where a page is not what the records give. Raises ConfigError where that cannot be said."""
     return differences(page, page.read_text(encoding="utf-8"), *_generators(archive, page))
+
+
+def lacking_tables(archive: Archive, page: Path) -> Iterator[str]:
+    """Yield a sentence on each table that a study's card has to show and does not: its facts, and verdicts if asked.
+
+    Verdicts have to be shown where the study's matrix states contrasts and its cells are known.
+    """
+    folder = page.parent
+    if not (folder / CARD).is_file():
+        return
+    has_contrasts = (folder / MATRIX).is_file() and bool(contrasts_of(archive.run(folder.name)))
+    is_planned = has_contrasts and archive.table(folder.name)["stage"].eq("report").any()
+    text = page.read_text(encoding="utf-8")
+    for name in (FACTS, *([VERDICTS] if is_planned else [])):
+        first, *_, last = marked(name, "").splitlines()
+        if first not in text:
+            yield f'{page} lacks its table "{name}"; put `{first}` and `{last}` on lines of their own.'
 
 
 def refresh_page(archive: Archive, page: Path) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedfore.judgement.judging import contrasts_of
+from fedfore.matrices import named_matrices
 from fedfore.plots.cards.facts import CARD
 from fedfore.plots.cards.figures import FIGURES
 from fedfore.plots.cards.markers import marked
 from fedfore.plots.cards.pages import FACTS, PAGE, SUMMARY, VERDICTS
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.study import load_study
+from fedfore.records.packed import MATRIX
 from fedfore.records.store import open_run, write_atomically
 
 _CARD = """\
@@ -46,10 +48,18 @@ def write_card(study: Path, question: str = "What does this study ask?") -> bool
     page, card = study / PAGE, study / CARD
     is_new = not (page.exists() and card.exists())
     if not card.exists():
-        write_atomically(card, _CARD.format(question=question))
+        write_atomically(card, _CARD.format(question=question) + _command(study))
     if not page.exists():
         write_atomically(page, _new_page(study, question))
     return is_new
+
+
+def _command(study: Path) -> str:
+    """Return the line on how a study runs again by its own matrix, where none that ships has its name."""
+    if study.name in named_matrices():
+        return ""
+    again = f"fedfore run results/{study.name}/{MATRIX} --out results/runs/{study.name}"
+    return f'command = "{again}"\n'
 
 
 def _new_page(study: Path, question: str) -> str:

@@ -1,9 +1,10 @@
 """What may not be typed in pages of results: measured numbers and verdicts.
 
-A number counts as measured where it has a decimal point or an exponent, a sign of spread (±) before it, or behind it %,
-x or "times" (a factor), "points", or a unit of bytes, time or work. Such a number stands between markers, where it is
-generated (see `markers`), or it is a setting: one of the matrix of the page's study (of any study, on a page of all),
-of the command that its card names, or one of the published claims. A percentage or points may be a setting's fraction.
+A number counts as measured where it has a decimal point or an exponent, a sign of spread (±) before it, or behind it %
+or "percent", x, "times" or "fold" (a factor), "points", or a unit of bytes, time or work; so do factors and percentages
+in words, as "three times". Such a number stands between markers, where it is generated (see `markers`), or it is a
+setting: one of the matrix of the page's study (of any study, on a page of all), of the command that its card names, or
+one of the published claims. A percentage or points may be a setting's fraction.
 The words of verdicts stand between markers alone.
 
 No measurement is what stands in code, in a link's target, in a comment, in an arXiv id, in a version, or behind a
@@ -27,22 +28,26 @@ from fedfore.records.packed import MATRIX
 
 VERDICT_WORDS = (
     "equivalent", "inconclusive", "better", "worse", "supported", "level with", "too few seeds", "not tested",
+    "outperforms", "outperform", "outperformed", "superior", "inferior", "significant", "significantly", "on par",
 )  # fmt: skip
 """What verdicts say, and what was said in their place; "not supported" is found by its second word."""
+_PERCENT = r"%|per\s?cent\b|points?\b|pp\b"
 _UNITS = (
-    r"%|points?\b|times\b|[KMGT]?i?B\b|bytes?\b|[mµn]?s\b|seconds?\b|min\b|minutes?\b|h\b|hours?\b|days?\b|"
+    rf"{_PERCENT}|times\b|-?fold\b|[kKMGT]?i?B\b|bytes?\b|[mµn]?s\b|seconds?\b|min\b|minutes?\b|h\b|hours?\b|days?\b|"
     r"[kMGTP]?FLOPs?\b|[kMGTP]?MACs?\b"
 )
-_DIGITS = r"\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_DIGITS = r"(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMBER = re.compile(
     rf"(?P<spread>±\s*)?(?<![\w.])(?<![A-Za-z]-)(?P<number>{_DIGITS})(?![\w.]*\d)(?P<unit>\s?(?:{_UNITS})|x\b|\s?\u00d7)?"
 )
-_WORD = re.compile(rf"\b({'|'.join(VERDICT_WORDS)})\b".replace(" ", r"\s+"), re.IGNORECASE)
+_SPELT = "two three four five six seven eight nine ten eleven twelve twenty fifty hundred".replace(" ", "|")
+_NUMBER_WORD = re.compile(rf"\b(?:(?:{_SPELT})(?:\s(?:{_PERCENT}|times\b)|-?fold\b))", re.IGNORECASE)
+_WORD = re.compile(rf"(?<![A-Za-z])({'|'.join(VERDICT_WORDS)})(?![A-Za-z])".replace(" ", r"\s+"), re.IGNORECASE)
 _NO_MEASUREMENT = re.compile(
     r"^ {0,3}(```+|~~~+).*?^ {0,3}\1[`~]*\s*$"  # a block of code
     r"|(`+)(?!`).*?(?<!`)\2(?!`)"  # code in a line
     r"|<!--.*?-->"
-    r"|\]\([^)]*\)|^\[[^\]]+\]:.*?$|<?https?://\S+"  # targets of links
+    r"|\]\([^)\s]*|^\[[^\]]+\]:\s*\S+|<?https?://\S+"  # targets of links, not their titles
     r"|\b\d{4}\.\d{4,5}\b"  # arXiv ids
     r"|\bv?\d+\.\d+\.\d+\b|\bPython \d+\.\d+",  # versions
     re.DOTALL | re.MULTILINE,
@@ -62,6 +67,9 @@ def typed(page: Path, results: Path) -> Iterator[str]:
         if _is_measured(number) and not _is_known(number, known):
             said = " ".join(number[0].split())
             found.append((number.start(), f'"{said}" is typed; insert it as a value of the card, or leave it out.'))
+    for word in _NUMBER_WORD.finditer(text):
+        said = " ".join(word[0].split())
+        found.append((word.start(), f'"{said}" is typed; insert it as a value of the card, or leave it out.'))
     for word in _WORD.finditer(text):
         said = " ".join(word[0].split())
         found.append((word.start(), f'"{said}" is a verdict, and typed; show a table of verdicts, or leave it out.'))
@@ -75,7 +83,7 @@ def _is_measured(number: re.Match[str]) -> bool:
 
 def _is_known(number: re.Match[str], known: set[float]) -> bool:
     value = float(number["number"].replace(",", ""))
-    fractions = {round(value / 100, 12)} if (number["unit"] or "").strip() in ("%", "points", "point") else set()
+    fractions = {round(value / 100, 12)} if re.fullmatch(_PERCENT, (number["unit"] or "").strip()) else set()
     return not known.isdisjoint({value} | fractions)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fedfore.errors import ConfigError, StoreError, suggestion
 from fedfore.judgement.choices import tuned_columns
-from fedfore.judgement.contrasts import Contrast
+from fedfore.judgement.contrasts import Contrast, unjudged
 from fedfore.judgement.judging import Judged, evidence
 from fedfore.judgement.repetition import Comparison, compared, planned_records
 from fedfore.judgement.sides import is_metered
@@ -74,9 +74,9 @@ def against(paths: Sequence[Path], baseline: str, metric: str | None, margin: fl
     They are paired wherever data set, label distribution and what the baseline varies in agree, whatever the run.
     Raises StoreError for a run that cannot be read, and ConfigError for a name that is misspelt or means several.
     """
-    if metric is not None and (metric not in METRICS or METRICS[metric].direction == "descriptive"):
-        known = [name for name, row in METRICS.items() if row.direction != "descriptive"]
-        raise ConfigError(f'There is no metric "{metric}" of which more or less is better.{suggestion(metric, known)}')
+    reason = unjudged(metric) if metric is not None else ""
+    if reason:
+        raise ConfigError(f"--metric: {reason}")
     runs = [open_run(path) for path in paths]
     cells = pd.concat([evidence(run) for run in runs], ignore_index=True)
     cells = _once(cells[cells["stage"] == "report"])

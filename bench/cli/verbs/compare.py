@@ -41,6 +41,9 @@ def _compared(options: argparse.Namespace) -> str:
     if options.margin and not options.baseline:
         raise ConfigError("Margins of contrasts were fixed with their matrix; --margin goes with --baseline.")
     paths = [run_folder(name) for name in options.runs]
+    for path in paths:
+        if [one.resolve() for one in paths].count(path.resolve()) > 1:
+            raise ConfigError(f"{path} is named twice; name each run once.")
     if options.baseline:
         sections = [against(paths, options.baseline, options.metric, options.margin)]
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,12 +74,13 @@ def verified(folders: Sequence[Path], plugins: Sequence[Path] = ()) -> Iterator[
 
 def page_findings(archive: Archive, name: str, page: Path, shown: str) -> Iterator[Finding]:
     """Yield what checking a page of results, `shown` by that name, finds: what is generated, and what is typed."""
-    from fedfore.plots.cards.pages import page_differences
+    from fedfore.plots.cards.pages import lacking_tables, page_differences
     from fedfore.plots.cards.typed import typed
     from fedfore.records.findings import findings
 
     if page.is_file():
-        yield from findings(name, f"tables and values of {shown}", map(str, page_differences(archive, page)))
+        differing = chain(map(str, page_differences(archive, page)), lacking_tables(archive, page))
+        yield from findings(name, f"tables and values of {shown}", differing)
         yield from findings(name, f"nothing measured typed in {shown}", typed(page, archive.results))
     else:
         missing = f"{page} is not there; a published study has one, as `fedfore publish` writes it."
