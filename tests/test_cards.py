@@ -23,7 +23,7 @@ from fedfore.plots.cards.choices import choices_table
 from fedfore.plots.cards.facts import facts, index, studies
 from fedfore.plots.cards.figures import figure_differences, pixel_difference, refresh_figures
 from fedfore.plots.cards.markers import differences, marked, regenerated, written_by_hand
-from fedfore.plots.cards.pages import page_differences, pages, refresh
+from fedfore.plots.cards.pages import lacking_tables, page_differences, pages, refresh
 from fedfore.plots.cards.specification import read_card
 from fedfore.plots.cards.tables import card_table
 from fedfore.plots.cards.template import write_card
@@ -420,6 +420,14 @@ def test_the_card_of_an_unfinished_study_gives_no_verdicts(tmp_path: Path) -> No
     page = (tmp_path / "results" / "half" / "README.md").read_text()
     assert "| cells | 1 of 6 cells, no verdicts |" in page
     assert "| not tested: study half is unfinished: 1 of 6 cells |" in page
+
+    card, archive = tmp_path / "results" / "half" / "README.md", Archive(tmp_path / "results")
+    assert list(lacking_tables(archive, card)) == []
+    card.write_text(page.replace("<!-- table: verdicts -->", ""), encoding="utf-8")
+    (sentence,) = lacking_tables(archive, card)
+    assert sentence.endswith(
+        'its table "verdicts"; put `<!-- table: verdicts -->` and `<!-- end of table -->` on lines of their own.'
+    )
 
 
 def test_a_page_shows_only_figures_of_its_study_and_the_folder_holds_only_shown_ones(drawn: Archive) -> None:

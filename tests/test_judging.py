@@ -309,6 +309,13 @@ def test_a_failed_cell_knows_no_costs_and_withholds_none() -> None:
     assert found.difference.n == 4
 
 
+def test_a_ratio_of_what_is_not_above_0_withholds_the_setting() -> None:
+    loss = lambda cell: float(cell.seed > 0)  # noqa: E731
+    found = judge(Contrast("loss", OF, AGAINST, "test_loss", "ratio"), seeds=range(10), test_loss=loss)
+    assert found.verdict == "not tested"
+    assert found.reason.startswith("test_loss is not above 0 at 1 of 10 seeds, which have no ratio (")
+
+
 def test_a_ratio_is_of_geometric_means_and_its_margin_relative() -> None:
     losses = {seed: 0.5 * 1.02 ** (1 + seed % 2) for seed in range(10)}
     given = {"seeds": range(10), "test_loss": lambda cell: losses[cell.seed] if is_masked(cell) else 0.5}

@@ -227,6 +227,12 @@ def test_a_choice_that_was_altered_by_hand_is_found(copied: Path, change: Callab
     assert found.ids == found.completeness == ()
 
 
+def test_a_plan_that_was_tuned_by_another_table_is_found(copied: Path) -> None:
+    plan_file(copied, lambda tuning: tuning["table"].update(keep=9))
+    (found,) = problems(subject(copied)).choices
+    assert found == "plan.json: it was tuned by another table than [tune] of matrix.toml; restore one of the two."
+
+
 def test_cells_that_the_trials_do_not_ask_for_are_found(copied: Path) -> None:
     for path in copied.glob("cells/*/record.json"):
         record = json.loads(path.read_text())
