@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from fedfore.plots.accuracy_rows import accuracy_rows
+from fedfore.plots.charts.facets import faceted
 from fedfore.plots.sparsity import accuracy_by_sparsity, has_levels
 from fedfore.plots.view import Planned, View
 
@@ -13,5 +14,7 @@ from fedfore.plots.view import Planned, View
 def figures(view: View) -> Iterator[Planned]:
     """Yield the figures of the accuracy of trained cells."""
     yield view.planned("accuracy", "Accuracy by series", partial(accuracy_rows, view))
-    if has_levels(view):
-        yield view.planned("accuracy-sparsity", "Accuracy against sparsity", partial(accuracy_by_sparsity, view))
+    for kind, name, own in faceted(view, "accuracy-sparsity") if has_levels(view) else ():
+        if has_levels(own):
+            title = ", ".join(filter(None, ("Accuracy against sparsity", name)))
+            yield own.planned(kind, title, partial(accuracy_by_sparsity, own, view.cells))

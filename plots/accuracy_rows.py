@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame
-from fedfore.plots.marks import draw_seeds, limits
+from fedfore.plots.marks import bounded, draw_seeds, limits
 from fedfore.plots.messages import highest_message, verdicts_message
 from fedfore.plots.naming import Series
 from fedfore.plots.quantity import quantity
@@ -50,7 +50,7 @@ def accuracy_rows(view: View) -> Drawn:
             panel, *beside = block.panels[place * columns : (place + 1) * columns]
             _draw(panel, block, [row.seeds.get(alpha) if row else None for _, row in names], names)
             panel.set_title(alpha, loc="left")
-            panel.set_xlim(*_bounded(view.metric, limits(shown)))
+            panel.set_xlim(*bounded(view.metric, limits(shown)))
             own.ticks(panel.xaxis, grid.most_ticks)
             for other in beside:
                 other.axvline(0.0, color="#444444", linewidth=0.8, zorder=1)
@@ -114,13 +114,6 @@ def _levels(view: View) -> list[float]:
 def _levels_note(view: View) -> list[str]:
     levels = _levels(view)
     return [f"Methods that prune are at sparsity {value_label(levels[0])}."] if len(levels) == 1 else []
-
-
-def _bounded(metric: str, ends: tuple[float, float]) -> tuple[float, float]:
-    """Return the ends of an axis, inside of 0 and 1 for a fraction."""
-    if METRICS[metric].unit != "fraction":
-        return ends
-    return max(0.0, ends[0]), min(1.0, ends[1])
 
 
 def _window(view: View) -> str:

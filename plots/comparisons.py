@@ -37,7 +37,8 @@ def comparisons(study: Study, metric: str) -> Comparisons:
     """
     if study.judged:
         return Comparisons(study.judged, stated=True)
-    return Comparisons(tuple(explored(study.evidence, list(_exploring(study, metric)))), stated=False)
+    competing = study.evidence[~study.evidence["control"]]
+    return Comparisons(tuple(explored(competing, list(_exploring(study, metric)))), stated=False)
 
 
 def explored(cells: pd.DataFrame, asked: Sequence[Contrast]) -> list[Judged]:
@@ -51,12 +52,12 @@ def explored(cells: pd.DataFrame, asked: Sequence[Contrast]) -> list[Judged]:
 
 
 def _exploring(study: Study, metric: str) -> Iterator[Contrast]:
-    """Yield a contrast of each series that has a reference, in the family of that reference."""
-    cells = study.cells[study.cells["trained"]]
-    series = [one for one in study.series_of(cells) if not one.control]
+    """Yield a contrast of each series that has a reference, in the family of that reference; controls have no part."""
+    cells = study.cells[study.cells["trained"] & ~study.cells["control"]]
+    series = study.series_of(cells)
     dense = [one for one in series if not one.has_sparsity]
     for one in series:
-        other = study.reference or _nearest(cells, one, dense)
+        other = study.reference if study.reference in series else _nearest(cells, one, dense)
         if other is not None and other != one and _meet(cells, one, other):
             yield Contrast(one.label, {"series": one.label}, {"series": other.label}, metric, family=other.label)
 

@@ -18,6 +18,8 @@ from fedfore.plots.view import DEFAULTS, Drawn, Options, Planned, View
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import write_atomically
 
+DPI = 150
+"""Dots an inch of a PNG."""
 Offer = Callable[[View], Iterator[Planned]]
 _OF_STUDY: tuple[Offer, ...] = (forest.figures, pareto.figures, tuning.figures)
 """What is drawn of all cells together, of whatever data sets and models."""
@@ -72,12 +74,6 @@ def _offered(offers: Sequence[Offer], view: View) -> Iterator[Planned]:
         yield from offer(view)
 
 
-def draw_figures(study: Study, options: Options = DEFAULTS) -> Iterator[tuple[str, Drawn]]:
-    """Draw every figure of a study; each with its name."""
-    for one in plan_figures(study, options):
-        yield one.name, one.draw()
-
-
 def chosen(planned: Sequence[Planned], names: Sequence[str]) -> list[Planned]:
     """Return the figures of these names, or of which a name is the beginning up to a hyphen; all for no name.
 
@@ -123,8 +119,8 @@ def _written(folder: Path, planned: Planned, *, captions: bool) -> WrittenFigure
 
 
 def png(drawn: Drawn) -> bytes:
-    """Return a figure as a PNG of 150 dpi, without the versions that drew it."""
-    return _saved(drawn, "png", dpi=150, metadata={"Software": None})
+    """Return a figure as a PNG of `DPI`, without the versions that drew it."""
+    return _saved(drawn, "png", dpi=DPI, metadata={"Software": None})
 
 
 def _saved(drawn: Drawn, format: str, **options: Any) -> bytes:

@@ -8,15 +8,23 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgba
+from matplotlib.colors import LogNorm, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
+
+from fedfore.plots.texts import wrapped
+from fedfore.plots.ticks import round_ticks
 
 Tiles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 _BLANK = "#F2F2F2"
+_BAR_LABEL_SIZE, _BAR_LABEL_SHARE = 7.0, 0.8
+"""Points, and the share of a figure's height that the label of a colour bar may take."""
+_LOG_DIGITS = ((1,), (1, 3), (1, 2, 5))
+"""Digits of the ticks of a logarithmic scale, the coarsest first."""
+_LEAST_LOG_TICKS = 3
 
 
 def heat_map(
@@ -62,7 +70,12 @@ def colour_bar(
 ) -> None:
     """Add the bar of a colour scale to the right of panels."""
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=list(panels), fraction=0.05, pad=0.02, aspect=28)
-    bar.set_label(label, fontsize=7)
+    room = _BAR_LABEL_SHARE * figure.get_size_inches()[1]
+    bar.set_label("\n".join(wrapped(label, room, _BAR_LABEL_SIZE)), fontsize=_BAR_LABEL_SIZE)
     bar.ax.tick_params(labelsize=6, length=2)
+    if isinstance(norm, LogNorm):
+        assert norm.vmin and norm.vmax, "a scale of colours has its ends"
+        bar.set_ticks(round_ticks(norm.vmin, norm.vmax, _LOG_DIGITS, least=_LEAST_LOG_TICKS))
+        bar.minorticks_off()
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
     bar.outline.set_visible(False)

@@ -16,6 +16,7 @@ from fedfore.plots.texts import text_width, wrapped
 
 _MESSAGE_SIZE, _MESSAGE_ROW = 9.0, 0.16
 _SUBTITLE_SIZE, _SUBTITLE_ROW = 7.5, 0.135
+_LABEL_SIZE = 8.0
 _LEGEND_SIZE = 7.0
 _NOTE_SIZE = 6.5
 _LEGEND_ROW = 0.148
@@ -56,17 +57,6 @@ def is_narrow(width: float) -> bool:
     return width < COLUMN_WIDTH + 1.0
 
 
-def side_by_side(width: float, height: float) -> tuple[Figure, Axes, Axes]:
-    """Return a figure with two panels that share rows: beside each other, or stacked at column width."""
-    if not is_narrow(width):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
-    else:
-        figure = Figure(figsize=(width, 2 * height), layout="constrained")
-        left, right = figure.subplots(2, 1)
-    return figure, left, right
-
-
 def has_below(axes: Sequence[Axes], panel: Axes) -> bool:
     """Return whether another of a grid's panels stands under this one."""
     place = panel.get_subplotspec()
@@ -100,6 +90,8 @@ def frame(figure: Figure, heading: Heading | None, handles: Sequence[Line2D | Pa
     below = legend + (_NOTE_ROW * len(lines) + _GAP if lines else 0.0)
     height += below + above
     figure.set_size_inches(width, height)
+    if figure.get_supylabel():
+        figure.supylabel(figure.get_supylabel(), y=(below + height - above) / 2 / height, fontsize=_LABEL_SIZE)
     figure.set_layout_engine("constrained", rect=(0, below / height, 1, 1 - (below + above) / height))
     if names:
         figure.legend(

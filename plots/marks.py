@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation
 
 from fedfore.plots.seeds import Seeds
+from fedfore.records.metrics import METRICS
 
 _FARTHEST = 1.5
 """How many spans of seeds and means an interval may stand out of them before it is cut at the axis' end."""
@@ -57,3 +58,10 @@ def limits(shown: Iterable[Seeds], *also: float) -> tuple[float, float]:
     high = min(max([high, *ends]), high + _FARTHEST * span)
     pad = _PAD * (high - low or span)
     return low - pad, high + pad
+
+
+def bounded(metric: str, ends: tuple[float, float]) -> tuple[float, float]:
+    """Return the ends of an axis, inside of 0 and 1 for a fraction."""
+    if METRICS[metric].unit != "fraction":
+        return ends
+    return max(0.0, ends[0]), min(1.0, ends[1])

@@ -53,10 +53,11 @@ def figures(view: View) -> Iterator[Planned]:
     for number, places in enumerate(pages, 1):
         page = [series[place] for place in places]
         suffix, part = (f"-{number}", f" ({number} of {len(pages)})") if len(pages) > 1 else ("", "")
-        if found.layers:
+        known = found.cells[found.cells["series"].isin([one.label for one in page])].notna().any()
+        if known[list(found.layers)].any():
             content = partial(layer_densities, view, found, page, alpha)
             yield view.planned(f"layer-densities{suffix}", f"Layer densities{part}", content)
-        if any(name in LEFT for name in found.known):
+        if known[list(LEFT)].any():
             content = partial(_what_is_left, view, found, page, alpha)
             yield view.planned(f"what-is-left{suffix}", f"What masks leave{part}", content)
 

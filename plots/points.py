@@ -15,8 +15,6 @@ from fedfore.judgement.sides import FAILED, mean_of
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
-LEAST_FOR_AN_INTERVAL = 3
-"""Seeds below which an interval (t = 12.7) fills a panel and is left to the table."""
 
 
 def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POINT) -> pd.DataFrame:

@@ -21,6 +21,8 @@ _NARROWEST_PANEL = 0.8
 _AROUND_PANEL = 0.12
 _BLOCK_MARGIN = 0.45
 """What the title and the ticks of a block's panels take."""
+_LEAST_BLOCK = 0.3
+"""The height of the rows of a block, few as they may be."""
 _LABEL_LINE = 0.14
 _HEADING_GAP = 0.05
 _TICK = 0.42
@@ -90,6 +92,7 @@ def rows_of_panels(
         np.array([max(pitch, _NAME_LINE * len(text) + 0.05) for text in own])
         for own, pitch in zip(lines, itertools.cycle(pitches))
     ]
+    heights = [high * max(1.0, _LEAST_BLOCK / float(high.sum())) for high in heights]
     before = [np.array([_HEADING_GAP if name.is_heading else 0.0 for name in names]) for names in blocks]
     totals = [float((one + gap).sum()) for one, gap in zip(heights, before, strict=True)]
     longest = 0.15 + max(text_width(line, size, "bold") for own in lines for text in own for line in text)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedfore.judgement.estimates import LEVEL, Estimate, Scale, estimate
-from fedfore.judgement.sides import FAILED, Side, difference, is_accuracy, mean_of, side
+from fedfore.judgement.sides import Side, difference, mean_of, side
 
 LEAST_FOR_AN_INTERVAL = 3
 """Fewer seeds have an interval (t = 12.7) that fills a panel; it is left to the tables."""
@@ -19,12 +19,11 @@ LEAST_FOR_AN_INTERVAL = 3
 class Seeds:
     """The seeds of a point: their values, the mean of these with its interval, and whether it is part of comparisons.
 
-    A seed that failed has the accuracy of chance. `failed` counts those.
+    A seed that failed has the accuracy of chance.
     """
 
     values: tuple[float, ...]
     estimate: Estimate
-    failed: int = 0
     withheld: bool = False
 
     @property
@@ -38,8 +37,7 @@ def seeds_of(cells: pd.DataFrame, metric: str, scale: Scale | None = None) -> Se
     """Return what the cells of one point say of a metric, on its own scale (see `mean_of`) or on another."""
     values = side(cells, metric).values.dropna()
     mean = mean_of(cells, metric) if scale is None else estimate(values, scale)
-    failed = int(cells["status"].isin(FAILED).sum()) if is_accuracy(metric) else 0
-    return Seeds(tuple(map(float, values)), mean, failed, bool(cells["withheld"].any()))
+    return Seeds(tuple(map(float, values)), mean, bool(cells["withheld"].any()))
 
 
 def difference_of(cells: pd.DataFrame, reference: pd.DataFrame, metric: str) -> Seeds | None:

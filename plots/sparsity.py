@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -49,12 +50,13 @@ def has_levels(view: View) -> bool:
     return bool((ok.groupby("series", observed=True)["sparsity"].nunique() >= LEAST_LEVELS).any())
 
 
-def accuracy_by_sparsity(view: View) -> Drawn:
+def accuracy_by_sparsity(view: View, compared: pd.DataFrame) -> Drawn:
     """Draw accuracy against sparsity, a column a label distribution, and under it minus the reference if there is one.
 
+    The reference's cells are among those that are `compared`, whether the view has them or not.
     Methods that do not prune are horizontal lines, with their interval at the edge.
     """
-    curves = {alpha: list(_curves(view, alpha)) for alpha in view.alphas}
+    curves = {alpha: list(_curves(view, compared, alpha)) for alpha in view.alphas}
     shown = [one for own in curves.values() for curve in own for one in curve.seeds.values()]
     differences = [one for own in curves.values() for curve in own for one in curve.differences.values()]
     own, reference = quantity(view.metric, [one.estimate.mean for one in shown]), view.study.reference
@@ -100,10 +102,11 @@ def accuracy_by_sparsity(view: View) -> Drawn:
     )
 
 
-def _curves(view: View, alpha: str) -> list[_Curve]:
+def _curves(view: View, compared: pd.DataFrame, alpha: str) -> list[_Curve]:
     here = view.cells[view.cells["alpha"] == alpha]
     reference = view.study.reference
-    others = here[here["series"] == reference.label] if reference else here[:0]
+    label = reference.label if reference else ""
+    others = compared[(compared["alpha"] == alpha) & (compared["series"] == label)]
     curves = []
     for one in view.series:
         own = here[here["series"] == one.label]

@@ -87,11 +87,6 @@ class Study:
         """What was diagnosed along training (see `fedfore.plots.training.diagnosed`), of ok zeroth-order cells."""
         return diagnosed(self.run, self.ok[self.ok["estimator"].notna()])
 
-    @property
-    def compared(self) -> pd.DataFrame:
-        """The cells, as if those of points that are withheld had not ended well."""
-        return self.cells.assign(ok=self.cells["ok"] & ~self.cells["withheld"])
-
     def series_of(self, cells: pd.DataFrame) -> list[Series]:
         """Return the series that have an ok cell among these cells."""
         finished = set(cells.loc[cells["ok"], "series"])

@@ -92,7 +92,7 @@ def cost_tradeoff(view: View) -> Drawn:
 def _ranked(ok: pd.DataFrame) -> pd.DataFrame:
     """Return the cells with whether each is on the front of its model and batch, and whether setup sets its peak."""
     front = pd.Series(False, ok.index)
-    for _, same in ok.groupby(["model", _BATCH], sort=False):
+    for _, same in ok[~ok["control"]].groupby(["model", _BATCH], sort=False):
         front[same.index] = on_front(same[_BYTES].to_numpy(dtype=float), same[_FLOPS].to_numpy(dtype=float))
     return ok.assign(front=front, set_by_setup=ok[_SETUP].fillna(0) > ok[_TRAIN].fillna(np.inf))
 
@@ -149,7 +149,9 @@ def _notes(ok: pd.DataFrame, *, set_by_setup: bool) -> Iterator[str]:
 
 def _message(view: View, ok: pd.DataFrame) -> str:
     """Return the option that most often needs the least memory, and how much less than the plain reference."""
-    peaks = ok.pivot_table(index=["model", _BATCH], columns="option", values=_BYTES, observed=True)
+    peaks = ok[~ok["control"]].pivot_table(index=["model", _BATCH], columns="option", values=_BYTES, observed=True)
+    if peaks.empty:
+        return "No option competes"
     least = Counter(peaks.idxmin(axis=1)).most_common(1)[0][0]
     text = f"Least memory: {least}"
     plain = view.study.looks[REFERENCE].label if REFERENCE in view.study.looks else ""

@@ -18,7 +18,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from fedfore.plots.layout import Heading
 from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.naming import Series
-from fedfore.plots.points import points
 from fedfore.plots.study import Study
 from fedfore.plots.style import FULL_WIDTH, themed
 from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
@@ -139,17 +138,6 @@ def marks(shown: pd.DataFrame) -> list[str]:
 def _listed(names: Sequence[str]) -> str:
     """Return names as a list in words: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def seeds_sentence(shown: pd.DataFrame) -> str:
-    """Return what the means and intervals of a figure of these planned cells are over."""
-    counts = points(shown, [])["n_ok"]
-    low, high = int(counts[counts > 0].min()), int(counts.max())
-    if high < 2:
-        return "One seed a point, so there is no interval and no difference between methods can be told from chance."
-    seeds = f"{high} seeds" if low == high else f"{low} to {high} seeds"
-    none = " (none where one seed finished)" if low < 2 else ""
-    return f"Means over {seeds} a point, with 95% Student-t intervals over seeds{none}."
 
 
 def line_style(series: Series) -> dict[str, Any]:

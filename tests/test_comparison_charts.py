@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from fedfore.cell import Cell, cell_id
 from fedfore.plots.charts.curves import curves
 from fedfore.plots.charts.facets import MOST_SERIES, facets
-from fedfore.plots.charts.forest import forest
+from fedfore.plots.charts.forest import MOST_ROWS, forest
 from fedfore.plots.charts.labels import Label, write_apart
 from fedfore.plots.charts.pareto import pareto, settings_with_costs, with_fronts
 from fedfore.plots.charts.target_costs import reaching
@@ -54,6 +54,9 @@ metric = "peak_device_bytes"
 compare = "ratio"
 family = "memory"
 """
+
+
+FEDMEF_IS_A_CONTROL = "[[control]]\nwhere = { method = 'fedmef' }\n"
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +146,23 @@ def test_without_contrasts_series_are_compared_with_their_reference_and_nothing_
     assert "Exploratory" in found.caption and "not corrected for 4 comparisons" in found.caption
 
 
+def test_controls_are_no_rows_of_an_exploratory_forest(study_of: MakeStudy) -> None:
+    planned = cells(("fedtiny", "fedmef", "fedavg"), alphas=("iid", 0.1), sparsities=(0.8,), seeds=range(3))
+    one = "[[control]]\nwhere = { method = 'fedtiny', alpha = 0.1 }\n"
+    (panel,) = drawn(forest, study_of(planned, change=compared, matrix=FEDMEF_IS_A_CONTROL + one)).figure.axes
+    assert texts(panel) == ["Minus FedAvg (dense)", "FedTiny", f"{MINUS}1.0, n = 3"]
+
+
+def test_many_comparisons_are_spread_over_figures_with_the_message_of_all(study_of: MakeStudy) -> None:
+    alphas = ("iid", *(0.1 * (place + 1) for place in range(MOST_ROWS // 2)))
+    study = study_of(cells(("fedtiny", "fedmef", "fedavg"), alphas=alphas, sparsities=(0.8,), seeds=(0,)))
+    found = [one for one in plan_figures(study) if one.name.startswith("forest")]
+    assert [one.name for one in found] == ["forest-1-digits-lenet5", "forest-2-digits-lenet5"]
+    pages = [one.draw() for one in found]
+    assert [sum("n = 1" in text for text in texts(page.figure.axes[0])) for page in pages] == [MOST_ROWS // 2 + 1] * 2
+    assert all(f"not corrected for {MOST_ROWS + 2} comparisons" in page.caption for page in pages)
+
+
 @pytest.mark.parametrize("width", [7.0, COLUMN_WIDTH])
 def test_texts_of_a_forest_plot_do_not_overlap(stated: Study, width: float) -> None:
     figure = drawn(forest, stated, width).figure
@@ -158,7 +178,7 @@ def test_texts_of_a_forest_plot_do_not_overlap(stated: Study, width: float) -> N
 
 def point(series: str, mean: float, memory: float, **changes: Any) -> dict[str, Any]:
     costs = dict.fromkeys(("device_flops_total", "total_bytes"), 1.0) | {"peak_device_bytes": memory}
-    known = {"dataset": "digits", "alpha": "iid", "series": series, "n_ok": 5, "n_planned": 5, "withheld": False}
+    known = {"dataset": "digits", "alpha": "iid", "series": series, "hollow": False}
     return known | {"mean": mean, **costs} | changes
 
 
@@ -169,35 +189,47 @@ def test_a_front_holds_what_nothing_that_competes_beats() -> None:
             point("beaten", 0.79, 2.0),
             point("large", 0.90, 3.0),
             point("as good, and larger", 0.90, 4.0),
-            point("control", 0.99, 1.0),
-            point("a seed failed", 0.95, 1.0, n_ok=4),
-            point("not certified", 0.95, 1.0, withheld=True),
+            point("competes with nothing", 0.99, 1.0, hollow=True),
             point("elsewhere", 0.10, 9.0, alpha=f"{ALPHA} = 0.1"),
         ]
     )
-    found = with_fronts(table, ["control"]).set_index("series")
+    found = with_fronts(table, "test_accuracy").set_index("series")
     assert list(found.index[found["front_peak_device_bytes"]]) == ["small", "large", "elsewhere"]
     assert list(found.index[found["front_total_bytes"]]) == ["large", "as good, and larger", "elsewhere"]
-    assert list(found.index[~found["competes"]]) == ["control", "a seed failed", "not certified"]
+    lower = with_fronts(table, "test_loss").set_index("series")
+    assert list(lower.index[lower["front_peak_device_bytes"]]) == ["small", "beaten", "elsewhere"]
 
 
 def test_costs_are_those_of_setup_and_training_and_of_both_directions(study_of: MakeStudy) -> None:
     known = {"setup_flops_total": 30, "train_flops_total": 70, "uplink_bytes": 5, "downlink_bytes": 15}
     study = study_of(cells(("fedavg",), alphas=("iid",)), change=lambda cell: {**known, "test_accuracy": 0.5})
     (row,) = settings_with_costs(study.cells, "test_accuracy").to_dict("records")
-    assert (row["device_flops_total"], row["total_bytes"], row["n_ok"]) == (100, 20, 3)
+    assert (row["device_flops_total"], row["total_bytes"], row["n"]) == (100, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "mean", "hollow"),
+    [("ok", 0.81, False), ("diverged", (0.2 + 0.81 + 0.82) / 3, False), ("missing", 0.815, True)],
+)
+def test_a_seed_that_failed_counts_as_chance_and_one_without_a_result_keeps_its_point_off_the_front(
+    study_of: MakeStudy, status: str, mean: float, hollow: bool
+) -> None:
+    """FedMef has 80, 81 and 82%, or chance, 20%, in place of the first."""
+    study = study_of(
+        cells(("fedmef",), alphas=("iid",), sparsities=(0.8,)),
+        lambda cell: "ok" if cell.seed else status,
+        change=lambda cell: {"chance_accuracy": 0.2, "test_accuracy": 0.8 + cell.seed / 100},
+    )
+    (row,) = settings_with_costs(study.cells, "test_accuracy").to_dict("records")
+    assert row["mean"] == pytest.approx(mean) and row["hollow"] is hollow
 
 
 def test_what_competes_with_nothing_is_hollow_and_the_front_is_a_staircase(study_of: MakeStudy) -> None:
     planned = cells(("fedtiny", "fedmef", "fedavg"), alphas=("iid",), sparsities=(0.8,))
-    study = study_of(
-        planned,
-        lambda cell: "diverged" if (cell.method, cell.seed) == ("fedmef", 0) else "ok",
-        change=lambda cell: compared(cell) if cell.method != "fedmef" or cell.seed else {},
-    )
+    study = study_of(planned, change=compared, matrix=FEDMEF_IS_A_CONTROL)
     memory = drawn(pareto, study).figure.axes[0]
     faces = [to_hex(line.get_markerfacecolor()) for line in memory.lines if line.get_marker() not in ("None", "_")]
-    assert faces.count("#ffffff") == 1, "FedMef, of which a seed diverged"
+    assert faces.count("#ffffff") == 1, "FedMef, the control"
     (front,) = [line for line in memory.lines if line.get_drawstyle() == "steps-post"]
     assert list(front.get_xdata())[:2] == [20480, 40960]
     assert list(front.get_ydata()) == pytest.approx([0.79, 0.80, 0.80])
@@ -212,6 +244,15 @@ def test_labels_stand_beside_their_points_and_apart() -> None:
     boxes = [text.get_window_extent() for text in panel.texts]
     assert not any(box.overlaps(other) for place, box in enumerate(boxes) for other in boxes[place + 1 :])
     assert panel.get_window_extent().x1 > boxes[2].x1 and panel.get_window_extent().y0 < boxes[2].y0
+
+
+def test_equal_labels_of_points_that_coincide_are_written_once() -> None:
+    _, (panel,) = panels(1, 4.0, 3.0)
+    panel.set(xlim=(0, 1), ylim=(0, 1))
+    crowd = [Label(0.5, 0.5, "#1")] * 40
+    write_apart(panel, (3.4, 2.5), [*crowd, Label(0.1, 0.1, "#1")], crowd)
+    written = [text.get_position() for text in panel.texts if text.xy == (0.5, 0.5)]
+    assert len(set(written)) == len(written) == len(panel.texts) - 1
 
 
 # Curves

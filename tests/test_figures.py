@@ -16,6 +16,7 @@ from fedfore.cell import Cell, cell_id
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.judgement.estimates import estimate
+from fedfore.plots.charts.facets import MOST_SERIES
 from fedfore.plots.figures import chosen, plan_figures, png, write_figures
 from fedfore.plots.looks import METHODS as LOOKS
 from fedfore.plots.study import Study, load_study
@@ -214,6 +215,14 @@ def test_accuracy_against_sparsity_draws_curves_and_lines(study: Study) -> None:
     assert flat == {LOOKS["baffle"].colour.lower(), LOOKS["fedavg"].colour.lower()}
     assert below.get_ylabel().replace("\n", " ") == "minus FedAvg (dense) (points)"
     assert set(legend(figure)) == {LOOKS[name].label for name in METHODS}
+
+
+def test_a_panel_over_sparsity_holds_few_series_all_minus_the_reference(study_of: MakeStudy) -> None:
+    made = study_of(cells(alphas=("iid",), seeds=(0,), num_perturbations=tuple(range(1, 10))))
+    found = [one for one in plan_figures(made) if one.name.startswith("accuracy-sparsity")]
+    pages = [one.draw().figure for one in found]
+    assert len(pages) > 1 and max(len(legend(page)) for page in pages) <= MOST_SERIES
+    assert all(len(points(page.axes[1], upright=True)) for page in pages)
 
 
 def test_a_single_seed_has_no_interval_and_two_leave_theirs_to_the_tables(study_of: MakeStudy) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.judgement.estimates import estimate
 from fedfore.plots import mask_figures
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import answer, findings
+from fedfore.plots.heat import colour_bar
 from fedfore.plots.looks import METHODS, SALIENCIES
 from fedfore.plots.mask_columns import short_layer
 from fedfore.plots.mask_figures import MOST_SERIES, mask_sentences
@@ -162,6 +165,23 @@ def test_many_series_are_spread_over_figures(study_of: MakeStudy) -> None:
     names = [legend(drawn[f"what-is-left-{page}"].figure) for page in (1, 2)]
     assert [len(page) for page in names] == [6, 5]
     assert [*names[0], *names[1]] == [f"iterations={number}" for number in range(1, count + 1)]
+
+
+def test_a_page_of_series_of_which_no_layer_is_known_has_no_densities(study_of: MakeStudy) -> None:
+    series = varied(*({"iterations": number} for number in range(1, MOST_SERIES + 4)), seeds=(0,))
+    drawn = figures(study_of(series, lambda cell: even(cell) if cell.params["iterations"] <= 6 else {}))
+    assert set(drawn) == {"layer-densities-1", "what-is-left-1", "what-is-left-2"}
+
+
+@pytest.mark.parametrize(
+    ("low", "ticks"), [(0.3, ["0.5", "1"]), (0.06, ["0.1", "0.3", "1"]), (0.002, ["0.01", "0.1", "1"])]
+)
+def test_the_colours_of_a_logarithmic_scale_have_round_ticks_in_plain_figures(low: float, ticks: list[str]) -> None:
+    figure = Figure()
+    colour_bar(figure, [figure.subplots()], LogNorm(low, 1.0), "viridis", "Density", "{:g}".format)
+    axis = figure.axes[1].yaxis
+    figure.draw_without_rendering()
+    assert [label.get_text() for label in axis.get_ticklabels(which="both")] == ticks
 
 
 def test_the_first_label_distribution_stands_for_all(study_of: MakeStudy) -> None:

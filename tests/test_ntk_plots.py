@@ -106,6 +106,12 @@ def test_heat_maps_hold_the_excess_over_random_deals(study_of: Callable[..., Stu
     assert tiles(drawn["ntk-spectrum-error"], 1) == tiles(drawn["ntk-mmd2"], 1)
 
 
+def test_a_few_tiles_leave_room_for_what_is_written_around_them(study_of: Callable[..., Study]) -> None:
+    study = study_of(planned(2, 10, sparsities=(0.8,)), kernels)
+    for name, drawn in figures(study, COLUMN_WIDTH).items():
+        assert_readable(drawn.figure, name)
+
+
 def test_what_may_be_zero_has_no_colour_and_what_holm_rejects_is_bold(study_of: Callable[..., Study]) -> None:
     drawn = figures(study_of(planned(2, 10, seeds=range(6)), kernels))["ntk-mmd2"]
     real, gaussian = (drawn.figure.axes[place] for place in (1, 3))

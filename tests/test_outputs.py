@@ -26,11 +26,12 @@ from fedfore.contract.registry import discover
 from fedfore.errors import ConfigError
 from fedfore.execution.matrix import resolve
 from fedfore.execution.matrix_file import find_matrix, read_matrix
-from fedfore.plots.figures import chosen, draw_figures, plan_figures
+from fedfore.plots.figures import chosen, plan_figures
 from fedfore.plots.findings import answer, findings
 from fedfore.plots.study import load_study
 from fedfore.records.provenance import ROOT
 from fedfore.records.store import cell_dir
+from tests.drawn import draw_figures
 from tests.synthetic import cells, write_run
 
 Outcome = Callable[[Cell], str]

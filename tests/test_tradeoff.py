@@ -11,14 +11,13 @@ import pytest
 from matplotlib.axes import Axes
 
 from fedfore.cell import Cell, Protocol, cell_id
-from fedfore.plots.figures import draw_figures
 from fedfore.plots.findings import findings
 from fedfore.plots.study import load_study
 from fedfore.plots.tables.show import render
 from fedfore.plots.tradeoff import on_front
 from fedfore.plots.view import Options
 from fedfore.records.metrics import MEASURED
-from tests.drawn import assert_readable, legend, names
+from tests.drawn import assert_readable, draw_figures, legend, names
 from tests.synthetic import cells, write_run
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -18,16 +18,17 @@ from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.lines import readable_lines
 from fedfore.plots.naming import Series
-from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
+from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.texts import wrapped
 from fedfore.plots.view import Drawn, Planned, View, line_style, percent_axis
 from fedfore.records.lines import CLIENTS
 
-_HISTOGRAM, _ROW, _OUTSIDE = 1.2, 0.19, 0.55
-"""Inches: the height of a histogram, of a series' row of clients, and of what is outside of a panel."""
+_HISTOGRAM, _ROW, _LINE, _OUTSIDE = 1.2, 0.06, 0.13, 0.55
+"""Inches: the height of a histogram, of a row of clients and a line of its name, and of what is outside of a panel."""
 _LABEL_SIZE, _LABEL_SHARE = 7.0, 0.24
 _JITTER = 0.25
-_MOST_TICKS = 10
+_MOST_TICKS, _TICK = 10, 0.3
+"""Ticks of an axis, and the inches of a panel that one takes along classes."""
 _MOST_COLUMNS = {False: 4, True: 2}
 """Label distributions side by side, at full and at column width."""
 _FAINT = "#666666"
@@ -60,20 +61,24 @@ def clients(view: View) -> Drawn:
     if len(alphas) > _MOST_COLUMNS[is_narrow(view.width)]:
         alphas = [alphas[0], alphas[-1]]
     accuracies = {(one.label, alpha): _accuracies(shown, one, alpha, known) for one in series for alpha in alphas}
-    heights = (_HISTOGRAM + _OUTSIDE, _ROW * len(series) * (2 if is_narrow(view.width) else 1) + _OUTSIDE)
+    names = [name_at_level(view, one, _level(shown, one)) for one in series]
+    broken = [wrapped(name, view.width * _LABEL_SHARE, _LABEL_SIZE) for name in names]
+    heights = (_HISTOGRAM + _OUTSIDE, (_ROW + _LINE * max(map(len, broken))) * len(series) + _OUTSIDE)
     figure = Figure(figsize=(view.width, sum(heights)), layout="constrained")
     top, bottom = figure.subplots(2, len(alphas), squeeze=False, height_ratios=heights, sharey="row")
     for alpha, histogram, spread in zip(alphas, top, bottom, strict=True):
         own = shown[(shown["alpha"] == alpha) & shown["cell_id"].isin(known)].sort_values("seed")
-        _draw_histogram(histogram, known[str(own["cell_id"].iloc[0])])
+        _draw_histogram(histogram, known[str(own["cell_id"].iloc[0])], view.width / len(alphas))
         histogram.set_title(alpha, loc="left")
         for level, one in enumerate(series):
             _draw_clients(spread, accuracies[one.label, alpha], one, level)
         percent_axis(spread.xaxis)
+        spread.set_xlabel("Accuracy of\na client (%)")
     top[0].set_ylabel("Client")
-    figure.supxlabel("Accuracy of a client (%)", fontsize=8)
-    _name_rows(bottom[0], [name_at_level(view, one, _level(shown, one)) for one in series], view.width)
-    message = _message(accuracies, alphas[-1])
+    bottom[0].set_yticks(range(len(series)), ["\n".join(name) for name in broken])
+    bottom[0].set_ylim(len(series) - 0.5, -0.5)
+    competing = [one.label for one in series if not one.control]
+    message = _message({key: own for key, own in accuracies.items() if key[0] in competing}, alphas[-1])
     counted = shown["cell_id"].isin(known) | (shown["status"].isin(FAILED) & shown["chance_accuracy"].notna())
     notes = [*_notes(shown[counted]), *level_notes(view), *accuracy_notes(shown, "")]
     frame(figure, view.heading(message), [], notes)
@@ -101,13 +106,14 @@ def _accuracies(shown: pd.DataFrame, one: Series, alpha: str, known: Mapping[str
     return pd.DataFrame([*found, *(np.full(len(found[0]), value) for value in chance)])
 
 
-def _draw_histogram(panel: Axes, lines: pd.DataFrame) -> None:
-    """Draw how many examples of each class each client holds, a row a client."""
+def _draw_histogram(panel: Axes, lines: pd.DataFrame, width: float) -> None:
+    """Draw how many examples of each class each client holds, a row a client. `width`: what the panel may take."""
     counts = np.array(lines["class_counts"].tolist(), dtype=float)
     panel.pcolormesh(counts, cmap="Blues", vmin=0, edgecolor="white", linewidth=0.3)
     panel.set(xlim=(0, counts.shape[1]), ylim=(counts.shape[0], 0), xlabel="Class")
-    for axis, length in ((panel.xaxis, counts.shape[1]), (panel.yaxis, counts.shape[0])):
-        shown = range(0, length, -(-length // _MOST_TICKS))
+    classes = min(_MOST_TICKS, int(width / _TICK))
+    for axis, length, most in ((panel.xaxis, counts.shape[1], classes), (panel.yaxis, counts.shape[0], _MOST_TICKS)):
+        shown = range(0, length, -(-length // most))
         axis.set_ticks([place + 0.5 for place in shown], [str(place) for place in shown])
     panel.grid(visible=False)
     panel.annotate(
@@ -136,15 +142,11 @@ def _worst(accuracies: pd.DataFrame) -> Estimate:
     return estimate_of("client_accuracy_min", accuracies.min(axis=1).dropna())
 
 
-def _name_rows(panel: Axes, names: Sequence[str], width: float) -> None:
-    lines = ["\n".join(wrapped(name, width * _LABEL_SHARE, _LABEL_SIZE)) for name in names]
-    panel.set_yticks(range(len(names)), lines)
-    panel.set_ylim(len(names) - 0.5, -0.5)
-
-
 def _message(accuracies: Mapping[tuple[str, str], pd.DataFrame], alpha: str) -> str:
     """Return whose worst client is served best and least at a label distribution."""
     found = {label: _worst(own).mean for (label, at), own in accuracies.items() if at == alpha and not own.empty}
+    if not found:
+        return "No series competes"
     best, least = max(found, key=lambda label: found[label]), min(found, key=lambda label: found[label])
     told = f"{alpha}: the worst client has {100 * found[best]:.0f}% under {best}"
     return told if best == least else f"{told}, {100 * found[least]:.0f}% under {least}"

@@ -19,7 +19,7 @@ from fedfore.judgement.estimates import Estimate, estimate
 from fedfore.plots.fields import EXACT, NUM_PERTURBATIONS, value_label
 from fedfore.plots.footnotes import figure_notes
 from fedfore.plots.layout import frame, is_narrow
-from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
+from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import human_count
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from fedfore.plots.ticks import round_ticks
 from fedfore.plots.wording import human_bytes, human_count
 from fedfore.records.metrics import METRICS
 
@@ -20,7 +21,6 @@ _PREFERRED = (
     (1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700),
 )
 """Digits of ticks within a power of the base, the coarsest first."""
-_LEAST_TICKS = 2
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,12 @@ class CostAxis:
 
     def ticks(self, low: float, high: float, most: int) -> list[float]:
         """Return round values between low and high, not at their very ends, thinned to `most`."""
-        inside: list[float] = []
-        for digits in _PREFERRED:
-            inside = [tick for tick in self._round(digits) if low * 1.02 <= tick <= high / 1.02]
-            if len(inside) >= _LEAST_TICKS:
-                break
+        inside = round_ticks(low * 1.02, high / 1.02, _PREFERRED, self.base)
         return inside[:: -(-len(inside) // most)] if inside else [math.sqrt(low * high)]
-
-    def _round(self, digits: Sequence[float]) -> list[float]:
-        return [digit * self.base**power for power in range(8) for digit in digits]
 
 
 PEAK_MEMORY = CostAxis(METRICS["peak_device_bytes"].label, human_bytes, base=1024.0)
-DEVICE_FLOPS = CostAxis(METRICS["device_flops_total"].label, human_count)
-TOTAL_BYTES = CostAxis(METRICS["total_bytes"].label, human_bytes, base=1024.0)
+DEVICE_FLOPS = CostAxis("Device FLOPs", human_count)
+TOTAL_BYTES = CostAxis("Total bytes", human_bytes, base=1024.0)
 ROUNDS = CostAxis("Rounds", log=False)
 DATA_PASSES = CostAxis(METRICS["data_passes"].label, log=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,12 @@ from matplotlib.lines import Line2D
 
 from fedfore.judgement.sides import FAILED, estimate_of
 from fedfore.plots.charts.cost_axis import DATA_PASSES, DEVICE_FLOPS, ROUNDS, TOTAL_BYTES, CostAxis
-from fedfore.plots.charts.facets import facets
+from fedfore.plots.charts.facets import faceted
 from fedfore.plots.charts.levels import level_notes, name_at_level
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.naming import Series
-from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
+from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.study import shown_sparsity
 from fedfore.plots.training import ACCURACY, mean_line
 from fedfore.plots.view import Drawn, Planned, View, handle, line_style, mark_withheld, percent_axis
@@ -59,9 +58,7 @@ def figures(view: View) -> Iterator[Planned]:
     shown = shown_cells(view)
     known = view.study.evaluations
     if known.loc[known["cell_id"].isin(shown["cell_id"]), "place"].max() > 0:
-        for name, series in facets(shown, view.study.series_of(shown)):
-            own = replace(view, cells=shown[shown["series"].isin([one.label for one in series])])
-            kind = f"curves-{re.sub(r'[^a-z0-9.]+', '-', name.lower())}".strip("-")
+        for kind, name, own in faceted(replace(view, cells=shown), "curves"):
             title = ", ".join(filter(None, ("Accuracy along training", name)))
             yield own.planned(kind, title, partial(curves, own))
 
@@ -94,7 +91,8 @@ def curves(view: View) -> Drawn:
     leaders = []
     for (alpha, column), panel in zip(places, panels, strict=True):
         here = [line for line in lines if line.alpha == alpha]
-        leaders.append(_draw_panel(panel, here, column, [_shown(line.mean, AXES[column]) for line in lines]))
+        leaders.append(_draw_panel(panel, here, column))
+        _limit(panel, lines, column, most_ticks=3 if is_narrow(view.width) else 4)
         panel.set_title(alpha if len(alphas) > 1 and column == next(iter(AXES)) else "", loc="left")
         place = panel.get_subplotspec()
         if place.is_last_row() or columns < len(AXES):
@@ -102,7 +100,7 @@ def curves(view: View) -> Drawn:
     known = pd.concat([line.seeds[ACCURACY] for line in lines])
     panels[0].set_ylim(known.min() - _PAD, known.max() + _PAD)
     percent_axis(panels[0].yaxis)
-    figure.supylabel(axis_label(ACCURACY), fontsize=8)
+    figure.supylabel(axis_label(ACCURACY))
     notes = [*_notes(lines), *level_notes(view), *accuracy_notes(view.cells, DOUBLE_DAGGER)]
     frame(figure, view.heading(_message(leaders)), list(_legend(view)), notes)
     return Drawn(
@@ -132,7 +130,15 @@ def _failed(own: pd.DataFrame, others: pd.DataFrame) -> Iterator[pd.DataFrame]:
         yield others.assign(cell_id=cell["cell_id"], **{ACCURACY: cell["chance_accuracy"]})
 
 
-def _draw_panel(panel: Axes, lines: Sequence[_Line], column: str, everything: Sequence[pd.DataFrame]) -> str | None:
+def _limit(panel: Axes, lines: Sequence[_Line], column: str, most_ticks: int) -> None:
+    """Give a panel the costs of all lines, setup's among them where there is one."""
+    axis = AXES[column]
+    ends = pd.concat([_shown(line.mean, axis)[column] for line in lines])
+    setups = [cost for line in lines if axis.log and (cost := float(line.mean[column].iloc[0])) > 0]
+    axis.limit(panel, min([ends.min(), *setups]), ends.max(), most_ticks)
+
+
+def _draw_panel(panel: Axes, lines: Sequence[_Line], column: str) -> str | None:
     """Draw the lines of one label distribution along a cost; return the series that is ahead at equal cost."""
     axis = AXES[column]
     for line in lines:
@@ -147,9 +153,6 @@ def _draw_panel(panel: Axes, lines: Sequence[_Line], column: str, everything: Se
                 [setup], [0.0], marker="^", markersize=4, color=style["color"], transform=panel.get_xaxis_transform(),
                 clip_on=False, zorder=5, linestyle="",
             )  # fmt: skip
-    ends = pd.concat(everything)[column]
-    setups = [cost for line in lines if axis.log and (cost := float(line.mean[column].iloc[0])) > 0]
-    axis.limit(panel, min([ends.min(), *setups]), ends.max())
     competing = [line for line in lines if not line.withheld and not line.series.control]
     if len(competing) < 2:
         return None

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from fedfore.judgement.estimates import LEVEL
 from fedfore.judgement.judging import Judged
 from fedfore.judgement.sides import is_metered, is_percent
-from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
+from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.wording import MINUS, human_bytes, human_count
 from fedfore.records.metrics import METRICS
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from fedfore.judgement.selection import GROUPS, settings
 from fedfore.plots.fields import LEARNING_RATE, SALIENCY, field_name, value_label
 from fedfore.plots.naming import Series
+from fedfore.plots.view import View
 
 MOST_SERIES = 8
 """Series that one panel can hold."""
@@ -23,6 +26,13 @@ def facets(cells: pd.DataFrame, series: Sequence[Series]) -> list[tuple[str, lis
     those are seen beside each other; values with few series share a group.
     """
     return list(_split(cells[cells["ok"]], list(series)))
+
+
+def faceted(view: View, kind: str) -> Iterator[tuple[str, str, View]]:
+    """Yield a view of each group of the series of a view, with the kind of its figures and what the group shares."""
+    for name, series in facets(view.cells, view.study.series_of(view.cells)):
+        own = replace(view, cells=view.cells[view.cells["series"].isin([one.label for one in series])])
+        yield f"{kind}-{re.sub(r'[^a-z0-9.]+', '-', name.lower())}".strip("-"), name, own
 
 
 def _split(cells: pd.DataFrame, series: list[Series]) -> Iterator[tuple[str, list[Series]]]:

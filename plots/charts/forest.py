@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -25,6 +25,8 @@ from fedfore.plots.view import Drawn, Planned, View, marks
 _COLOURS = {"better": "#0072B2", "worse": "#D55E00", "equivalent": "#009E73"}
 _UNDECIDED, _FAINT, _SEEDS, _BAND = "#555555", "#808080", "#9A9A9A", "#DCEBE4"
 _ORDER: tuple[Verdict, ...] = ("better", "worse", "equivalent", "inconclusive", "too few seeds", "not tested")
+MOST_ROWS = 40
+"""Comparisons that one figure holds; the others go to further figures."""
 _ROW, _LINE, _GRAPHIC = 0.185, 0.12, 0.15
 """Heights in inches: of a row, of a line of text, and of an interval with its dots."""
 _AXIS, _AXIS_LINE = 0.3, 0.15
@@ -37,6 +39,8 @@ _AXIS_LABEL_SIZE, _LABEL_SIZE, _REASON_SIZE, _NUMBER_SIZE = 8.0, 7.0, 6.0, 6.5
 _LABEL_SHARE, _PLOT_SHARE = 0.34, 0.4
 """The shares of a figure's width that labels may take beside the plot, and that a reason has to fit into."""
 _NARROW_PLOT_SHARE = 0.68
+_GROUND = {"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 0.5}
+"""What hides lines behind a label that stands in the plot."""
 _WORD_ROOM = 0.8
 """Inches that the longest verdict takes."""
 
@@ -57,14 +61,21 @@ class _Row:
 
 
 def figures(view: View) -> Iterator[Planned]:
-    """Yield the forest plot of a study that compares anything."""
-    if compares(view.study):
-        yield view.planned("forest", "Paired differences", partial(forest, view))
+    """Yield the forest plot of a study that compares anything, of many comparisons in several figures."""
+    if not compares(view.study):
+        return
+    count = len(comparisons(view.study, view.metric).found)
+    pages = max(1, -(-count // MOST_ROWS))
+    for page in range(pages):
+        suffix, part = (f"-{page + 1}", f" ({page + 1} of {pages})") if pages > 1 else ("", "")
+        own = slice(page * count // pages, (page + 1) * count // pages)
+        yield view.planned(f"forest{suffix}", f"Paired differences{part}", partial(forest, view, own))
 
 
-def forest(view: View) -> Drawn:
-    """Draw one row a comparison, grouped by family; a panel a metric."""
-    known = comparisons(view.study, view.metric)
+def forest(view: View, page: slice = slice(None)) -> Drawn:
+    """Draw one row a comparison of a page, grouped by family; a panel a metric. The message is of all comparisons."""
+    whole = comparisons(view.study, view.metric)
+    known = replace(whole, found=whole.found[page])
     remarks = list(dict.fromkeys(remark for one in known.found for remark in one.remarks))
     kinds = dict.fromkeys((one.contrast.metric, one.contrast.compare) for one in known.found)
     scales = [DifferenceAxis(metric, compare == "ratio") for metric, compare in kinds]
@@ -79,10 +90,10 @@ def forest(view: View) -> Drawn:
         _draw(panel, scale, own, room, stated=known.stated)
         panel.set_xlabel("\n".join(label))
     numbered = [f"({number}) {remark}." for number, remark in enumerate(remarks, 1)]
-    notes = [*_notes(known), *numbered, *comparison_notes(view.cells)]
-    frame(figure, view.heading(_message(known)), [], notes)
+    notes = [*_notes(whole), *numbered, *comparison_notes(view.cells)]
+    frame(figure, view.heading(_message(whole)), [], notes)
     return Drawn(
-        f"{_message(known)}. One row a comparison, of minus against, seeds as dots. {' '.join(notes)}",
+        f"{_message(whole)}. One row a comparison, of minus against, seeds as dots. {' '.join(notes)}",
         f"Forest plot of {len(known.found)} differences{f': {_counts(known.found)}' if known.stated else ''}, one row "
         f"each: {'; '.join(_row_text(view, one) for one in known.found)}.",
         figure,
@@ -192,7 +203,7 @@ def _write_label(panel: Axes, row: _Row, top: float, room: float) -> None:
         "\n".join(row.label), (0, top + (row.graphic if room else 0.02)), xycoords=panel.get_yaxis_transform(),
         xytext=(-72 * room - _GAP if room else 2, 0), textcoords="offset points", va="center" if room else "top",
         fontsize=_LABEL_SIZE, fontweight="bold" if row.is_family else "normal",
-        color=_FAINT if row.reason else "black", zorder=6,
+        color=_FAINT if row.reason else "black", zorder=6, bbox=None if room else _GROUND,
     )  # fmt: skip
 
 

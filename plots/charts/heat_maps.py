@@ -22,7 +22,7 @@ from fedfore.plots.fields import NUM_PERTURBATIONS, value_label
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame
 from fedfore.plots.naming import Series, settings
-from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
+from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.texts import text_width, wrapped
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import DOUBLE_DAGGER, MINUS, UNKNOWN, interval_text, percent_text

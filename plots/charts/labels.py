@@ -12,8 +12,8 @@ from fedfore.plots.texts import text_width
 _SIZE = 6.0
 _HEIGHT = 0.09
 _MARKER = 0.06
-_OFF = 0.05
-"""Inches: the height of a label, the side of a marker, and how far a label stands from its point."""
+_OFFS = (0.05, 0.14, 0.23)
+"""Inches: the height of a label, the side of a marker, and how far above or below its point a label may stand."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,22 @@ class _Box:
 def write_apart(panel: Axes, size: tuple[float, float], labels: Sequence[Label], points: Sequence[Label]) -> None:
     """Write labels beside their points, away from one another and from all points. `size`: the panel's, in inches.
 
-    The panel's limits have to be final. A label takes the first of four corners that hides nothing, else the best.
+    The panel's limits have to be final. A label takes the nearest corner that hides nothing, else the best; one that
+    would hide an equal one is left to that.
     """
     taken = [_box(panel, size, one, -_MARKER / 2, -_MARKER / 2, _MARKER, _MARKER) for one in points]
     frame = _Box(0.0, 0.0, *size)
+    written: dict[str, list[_Box]] = {}
     for one in labels:
         width = text_width(one.text, _SIZE)
-        corners = [(x, y) for x in (_OFF, -_OFF - width) for y in (-_OFF - _HEIGHT, _OFF)]
+        corners = [(x, y) for off in _OFFS for x in (_OFFS[0], -_OFFS[0] - width) for y in (-off - _HEIGHT, off)]
         boxes = [_box(panel, size, one, x, y, width, _HEIGHT) for x, y in corners]
         hidden = [sum(box.overlap(other) for other in taken) + width * _HEIGHT - box.overlap(frame) for box in boxes]
         best = min(range(len(corners)), key=lambda place: round(hidden[place], 6))
+        equal = written.setdefault(one.text, [])
+        if any(boxes[best].overlap(other) for other in equal):
+            continue
+        equal.append(boxes[best])
         taken.append(boxes[best])
         x, y = corners[best]
         panel.annotate(

@@ -13,17 +13,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fedfore.judgement.sides import mean_of
 from fedfore.plots.charts.cost_axis import DEVICE_FLOPS, PEAK_MEMORY, TOTAL_BYTES, CostAxis
 from fedfore.plots.charts.labels import Label, write_apart
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame, is_narrow
+from fedfore.plots.marks import bounded
 from fedfore.plots.naming import Series
-from fedfore.plots.points import LEAST_FOR_AN_INTERVAL, POINT, records
+from fedfore.plots.points import POINT, records
+from fedfore.plots.quantity import quantity
+from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL, seeds_of
 from fedfore.plots.tradeoff import on_front
-from fedfore.plots.view import Drawn, Planned, View, line_style, mark_withheld, percent_axis
-from fedfore.plots.wording import axis_label
+from fedfore.plots.view import Drawn, Planned, View, line_style, mark_withheld
+from fedfore.records.metrics import METRICS
 
 _COSTS: Mapping[str, CostAxis] = {
     "peak_device_bytes": PEAK_MEMORY,
@@ -38,6 +40,7 @@ _PANEL_HEIGHT, _OUTSIDE = 1.6, 0.45
 _MARKERS = (6.0, 3.0)
 """Sizes in points of the densest and of the sparsest."""
 _PALE = 0.4
+_Y_TICKS = 5
 
 
 @dataclass(frozen=True)
@@ -65,45 +68,44 @@ def figures(view: View) -> Iterator[Planned]:
 
 
 def settings_with_costs(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return one row a point: `mean`, `low` and `high` of the metric, its mean costs, `n_ok`, `n_planned`, `withheld`.
+    """Return one row a point: `mean`, `low` and `high` of the metric over `n` seeds, and its mean costs.
 
-    The interval is Student's at 95%, on the logit scale near 0 and 1; NaN below 3 seeds. Points whose metric or costs
-    are not known are left out.
+    `hollow` says whether it competes with nothing: a control, not certified (`withheld`), or without the value of a
+    seed. Costs are of the seeds that ended well. Points without a mean or a cost are left out.
     """
     rows = []
     for key, own in cells.groupby(list(POINT), observed=True):
-        ok = own[own["ok"]]
-        found = mean_of(own, metric)
-        bar = {"low": found.low, "high": found.high} if found.n >= LEAST_FOR_AN_INTERVAL else {}
+        found = seeds_of(own, metric)
+        low, high = found.interval or (np.nan, np.nan)
+        n = found.estimate.n
         rows.append(
-            {**dict(zip(POINT, key, strict=True)), "mean": found.mean, "low": np.nan, "high": np.nan, **bar}
-            | {name: ok[name].mean() for name in _COSTS}
-            | {"n_ok": len(ok), "n_planned": len(own), "withheld": bool(own["withheld"].any())}
+            {**dict(zip(POINT, key, strict=True)), "mean": found.estimate.mean, "low": low, "high": high, "n": n}
+            | {name: own.loc[own["ok"], name].mean() for name in _COSTS}
+            | {"withheld": found.withheld, "hollow": found.withheld or n < len(own) or bool(own["control"].any())}
         )
-    table = pd.DataFrame(rows, columns=[*POINT, "mean", "low", "high", *_COSTS, "n_ok", "n_planned", "withheld"])
+    table = pd.DataFrame(rows, columns=[*POINT, "mean", "low", "high", "n", *_COSTS, "withheld", "hollow"])
     return table.dropna(subset=["mean", *_COSTS])
 
 
-def with_fronts(table: pd.DataFrame, controls: Sequence[str]) -> pd.DataFrame:
-    """Return a table of points with the columns `competes`, and `front_<cost>` for each cost: whether it is on a front.
+def with_fronts(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return a table of points with a column `front_<cost>` for each cost: whether a point that competes is on a front.
 
-    Fronts are of one data set and label distribution. What competes is no control, certified where it has to be, and
-    complete: all of its planned seeds ended well.
+    Fronts are of one data set and label distribution.
     """
-    competes = ~table["withheld"] & (table["n_ok"] == table["n_planned"]) & ~table["series"].isin(controls)
-    table = table.assign(competes=competes, **{f"front_{name}": False for name in _COSTS})
-    for _, own in table[competes].groupby(["dataset", "alpha"], observed=True):
+    table = table.assign(**{f"front_{name}": False for name in _COSTS})
+    sign = 1.0 if METRICS[metric].direction == "lower" else -1.0
+    for _, own in table[~table["hollow"]].groupby(["dataset", "alpha"], observed=True):
         for name in _COSTS:
             table.loc[own.index, f"front_{name}"] = on_front(
-                own[name].to_numpy(dtype=float), -own["mean"].to_numpy(dtype=float)
+                own[name].to_numpy(dtype=float), sign * own["mean"].to_numpy(dtype=float)
             )
     return table
 
 
 def pareto(view: View) -> Drawn:
     """Draw the metric against three costs, a column a cost and a row a label distribution; at column width turned."""
-    controls = [one.label for one in view.series if one.control]
-    table = with_fronts(settings_with_costs(view.cells, view.metric), controls)
+    table = with_fronts(settings_with_costs(view.cells, view.metric), view.metric)
+    shown = quantity(view.metric, table["mean"])
     entries = list(_entries(view, table))
     alphas = [alpha for alpha in view.alphas if (table["alpha"] == alpha).any()]
     figure, axes, columns = _grid(view.width, alphas)
@@ -111,17 +113,19 @@ def pareto(view: View) -> Drawn:
         here = table[table["alpha"] == alpha]
         _COSTS[cost].limit(panel, table[cost].min(), table[cost].max())
         _draw_panel(panel, here, cost, entries, _sizes(table))
+        panel.set_ylim(*bounded(view.metric, panel.get_ylim()))
         _number(panel, here, cost, entries, view.width / columns - _OUTSIDE)
+        shown.ticks(panel.yaxis, _Y_TICKS)
         _label(panel, alpha if len(alphas) > 1 else "", cost, view)
-    figure.supylabel(axis_label(view.metric), fontsize=8)
+    figure.supylabel(shown.label)
     notes = [*_notes(table, entries), *accuracy_notes(view.cells)]
     frame(figure, view.heading(_message(table, entries)), _legend(entries), notes)
     return Drawn(
-        f"{_message(table, entries)}. Every point is a series at a sparsity, its {axis_label(view.metric)} against the "
+        f"{_message(table, entries)}. Every point is a series at a sparsity, its {shown.label} against the "
         f"peak of a device's live tensor bytes, the FLOPs of all devices and the bytes of all messages, those of setup "
         f"included. {' '.join(notes)}",
-        f"Scatter charts of accuracy against memory, FLOPs and bytes for {', '.join(one.label for one in entries)}; "
-        "the table of results holds the same numbers.",
+        f"Scatter charts of {METRICS[view.metric].label} against memory, FLOPs and bytes for "
+        f"{', '.join(one.label for one in entries)}; the table of results holds the same numbers.",
         figure,
     )
 
@@ -143,7 +147,6 @@ def _grid(width: float, alphas: Sequence[str]) -> tuple[Figure, dict[tuple[str, 
 def _label(panel: Axes, alpha: str, cost: str, view: View) -> None:
     place = panel.get_subplotspec()
     assert place is not None, "every panel comes from a grid"
-    percent_axis(panel.yaxis)
     if place.is_last_row() or is_narrow(view.width):
         panel.set_xlabel(_COSTS[cost].label)
     if place.is_first_col() or is_narrow(view.width):
@@ -200,7 +203,7 @@ def _draw_point(panel: Axes, row: Mapping[str, Any], cost: str, entry: _Entry, s
         "color": style["color"], "alpha": 1.0 if on_it else _PALE, "zorder": 4 if on_it else 3
     }  # fmt: skip
     panel.plot([row[cost]] * 2, [row["low"], row["high"]], marker="_", markersize=3, linewidth=0.8, **shared)
-    face = style["color"] if row["competes"] else "white"
+    face = "white" if row["hollow"] else style["color"]
     panel.plot([row[cost]], [row["mean"]], marker=style["marker"], markersize=size, markerfacecolor=face, **shared)
     if row["withheld"]:
         mark_withheld(panel, row[cost], row["mean"])
@@ -249,12 +252,12 @@ def _message(table: pd.DataFrame, entries: Sequence[_Entry]) -> str:
 
 
 def _notes(table: pd.DataFrame, entries: Sequence[_Entry]) -> Iterator[str]:
-    low, high = int(table["n_ok"].min()), int(table["n_ok"].max())
+    low, high = int(table["n"].min()), int(table["n"].max())
     seeds = f"{high}" if low == high else f"{low} to {high}"
     yield (
         f"Means over n = {seeds} seeds with 95% Student-t intervals, none below {LEAST_FOR_AN_INTERVAL} seeds. Dashed: "
         "the Pareto front of the means; off it points are pale. Hollow: competes with nothing (a control, not "
-        "certified, or with a seed that failed)."
+        "certified, or without the value of a seed)."
     )
     levels = [value_label(level) for level in sorted(table["sparsity"].unique())]
     if len(levels) > 1:

@@ -17,7 +17,7 @@ from fedfore.plots.charts.levels import level_notes, name_at_level
 from fedfore.plots.footnotes import accuracy_notes
 from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.naming import Series
-from fedfore.plots.points import LEAST_FOR_AN_INTERVAL
+from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.texts import wrapped
 from fedfore.plots.training import ACCURACY
 from fedfore.plots.view import Drawn, Planned, View, line_style

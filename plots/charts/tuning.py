@@ -48,7 +48,7 @@ def tuning(view: View, tuned: Sequence[Tuned]) -> Drawn:
     axes[0].set_ylim(min(means) - _PAD, max(means) + _PAD)
     percent_axis(axes[0].yaxis)
     label_edges(axes, "Learning rate", "")
-    figure.supylabel("Validation accuracy (%)", fontsize=8)
+    figure.supylabel("Validation accuracy (%)")
     notes = list(_notes(tuned))
     frame(figure, view.heading(_message(tuned)), list(_legend(tuned, colours)), notes)
     return Drawn(
