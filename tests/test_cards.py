@@ -289,7 +289,7 @@ def test_the_contrasts_of_a_matrix_stand_on_the_card_with_their_verdicts(tmp_pat
     assert iid.endswith("| 1.0 points | study (2) | better |")
     card = tmp_path / "study" / "card.toml"
     card.write_text('question = "?"\nsuperseded_by = "other"', encoding="utf-8")
-    (tmp_path / "other").mkdir()
+    write_run(tmp_path / "other", planned[:1])
     assert verdicts_table(Archive(tmp_path), "study").count("| not tested: study study is superseded by other |") == 2
 
 
@@ -304,7 +304,13 @@ def test_a_study_that_is_to_be_superseded_says_so_on_its_card_and_in_the_index(a
     (archive.results / CLAIMS).write_text('claim = []\ncoming = ["latter"]', encoding="utf-8")
     with pytest.raises(ConfigError, match=r'superseded_by: there is no study "later", .* Did you mean "latter"'):
         facts(archive, "study")
-    (archive.results / "later").mkdir()
+    own = cells(("fedavg",), alphas=("iid",))
+    write_run(archive.results / "later", own, lambda cell: "missing" if cell is own[0] else "ok")
+    unfinished = (
+        "**To be superseded by [later](../later/README.md), which is not finished yet and asks the same again.**"
+    )
+    assert unfinished in facts(archive, "study")
+    write_run(archive.results / "later", own)
     assert "**Superseded by [later](../later/README.md), which asks the same again.**" in facts(archive, "study")
 
 

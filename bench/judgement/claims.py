@@ -159,7 +159,7 @@ def superseding(study: Path) -> str:
 def withheld_verdicts(archive: Archive, study: str) -> Iterator[str]:
     """Yield why nothing that a published study says is a verdict: it is superseded, or unfinished."""
     other = superseding(archive.results / study)
-    if other and (archive.results / other).is_dir():
+    if other and (archive.results / other).is_dir() and not archive.run(other).is_unfinished():
         yield f"study {study} is superseded by {other}"
     cells = archive.table(study)
     missing = int(cells["status"].eq("missing").sum())

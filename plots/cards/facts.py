@@ -50,21 +50,24 @@ def facts(archive: Archive, study: str) -> str:
         rows.append(["ran on", _machines(archive.run(study))])
         rows.append(["minutes of all cells, one after another", f"{cells['wall_seconds'].sum() / 60:,.0f}"])
     rows.append(["run it again", f"`{command(archive.results / study)}`"])
-    later = superseded_text(archive.results, study, "..")
+    later = superseded_text(archive, study, "..")
     return markdown(pd.DataFrame(rows, columns=["", ""])) + (f"\n**{later}**\n" if later else "")
 
 
-def superseded_text(results: Path, study: str, to: str = ".") -> str:
+def superseded_text(archive: Archive, study: str, to: str = ".") -> str:
     """Return a sentence on the study that supersedes another or is to, with a link from a page that finds it in `to`.
 
     Raises ConfigError where the card names one that is neither published nor coming.
     """
-    other = superseding(results / study)
+    other = superseding(archive.results / study)
     if not other:
         return ""
-    if (results / other).is_dir():
-        return f"Superseded by [{other}]({to}/{other}/README.md), which asks the same again."
-    coming = read_claims(results).coming
+    if (archive.results / other).is_dir():
+        link = f"[{other}]({to}/{other}/README.md)"
+        if archive.run(other).is_unfinished():
+            return f"To be superseded by {link}, which is not finished yet and asks the same again."
+        return f"Superseded by {link}, which asks the same again."
+    coming = read_claims(archive.results).coming
     if other not in coming:
         raise ConfigError(
             f'{study}: {CARD}: superseded_by: there is no study "{other}", nor is it among those that '
@@ -79,7 +82,7 @@ def index(archive: Archive) -> str:
     for name in studies(archive.results):
         cells, folder = archive.table(name), archive.results / name
         question = read_card(folder / CARD).question
-        asked = " ".join(filter(None, (question, superseded_text(archive.results, name))))
+        asked = " ".join(filter(None, (question, superseded_text(archive, name))))
         rows.append([f"[{name}]({name})", asked, cells_text(cells), commits_text(cells), f"`{command(folder)}`"])
     return markdown(pd.DataFrame(rows, columns=["study", "what it asks", "cells", "commits", "run it again"]))
 
