@@ -157,5 +157,5 @@ def _notes(shown: pd.DataFrame) -> Iterator[str]:
     n = " to ".join(map(str, dict.fromkeys((counts.min(), counts.max()))))
     yield (
         "Above: examples by client and class, of the first seed. Below: dots: clients; diamond: their mean; bar: the "
-        f"worst client, mean over n = {n} seeds with 95% Student-t interval (none below {LEAST_FOR_AN_INTERVAL} seeds)."
+        f"worst client, mean over n = {n} seeds with 95% interval (none below {LEAST_FOR_AN_INTERVAL} seeds)."
     )

@@ -208,7 +208,7 @@ def _notes(lines: Sequence[_Line]) -> Iterator[str]:
     counts = [line.seeds["cell_id"].nunique() for line in lines]
     n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     yield (
-        f"Thin: n = {n} seeds. Thick: their mean at equal shares of the budget, a 95% Student-t interval at its end "
+        f"Thin: n = {n} seeds. Thick: their mean at equal shares of the budget, a 95% interval at its end "
         f"(none below {LEAST_FOR_AN_INTERVAL} seeds). Dotted: the cost that all reach, at which means are compared."
     )
     if any(float(line.mean[column].iloc[0]) > 0 for line in lines for column, axis in AXES.items() if axis.log):

@@ -255,7 +255,7 @@ def _notes(table: pd.DataFrame, entries: Sequence[_Entry]) -> Iterator[str]:
     low, high = int(table["n"].min()), int(table["n"].max())
     seeds = f"{high}" if low == high else f"{low} to {high}"
     yield (
-        f"Means over n = {seeds} seeds with 95% Student-t intervals, none below {LEAST_FOR_AN_INTERVAL} seeds. Dashed: "
+        f"Means over n = {seeds} seeds with 95% intervals, none below {LEAST_FOR_AN_INTERVAL} seeds. Dashed: "
         "the Pareto front of the means; off it points are pale. Hollow: competes with nothing (a control, not "
         "certified, or without the value of a seed)."
     )
