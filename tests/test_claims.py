@@ -18,7 +18,8 @@ from fedfore.cell import Cell
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import Archive
-from fedfore.judgement.claims import CLAIMS, JudgedClaim, judged_claim, read_claims
+from fedfore.judgement.claim_verdicts import JudgedClaim, judged_claim
+from fedfore.judgement.claims import CLAIMS, read_claims
 from fedfore.judgement.contrasts import contrasts
 from fedfore.plots.cards.claims import claims_table
 from fedfore.records.provenance import ROOT

@@ -23,11 +23,11 @@ import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fedfore.errors import ConfigError, suggestion
+from fedfore.judgement.documents import Finite
 from fedfore.judgement.selection import fitting, has_column, short, telling, varying
 from fedfore.records.metrics import METRICS
 
 Filters = Mapping[str, Any]
-Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0.0)]
 _CHOSEN_ON_TEST_DATA = ("best_test_accuracy",)
 TABLES = ("contrast", "control")

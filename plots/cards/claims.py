@@ -10,7 +10,8 @@ import pandas as pd
 
 from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
-from fedfore.judgement.claims import CLAIMS, Claim, JudgedClaim, judged_claim, read_claims
+from fedfore.judgement.claim_verdicts import JudgedClaim, judged_claim
+from fedfore.judgement.claims import CLAIMS, Claim, read_claims
 from fedfore.records.markup import markdown
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
-from fedfore.judgement.claims import CLAIMS, read_claims, superseding
+from fedfore.judgement.claims import CLAIMS, read_claims
+from fedfore.judgement.standing import superseding
 from fedfore.plots.cards.specification import read_card
 from fedfore.records.choices import TRIALS
 from fedfore.records.markup import markdown

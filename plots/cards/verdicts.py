@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fedfore.errors import ConfigError
 from fedfore.judgement.archive import Archive
-from fedfore.judgement.claims import withheld_verdicts
 from fedfore.judgement.judging import judged_of
+from fedfore.judgement.standing import withheld_verdicts
 from fedfore.plots.judged_rows import judged_rows
 from fedfore.records.markup import markdown
 
