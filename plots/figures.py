@@ -9,11 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from fedfore.errors import ConfigError, StoreError, suggestion
-from fedfore.plots import accuracy, costs, estimators, kernel_figures, mask_figures, tradeoff
 from fedfore.plots.architectures import by_architecture
-from fedfore.plots.charts import clients, cosine, curves, forest, heat_maps, pareto, target_costs, tuning
+from fedfore.plots.charts import (
+    accuracy,
+    clients,
+    cosine,
+    costs,
+    curves,
+    estimators,
+    forest,
+    heat_maps,
+    kernel_figures,
+    mask_figures,
+    pareto,
+    target_costs,
+    tradeoff,
+    tuning,
+)
+from fedfore.plots.drawing.style import themed
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import themed
 from fedfore.plots.view import DEFAULTS, Drawn, Options, Planned, View
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import write_atomically
@@ -94,8 +108,8 @@ def _is_called(planned: Planned, name: str) -> bool:
 def write_figures(run: Path, options: Options = DEFAULTS, only: Sequence[str] = ()) -> list[WrittenFigure]:
     """Write figures of a run into RUN/figures as PNG (150 dpi) and PDF.
 
-    `only` are names as `chosen` takes them. `fedfore.plots.style.COLUMN_WIDTH` gives figures for one column of a paper.
-    Raises StoreError where no cell has ended well, and ConfigError for a name or a metric that there is not.
+    `only` are names as `chosen` takes them. `fedfore.plots.drawing.style.COLUMN_WIDTH` gives figures for one column of
+    a paper. Raises StoreError where no cell has ended well, and ConfigError for a name or a metric that there is not.
     """
     study = load_study(run)
     if study.ok.empty:

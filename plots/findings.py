@@ -16,8 +16,8 @@ from fedfore.judgement.certificates import MOST_SCALAR_ERROR
 from fedfore.judgement.estimates import Estimate
 from fedfore.judgement.sides import difference, side, withheld
 from fedfore.plots.budget import budget_sentences
-from fedfore.plots.kernel_figures import ntk_sentences
-from fedfore.plots.mask_figures import mask_sentences
+from fedfore.plots.charts.kernel_figures import ntk_sentences
+from fedfore.plots.charts.mask_figures import mask_sentences
 from fedfore.plots.points import POINT, select
 from fedfore.plots.sentences.costs import cost_sentences
 from fedfore.plots.sentences.ranks import Ranked, leading, rank_sentences, rankings, standing_sentence

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedfore.plots.layout import Heading
+from fedfore.plots.drawing.layout import Heading
+from fedfore.plots.drawing.style import FULL_WIDTH, themed
 from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
 from fedfore.plots.naming import Series
 from fedfore.plots.study import Study
-from fedfore.plots.style import FULL_WIDTH, themed
 from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
 
 _FARTHEST_SHADE = 0.55

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from fedfore.plots.drawing.style import themed
 from fedfore.plots.figures import DPI, plan_figures
 from fedfore.plots.study import Study
-from fedfore.plots.style import themed
 from fedfore.plots.view import DEFAULTS, Drawn, Options
 
 

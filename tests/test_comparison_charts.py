@@ -15,15 +15,15 @@ from matplotlib.patches import Rectangle
 
 from fedfore.cell import Cell, cell_id
 from fedfore.plots.charts.curves import curves
-from fedfore.plots.charts.facets import MOST_SERIES, facets
 from fedfore.plots.charts.forest import MOST_ROWS, forest
-from fedfore.plots.charts.labels import Label, write_apart
 from fedfore.plots.charts.pareto import pareto, settings_with_costs, with_fronts
 from fedfore.plots.charts.target_costs import reaching
+from fedfore.plots.drawing.facets import MOST_SERIES, facets
+from fedfore.plots.drawing.labels import Label, write_apart
+from fedfore.plots.drawing.layout import panels
+from fedfore.plots.drawing.style import COLUMN_WIDTH, themed
 from fedfore.plots.figures import chosen, plan_figures
-from fedfore.plots.layout import panels
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import COLUMN_WIDTH, themed
 from fedfore.plots.training import mean_line
 from fedfore.plots.view import Drawn, Options, View
 from fedfore.plots.wording import ALPHA, MINUS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedfore.cell import Cell, cell_id
-from fedfore.plots import estimators
+from fedfore.plots.charts import estimators
 from fedfore.plots.findings import answer, findings
 from fedfore.plots.points import twins
 from fedfore.plots.study import Study, load_study

@@ -16,11 +16,11 @@ from fedfore.cell import Cell, cell_id
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.judgement.estimates import estimate
-from fedfore.plots.charts.facets import MOST_SERIES
+from fedfore.plots.drawing.facets import MOST_SERIES
+from fedfore.plots.drawing.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.figures import chosen, plan_figures, png, write_figures
 from fedfore.plots.looks import METHODS as LOOKS
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.view import Drawn, Options
 from fedfore.plots.wording import DAGGER
 from fedfore.records.metrics import PEAK_PARTS

@@ -18,7 +18,7 @@ from fedfore.errors import StoreError
 from fedfore.execution.reproduction import over_the_same_evaluations
 from fedfore.execution.worker import Job, conclude
 from fedfore.judgement.repetition import compared
-from fedfore.plots.accuracy_rows import accuracy_rows
+from fedfore.plots.charts.accuracy_rows import accuracy_rows
 from fedfore.plots.findings import answer, findings
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.tables.show import render

@@ -285,7 +285,7 @@ def test_the_code_hash_covers_the_rooms_that_compute_and_none_that_word_or_draw(
 CHANGES = {
     "a docstring of what computes": ("bench/federation/loop.py", '\n"""A word more."""\n', False),
     "a comment and a blank line in what computes": ("bench/measure/flops.py", "\n\n# A remark.\n", False),
-    "a figure": ("plots/style.py", "\nEXTRA = 1\n", False),
+    "a figure": ("plots/drawing/style.py", "\nEXTRA = 1\n", False),
     "a row of the metric table": ("bench/records/measured.py", "\nEXTRA = 1\n", False),
     "a sentence of an error": ("bench/errors.py", "\nEXTRA = 1\n", False),
     "the pool of workers": ("bench/execution/runner.py", "\nEXTRA = 1\n", False),

@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.judgement.estimates import estimate
-from fedfore.plots import mask_figures
+from fedfore.plots.charts import mask_figures
+from fedfore.plots.charts.mask_figures import MOST_SERIES, mask_sentences
+from fedfore.plots.drawing.heat import colour_bar
+from fedfore.plots.drawing.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import answer, findings
-from fedfore.plots.heat import colour_bar
 from fedfore.plots.looks import METHODS, SALIENCIES
 from fedfore.plots.mask_columns import short_layer
-from fedfore.plots.mask_figures import MOST_SERIES, mask_sentences
 from fedfore.plots.naming import settings
 from fedfore.plots.report.page import write_report
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.tables.masks import mask_tables
 from fedfore.plots.tables.show import render
 from fedfore.plots.view import Drawn, Options, View

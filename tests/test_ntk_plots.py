@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from fedfore.cell import Cell, Protocol, cell_id
-from fedfore.plots import kernel_figures
+from fedfore.plots.charts import kernel_figures
+from fedfore.plots.charts.kernel_figures import ntk_sentences
+from fedfore.plots.drawing.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import findings
-from fedfore.plots.kernel_figures import ntk_sentences
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import COLUMN_WIDTH, FULL_WIDTH
 from fedfore.plots.view import Drawn, Options, View
 from fedfore.plots.wording import MINUS, UNKNOWN
 from fedfore.records.metrics import MEASURED
@@ -101,7 +101,7 @@ def test_heat_maps_hold_the_excess_over_random_deals(study_of: Callable[..., Stu
     assert [label.get_text() for label in panels[2].get_xticklabels()] == ["2", "10"]
     # Means are skew + 0.0001, half-widths t x 0.0001; the largest, 0.0101, has two digits in thousandths.
     assert tiles(drawn["ntk-mmd2"], 1) == ["+0.1\n± 1.3", "+0.1\n± 1.3", "+2.1\n± 1.3", "+10.1\n± 1.3"]
-    assert panels[4].get_ylabel() == "NTK feature distance (MMD²), excess, in 10⁻³"
+    assert " ".join(panels[4].get_ylabel().split()) == "NTK feature distance (MMD²), excess, in 10⁻³"
     assert tiles(drawn["ntk-mmd2"], 3) == ["+0.0\n± 0.0"] * 4
     assert tiles(drawn["ntk-spectrum-error"], 1) == tiles(drawn["ntk-mmd2"], 1)
 

@@ -15,9 +15,9 @@ from fedfore.cell import Cell, cell_id
 from fedfore.judgement.choices import choice, trial
 from fedfore.plots.charts.cosine import cosines, theory
 from fedfore.plots.charts.tuning import tuning
+from fedfore.plots.drawing.style import themed
 from fedfore.plots.figures import chosen, plan_figures
 from fedfore.plots.study import Study, load_study
-from fedfore.plots.style import themed
 from fedfore.plots.tuned import Tuned, tuned_series
 from fedfore.plots.view import Drawn, View
 from fedfore.plots.wording import DOUBLE_DAGGER, MINUS

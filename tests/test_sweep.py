@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedfore.matrices import named_matrices
+from fedfore.plots.drawing.style import COLUMN_WIDTH
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.study import load_study
-from fedfore.plots.style import COLUMN_WIDTH
 from fedfore.plots.view import Options
 from tests.drawn import assert_readable, notes
 from tests.shipped import write_shipped

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.axes import Axes
 
 from fedfore.cell import Cell, Protocol, cell_id
+from fedfore.plots.charts.tradeoff import on_front
 from fedfore.plots.findings import findings
 from fedfore.plots.study import load_study
 from fedfore.plots.tables.show import render
-from fedfore.plots.tradeoff import on_front
 from fedfore.plots.view import Options
 from fedfore.records.metrics import MEASURED
 from tests.drawn import assert_readable, draw_figures, legend, names

@@ -1,1 +1,1 @@
-"""Figures that answer a study's questions, a module a figure: what is compared, at what cost, how it was tuned."""
+"""Figures, a module a kind of them: what is compared, at what cost, how it was tuned, what masks and kernels are."""

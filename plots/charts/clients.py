@@ -14,12 +14,12 @@ from fedfore.judgement.estimates import Estimate
 from fedfore.judgement.sides import FAILED, estimate_of
 from fedfore.plots.charts.curves import shown_cells
 from fedfore.plots.charts.levels import level_notes, name_at_level
+from fedfore.plots.drawing.layout import frame, is_narrow
+from fedfore.plots.drawing.texts import wrapped
 from fedfore.plots.footnotes import accuracy_notes
-from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.lines import readable_lines
 from fedfore.plots.naming import Series
 from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
-from fedfore.plots.texts import wrapped
 from fedfore.plots.view import Drawn, Planned, View, line_style, percent_axis
 from fedfore.records.lines import CLIENTS
 

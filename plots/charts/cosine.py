@@ -16,9 +16,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from fedfore.judgement.estimates import Estimate, estimate
+from fedfore.plots.drawing.layout import frame, is_narrow
 from fedfore.plots.fields import EXACT, NUM_PERTURBATIONS, value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import human_count

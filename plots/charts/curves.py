@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fedfore.judgement.sides import FAILED, estimate_of
-from fedfore.plots.charts.cost_axis import DATA_PASSES, DEVICE_FLOPS, ROUNDS, TOTAL_BYTES, CostAxis
-from fedfore.plots.charts.facets import faceted
 from fedfore.plots.charts.levels import level_notes, name_at_level
+from fedfore.plots.drawing.cost_axis import DATA_PASSES, DEVICE_FLOPS, ROUNDS, TOTAL_BYTES, CostAxis
+from fedfore.plots.drawing.facets import faceted
+from fedfore.plots.drawing.layout import frame, is_narrow
 from fedfore.plots.footnotes import accuracy_notes
-from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.naming import Series
 from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.study import shown_sparsity

@@ -14,12 +14,12 @@ from matplotlib.patches import Rectangle
 from fedfore.judgement.judging import Judged
 from fedfore.judgement.sides import is_metered
 from fedfore.judgement.verdicts import Verdict
-from fedfore.plots.charts.difference_axis import DifferenceAxis
 from fedfore.plots.comparisons import Comparisons, compares, comparisons
+from fedfore.plots.drawing.difference_axis import DifferenceAxis
+from fedfore.plots.drawing.layout import frame, is_narrow
+from fedfore.plots.drawing.texts import text_width, wrapped
 from fedfore.plots.footnotes import comparison_notes
-from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.sentences.settings import setting_label
-from fedfore.plots.texts import text_width, wrapped
 from fedfore.plots.view import Drawn, Planned, View, marks
 
 _COLOURS = {"better": "#0072B2", "worse": "#D55E00", "equivalent": "#009E73"}

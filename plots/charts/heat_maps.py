@@ -18,12 +18,12 @@ from matplotlib.patches import Rectangle
 
 from fedfore.judgement.estimates import Estimate, estimate
 from fedfore.judgement.sides import FAILED, counted, difference, mean_of, side, withheld
+from fedfore.plots.drawing.layout import frame
+from fedfore.plots.drawing.texts import text_width, wrapped
 from fedfore.plots.fields import NUM_PERTURBATIONS, value_label
 from fedfore.plots.footnotes import accuracy_notes
-from fedfore.plots.layout import frame
 from fedfore.plots.naming import Series, settings
 from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
-from fedfore.plots.texts import text_width, wrapped
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import DOUBLE_DAGGER, MINUS, UNKNOWN, interval_text, percent_text
 

@@ -13,17 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fedfore.plots.charts.cost_axis import DEVICE_FLOPS, PEAK_MEMORY, TOTAL_BYTES, CostAxis
-from fedfore.plots.charts.labels import Label, write_apart
+from fedfore.plots.charts.tradeoff import on_front
+from fedfore.plots.drawing.cost_axis import DEVICE_FLOPS, PEAK_MEMORY, TOTAL_BYTES, CostAxis
+from fedfore.plots.drawing.labels import Label, write_apart
+from fedfore.plots.drawing.layout import frame, is_narrow
+from fedfore.plots.drawing.marks import bounded
+from fedfore.plots.drawing.quantity import quantity
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import accuracy_notes
-from fedfore.plots.layout import frame, is_narrow
-from fedfore.plots.marks import bounded
 from fedfore.plots.naming import Series
 from fedfore.plots.points import POINT, records
-from fedfore.plots.quantity import quantity
 from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL, seeds_of
-from fedfore.plots.tradeoff import on_front
 from fedfore.plots.view import Drawn, Planned, View, line_style, mark_withheld
 from fedfore.records.metrics import METRICS
 

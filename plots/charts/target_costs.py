@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from fedfore.judgement.estimates import Estimate, estimate
 from fedfore.judgement.targets import WINDOW, first_reaching, highest_reached, shared_target
-from fedfore.plots.charts.cost_axis import DEVICE_FLOPS, ROUNDS, TOTAL_BYTES, CostAxis
 from fedfore.plots.charts.levels import level_notes, name_at_level
+from fedfore.plots.drawing.cost_axis import DEVICE_FLOPS, ROUNDS, TOTAL_BYTES, CostAxis
+from fedfore.plots.drawing.layout import frame, is_narrow
+from fedfore.plots.drawing.texts import wrapped
 from fedfore.plots.footnotes import accuracy_notes
-from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.naming import Series
 from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
-from fedfore.plots.texts import wrapped
 from fedfore.plots.training import ACCURACY
 from fedfore.plots.view import Drawn, Planned, View, line_style
 

@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from fedfore.judgement.choices import FIRST_KEY
+from fedfore.plots.drawing.layout import frame, is_narrow, label_edges, panels
+from fedfore.plots.drawing.texts import wrapped
 from fedfore.plots.fields import field_label, field_name, value_label
-from fedfore.plots.layout import frame, is_narrow, label_edges, panels
-from fedfore.plots.texts import wrapped
 from fedfore.plots.tuned import Tuned, tuned_series
 from fedfore.plots.view import Drawn, Planned, View, percent_axis
 from fedfore.records.choices import TRIALS, Trial

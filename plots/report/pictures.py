@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedfore.plots.style import themed
+from fedfore.plots.drawing.style import themed
 from fedfore.plots.view import Planned
 
 _LEADING = ("forest", "pareto", "curves")

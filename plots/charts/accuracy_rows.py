@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from fedfore.plots.drawing.layout import frame
+from fedfore.plots.drawing.marks import bounded, draw_seeds, limits
+from fedfore.plots.drawing.quantity import quantity
+from fedfore.plots.drawing.rows import Block, Name, fits, rows_of_panels
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import accuracy_notes
-from fedfore.plots.layout import frame
-from fedfore.plots.marks import bounded, draw_seeds, limits
 from fedfore.plots.messages import highest_message, verdicts_message
 from fedfore.plots.naming import Series
-from fedfore.plots.quantity import quantity
-from fedfore.plots.rows import Block, Name, fits, rows_of_panels
 from fedfore.plots.seeds import Seeds, difference_of, seeds_note, seeds_of
 from fedfore.plots.view import Drawn, View, line_style
 from fedfore.plots.wording import HEADLINES

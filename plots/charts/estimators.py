@@ -17,14 +17,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from fedfore.judgement.certificates import MOST_SCALAR_ERROR
 from fedfore.judgement.estimates import estimate
+from fedfore.plots.charts.twin_rows import twin_rows
+from fedfore.plots.drawing.layout import frame, is_narrow, label_edges, panels
+from fedfore.plots.drawing.marks import draw_seeds
 from fedfore.plots.fields import EXACT, FORM, PRECISION, SIGMA, value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame, is_narrow, label_edges, panels
 from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
-from fedfore.plots.marks import draw_seeds
 from fedfore.plots.points import twins
 from fedfore.plots.seeds import Seeds, seeds_note
-from fedfore.plots.twin_rows import twin_rows
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import power_of_ten
 from fedfore.records.probes import SCALAR_DIRECTIONS

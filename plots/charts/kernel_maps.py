@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from fedfore.judgement.estimates import Difference, Estimate, estimate, paired
 from fedfore.judgement.verdicts import holm
+from fedfore.plots.drawing.heat import colour_bar, heat_map
+from fedfore.plots.drawing.layout import frame, label_edges
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.heat import colour_bar, heat_map
-from fedfore.plots.layout import frame, label_edges
 from fedfore.plots.points import select
 from fedfore.plots.view import Drawn, View
 from fedfore.plots.wording import MINUS, UNKNOWN, interval_text, power_of_ten

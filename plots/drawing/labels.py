@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from fedfore.plots.texts import text_width
+from fedfore.plots.drawing.texts import text_width
 
 _SIZE = 6.0
 _HEIGHT = 0.09

@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fedfore.judgement.estimates import Estimate, estimate
+from fedfore.plots.drawing.heat import colour_bar, heat_map
+from fedfore.plots.drawing.layout import frame, is_narrow
+from fedfore.plots.drawing.texts import text_width
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.heat import colour_bar, heat_map
-from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.mask_columns import Masked, short_layer
 from fedfore.plots.naming import Series
 from fedfore.plots.points import select
 from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
-from fedfore.plots.texts import text_width
 from fedfore.plots.view import Drawn, View
 from fedfore.plots.wording import human_count, together
 

@@ -16,11 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
+from fedfore.plots.drawing.layout import frame, is_narrow
+from fedfore.plots.drawing.rows import Name, rows_of_panels
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame, is_narrow
 from fedfore.plots.naming import settings
-from fedfore.plots.rows import Name, rows_of_panels
 from fedfore.plots.study import REFERENCE
 from fedfore.plots.view import Drawn, Planned, View
 from fedfore.plots.wording import axis_label, human_bytes, human_count

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from fedfore.plots.style import COLUMN_WIDTH
-from fedfore.plots.texts import text_width, wrapped
+from fedfore.plots.drawing.style import COLUMN_WIDTH
+from fedfore.plots.drawing.texts import text_width, wrapped
 
 _MESSAGE_SIZE, _MESSAGE_ROW = 9.0, 0.16
 _SUBTITLE_SIZE, _SUBTITLE_ROW = 7.5, 0.135

@@ -12,15 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from fedfore.plots.drawing.layout import frame
+from fedfore.plots.drawing.marks import draw_seeds, limits
+from fedfore.plots.drawing.quantity import Quantity, quantity
+from fedfore.plots.drawing.texts import wrapped
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import accuracy_notes
-from fedfore.plots.layout import frame
-from fedfore.plots.marks import draw_seeds, limits
 from fedfore.plots.messages import highest_message, verdicts_message
 from fedfore.plots.naming import Series
-from fedfore.plots.quantity import Quantity, quantity
 from fedfore.plots.seeds import Seeds, difference_of, seeds_note, seeds_of
-from fedfore.plots.texts import wrapped
 from fedfore.plots.view import Drawn, View, handle, line_style
 from fedfore.plots.wording import HEADLINES
 from fedfore.records.metrics import METRICS

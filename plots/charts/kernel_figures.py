@@ -9,9 +9,9 @@ import pandas as pd
 
 from fedfore.judgement.estimates import Estimate, estimate, paired
 from fedfore.judgement.verdicts import holm
+from fedfore.plots.charts.kernel_maps import CLIENTS, PROBES, KernelError, kernel_map
+from fedfore.plots.charts.mask_comparison import mask_comparison
 from fedfore.plots.fields import value_label
-from fedfore.plots.kernel_maps import CLIENTS, PROBES, KernelError, kernel_map
-from fedfore.plots.mask_comparison import mask_comparison
 from fedfore.plots.naming import settings
 from fedfore.plots.points import select
 from fedfore.plots.view import Planned, View

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fedfore.plots.layout import is_narrow
-from fedfore.plots.texts import text_width, wrapped, wrapped_name
+from fedfore.plots.drawing.layout import is_narrow
+from fedfore.plots.drawing.texts import text_width, wrapped, wrapped_name
 
 _NAME_LINE = 0.115
 _LABEL_SIZE = 8.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from fedfore.plots.ticks import round_ticks
+from fedfore.plots.drawing.ticks import round_ticks
 from fedfore.plots.wording import human_bytes, human_count
 from fedfore.records.metrics import METRICS
 

@@ -11,15 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from fedfore.plots.drawing.layout import frame
+from fedfore.plots.drawing.quantity import Quantity, quantity
+from fedfore.plots.drawing.rows import Name, Values, fits, rows_of_panels
+from fedfore.plots.drawing.style import PART_COLOURS
+from fedfore.plots.drawing.texts import text_width
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame
 from fedfore.plots.naming import Series
 from fedfore.plots.points import points, records
-from fedfore.plots.quantity import Quantity, quantity
-from fedfore.plots.rows import Name, Values, fits, rows_of_panels
-from fedfore.plots.style import PART_COLOURS
-from fedfore.plots.texts import text_width
 from fedfore.plots.view import Drawn, Planned, View, line_style
 from fedfore.plots.wording import DAGGER, OVERSPENT, axis_label, human_count, together
 from fedfore.records.metrics import METRICS, PEAK_PARTS

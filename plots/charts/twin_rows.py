@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from fedfore.judgement.estimates import estimate
+from fedfore.plots.drawing.layout import frame
+from fedfore.plots.drawing.marks import draw_seeds, limits
+from fedfore.plots.drawing.quantity import quantity
+from fedfore.plots.drawing.rows import Name, rows_of_panels
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame
-from fedfore.plots.marks import draw_seeds, limits
 from fedfore.plots.messages import verdicts_message
-from fedfore.plots.quantity import quantity
-from fedfore.plots.rows import Name, rows_of_panels
 from fedfore.plots.seeds import Seeds, seeds_note
 from fedfore.plots.view import Drawn, View, line_style
 from fedfore.records.metrics import METRICS

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from fedfore.plots.texts import wrapped
-from fedfore.plots.ticks import round_ticks
+from fedfore.plots.drawing.texts import wrapped
+from fedfore.plots.drawing.ticks import round_ticks
 
 Tiles = NDArray[np.float64]
 Flags = NDArray[np.bool_]

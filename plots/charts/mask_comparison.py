@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from fedfore.judgement.estimates import estimate, paired
 from fedfore.judgement.verdicts import holm
+from fedfore.plots.drawing.layout import frame
+from fedfore.plots.drawing.marks import draw_seeds, limits
+from fedfore.plots.drawing.rows import Name, fits, rows_of_panels
 from fedfore.plots.fields import UPLOAD, field_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame
-from fedfore.plots.marks import draw_seeds, limits
 from fedfore.plots.naming import settings
-from fedfore.plots.rows import Name, fits, rows_of_panels
 from fedfore.plots.seeds import Seeds, seeds_note
 from fedfore.plots.view import Drawn, View
 from fedfore.records.metrics import METRICS

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from fedfore.plots.accuracy_rows import accuracy_rows
-from fedfore.plots.charts.facets import faceted
-from fedfore.plots.sparsity import accuracy_by_sparsity, has_levels
+from fedfore.plots.charts.accuracy_rows import accuracy_rows
+from fedfore.plots.charts.sparsity import accuracy_by_sparsity, has_levels
+from fedfore.plots.drawing.facets import faceted
 from fedfore.plots.view import Planned, View
 
 

@@ -13,12 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from fedfore.plots.density_maps import layer_densities
+from fedfore.plots.charts.density_maps import layer_densities
+from fedfore.plots.drawing.layout import frame, label_edges, panels
+from fedfore.plots.drawing.marks import draw_seeds
 from fedfore.plots.fields import value_label
 from fedfore.plots.footnotes import figure_notes
-from fedfore.plots.layout import frame, label_edges, panels
 from fedfore.plots.looks import CONTROL_STYLE
-from fedfore.plots.marks import draw_seeds
 from fedfore.plots.mask_columns import LEFT, STARVED, Masked, masked
 from fedfore.plots.naming import Series
 from fedfore.plots.points import records
