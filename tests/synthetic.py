@@ -127,6 +127,14 @@ def record(cell: Cell, status: Status = "ok") -> Record:
     return replace(made, finished_utc=FINISHED, wall_seconds=60.0)
 
 
+def made_to_fail(cell: Cell) -> str:
+    """Return how a cell ends, for `write_run`: of 84 cells one fails, two diverge, and three do not run."""
+    point = (cell.method, cell.alpha, cell.sparsity)
+    if point == ("fedmef", 0.1, 0.9):
+        return "failed" if cell.seed == 0 else "diverged"
+    return "missing" if point == ("fedtiny", "iid", 0.5) else "ok"
+
+
 def rounds(cell: Cell) -> list[dict[str, float]]:
     """Return the evaluations of an ok cell: cumulative totals that end at the record's, accuracy that ends near it."""
     final, end = record(cell), accuracy(cell)

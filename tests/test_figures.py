@@ -25,7 +25,7 @@ from fedfore.plots.view import Drawn, Options
 from fedfore.plots.wording import DAGGER
 from fedfore.records.metrics import PEAK_PARTS
 from tests.drawn import assert_readable, legend, names, notes, points, rows
-from tests.synthetic import METHODS, accuracy, cells, write_run
+from tests.synthetic import METHODS, accuracy, cells, made_to_fail, write_run
 
 MakeStudy = Callable[..., Study]
 MINUS = "\N{MINUS SIGN}"
@@ -33,14 +33,6 @@ ALPHA = "\N{GREEK SMALL LETTER ALPHA} = 0.1"
 
 FIGURES = ("accuracy", "curves", "target-cost", "cost")
 """The figures that every study of trained cells has, in order."""
-
-
-def made_to_fail(cell: Cell) -> str:
-    """Of 84 cells, fail one, let two diverge, and do not run three."""
-    point = (cell.method, cell.alpha, cell.sparsity)
-    if point == ("fedmef", 0.1, 0.9):
-        return "failed" if cell.seed == 0 else "diverged"
-    return "missing" if point == ("fedtiny", "iid", 0.5) else "ok"
 
 
 @pytest.fixture(scope="module")

@@ -29,17 +29,9 @@ from fedfore.plots.study import Study, load_study, shown_sparsity
 from fedfore.plots.tables.show import FORMATS, render
 from fedfore.plots.wording import axis_label, human_bytes, human_count
 from fedfore.records.metrics import METRICS
-from tests.synthetic import accuracy, cells, write_run
+from tests.synthetic import accuracy, cells, made_to_fail, write_run
 
 MakeStudy = Callable[..., Study]
-
-
-def made_to_fail(cell: Cell) -> str:
-    """Of 84 cells, fail one, let two diverge, and do not run three."""
-    point = (cell.method, cell.alpha, cell.sparsity)
-    if point == ("fedmef", 0.1, 0.9):
-        return "failed" if cell.seed == 0 else "diverged"
-    return "missing" if point == ("fedtiny", "iid", 0.5) else "ok"
 
 
 @pytest.fixture(scope="module")
