@@ -471,12 +471,20 @@ def published() -> Archive:
     return Archive(ROOT / "results")
 
 
+MANY_FIGURES = ("scalar-error", "layer-densities", "ntk-error")
+"""Studies whose figures take many seconds to draw."""
+
+
+def _figured(study: str) -> Any:
+    return pytest.param(study, marks=[pytest.mark.slow] if study in MANY_FIGURES else [])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_published_page_is_what_the_records_give(published: Archive, page: Path) -> None:
     assert [str(difference) for difference in page_differences(published, page)] == []
 
 
-@pytest.mark.parametrize("study", studies(ROOT / "results"))
+@pytest.mark.parametrize("study", [_figured(name) for name in studies(ROOT / "results")])
 def test_the_published_figures_are_what_the_records_give(study: str) -> None:
     assert list(figure_differences(ROOT / "results" / study)) == []
 

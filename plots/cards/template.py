@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from fedfore.judgement.judging import contrasts_of
-from fedfore.matrices import named_matrices
 from fedfore.plots.cards.facts import CARD
 from fedfore.plots.cards.figures import FIGURES
 from fedfore.plots.cards.markers import marked
@@ -55,8 +55,8 @@ def write_card(study: Path, question: str = "What does this study ask?") -> bool
 
 
 def _command(study: Path) -> str:
-    """Return the line on how a study runs again by its own matrix, where none that ships has its name."""
-    if study.name in named_matrices():
+    """Return the line on how a study runs again by its own matrix, unless its command named that of its own name."""
+    if study.name in shlex.split(" ".join(open_run(study).commands()[-1:])):
         return ""
     again = f"fedfore run results/{study.name}/{MATRIX} --out results/runs/{study.name}"
     return f'command = "{again}"\n'
