@@ -15,7 +15,7 @@ from fedfore.records.metrics import METRICS
 
 def judged_rows(found: Sequence[Judged], withheld: str = "") -> pd.DataFrame:
     """Return one row of text a comparison, of whole families; `withheld` is why none of them counts, if so."""
-    sizes = Counter(one.contrast.family for one in found)
+    sizes = Counter(one.contrast.family for one in found if one.level < 1)
     rows = [
         {
             "contrast": one.contrast.name,
@@ -24,7 +24,7 @@ def judged_rows(found: Sequence[Judged], withheld: str = "") -> pd.DataFrame:
             "seeds": str(one.difference.n if one.difference else 0),
             "difference or ratio": measured_text(one),
             "margin": margin_text(one),
-            "family": f"{one.contrast.family} ({sizes[one.contrast.family]})",
+            "family": one.contrast.family + (f" ({sizes[one.contrast.family]})" if one.level < 1 else ""),
             "verdict": verdict_text(one, withheld),
         }
         for one in found

@@ -107,7 +107,8 @@ def load_study(run: Path) -> Study:
         raise StoreError(f"The plan of {run} holds no cell that is reported; run a matrix into it.")
     own = grouped(planned[reported], tuned_columns(opened))
     cells = own.cells.assign(certificate=certificates(own.cells, POINT))
-    cells = cells.assign(withheld=cells["certificate"].isin(WITHHELD)).copy()  # in one piece
+    is_withheld = cells["certificate"].isin(WITHHELD) | cells["choice_at_edge"] | cells["lacks_choice"]
+    cells = cells.assign(withheld=is_withheld).copy()  # in one piece
     return Study(opened, cells, planned[~reported], own.looks, own.series, own.tuned, own.left_out)
 
 

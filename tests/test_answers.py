@@ -179,7 +179,7 @@ def test_contrasts_are_told_with_their_words_and_how_sure_they_are(study_of: Mak
     assert mask.startswith("mask against dense: better, +5.0 points (+4.") and mask.endswith(f" at {SKEWED}, 5 seeds.")
     assert f"memory (Peak device bytes): better, 0.42 times at iid and 0.42 times at {SKEWED}." in found
     assert (
-        "2 comparisons, and 2 metered ones, were fixed before the cells ran: the chance that any of a family is "
+        "2 comparisons, and 2 metered, were fixed before the cells ran: the chance that any of a family is "
         "wrongly called better or worse is at most 5%."
     ) in found
 

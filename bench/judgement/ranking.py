@@ -34,7 +34,7 @@ class Place:
     """A candidate of a ranking: its values by shared seed, in the metric's unit, and their mean.
 
     `failures` says which seeds count as chance. `behind` is what the leader is above it, None for the leader itself;
-    `contends`: it is the leader, or cannot be told from it.
+    `contends`: it is the leader, or cannot be told from it and has not failed at a seed.
     """
 
     key: Key
@@ -121,7 +121,7 @@ def _place(key: Key, own: Side, leader: Side | None, error: float) -> Place:
     values = own.values.sort_index()
     mean = estimate_of(own.metric, values)
     behind = None if leader is None else difference(leader, own)
-    contends = behind is None or not is_told(behind, error)
+    contends = behind is None or not (own.failures or is_told(behind, error))
     return Place(key, tuple(map(float, values)), mean, own.failures, behind, contends)
 
 

@@ -28,6 +28,7 @@ FAILED = {
 }  # fmt: skip
 """Endings that count against a method, as chance accuracy, in words."""
 WITHOUT_RESULT = ("missing", "skipped")
+_WORST_CLIENTS = ("client_accuracy_min", "client_accuracy_p10")
 WIDEST_SPAN = 0.1
 """The largest share of the budget that a headline may span while masks still move."""
 _METERED = ("peak_device_bytes", "device_step_flops", "device_setup_flops", "forward_macs", "perturbation_ops",
@@ -102,9 +103,14 @@ def side(rows: pd.DataFrame, metric: str) -> Side:
 
 
 def counted(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
-    """Return a metric of each row: of one that failed the accuracy of chance, and nothing of another metric."""
+    """Return a metric of each row: of one that failed the accuracy of chance, and nothing of another metric.
+
+    Of the worst clients, which chance may serve worse than by chance, it is none at all.
+    """
     values, failed = pd.to_numeric(rows[metric]).astype(float), rows["status"].isin(FAILED)
-    return values.mask(failed, rows["chance_accuracy"].astype(float)) if is_accuracy(metric) else values.mask(failed)
+    if not is_accuracy(metric):
+        return values.mask(failed)
+    return values.mask(failed, 0.0 if metric in _WORST_CLIENTS else rows["chance_accuracy"].astype(float))
 
 
 def mean_of(rows: pd.DataFrame, metric: str) -> Estimate:

@@ -58,7 +58,7 @@ class Learnt:
     client_accuracy_p10: Number = measured("fraction", "higher", "Accuracy at the clients' 10% quantile",
         "10% quantile, linear between clients, of the clients' reweighted test accuracies at the last evaluation.",
         FRACTION)
-    data_passes: Number = measured("passes", "lower", "Data passes",
+    data_passes: Number = measured("passes", "descriptive", "Data passes",
         "Examples drawn by clients in training / examples of all clients.")
     budget_used: Number = measured("fraction", "descriptive", "Share of the budget used",
         "What training spent / the budget of data passes or rounds that the protocol sets: above 1 where the last "

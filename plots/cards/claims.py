@@ -50,7 +50,8 @@ def _measured(one: JudgedClaim) -> str:
     if math.isnan(one.value):
         return ""
     value, low, high = (_text(number, one.claim) for number in (one.value, *one.interval))
-    interval = f" [{low}, {high}]" if low != high else ""
+    over = f" over {one.pairs} seeds" if one.claim.metered else ""
+    interval = f" [{low}, {high}{over}]" if low != high else ""
     many = f"the {'greatest' if one.claim.up_to else 'least'} of {one.settings}" if one.settings > 1 else ""
     place = ": ".join(filter(None, (many, one.setting)))
     return f"{value}{interval}" + (f" ({place})" if place else "")

@@ -4,7 +4,7 @@ A number counts as measured where it has a decimal point or an exponent, a sign 
 or "percent", x, "times" or "fold" (a factor), "points", or a unit of bytes, time or work; so do factors and percentages
 in words, as "three times". Such a number stands between markers, where it is generated (see `markers`), or it is a
 setting: one of the matrix of the page's study (of any study, on a page of all), of the command that its card names, or
-one of the published claims. A percentage or points may be a setting's fraction.
+one of the published claims. A percentage or points may be a setting's fraction; a factor is no setting.
 The words of verdicts stand between markers alone.
 
 No measurement is what stands in code, in a link's target, in a comment, in an arXiv id, in a version, or behind a
@@ -29,9 +29,11 @@ from fedfore.records.packed import MATRIX
 VERDICT_WORDS = (
     "equivalent", "inconclusive", "better", "worse", "supported", "level with", "too few seeds", "not tested",
     "outperforms", "outperform", "outperformed", "superior", "inferior", "significant", "significantly", "on par",
+    "beats", "more accurate", "less accurate",
 )  # fmt: skip
 """What verdicts say, and what was said in their place; "not supported" is found by its second word."""
 _PERCENT = r"%|per\s?cent\b|points?\b|pp\b"
+_FACTOR = r"x|\u00d7|times|-?fold"
 _UNITS = (
     rf"{_PERCENT}|times\b|-?fold\b|[kKMGT]?i?B\b|bytes?\b|[mµn]?s\b|seconds?\b|min\b|minutes?\b|h\b|hours?\b|days?\b|"
     r"[kMGTP]?FLOPs?\b|[kMGTP]?MACs?\b"
@@ -61,10 +63,10 @@ def typed(page: Path, results: Path) -> Iterator[str]:
     """
     text = written_by_hand(page, page.read_text(encoding="utf-8"))
     text = _NO_MEASUREMENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
-    known = _settings(page, results)
+    settings, claimed = _settings(page, results), set(_numbers(_document(results / CLAIMS)))
     found: list[tuple[int, str]] = []
     for number in _NUMBER.finditer(text):
-        if _is_measured(number) and not _is_known(number, known):
+        if _is_measured(number) and not _is_known(number, settings, claimed):
             said = " ".join(number[0].split())
             found.append((number.start(), f'"{said}" is typed; insert it as a value of the card, or leave it out.'))
     for word in _NUMBER_WORD.finditer(text):
@@ -81,16 +83,20 @@ def _is_measured(number: re.Match[str]) -> bool:
     return bool(number["spread"] or number["unit"] or re.search(r"[.eE]", number["number"]))
 
 
-def _is_known(number: re.Match[str], known: set[float]) -> bool:
-    value = float(number["number"].replace(",", ""))
-    fractions = {round(value / 100, 12)} if re.fullmatch(_PERCENT, (number["unit"] or "").strip()) else set()
-    return not known.isdisjoint({value} | fractions)
+def _is_known(number: re.Match[str], settings: set[float], claimed: set[float]) -> bool:
+    """Return whether a number is a setting or claimed: no factor is a setting, a percentage only by its fraction."""
+    value, unit = float(number["number"].replace(",", "")), (number["unit"] or "").strip()
+    if value in claimed:
+        return True
+    if re.fullmatch(_PERCENT, unit):
+        return round(value / 100, 12) in settings
+    return value in settings and not re.fullmatch(_FACTOR, unit)
 
 
 def _settings(page: Path, results: Path) -> set[float]:
-    """Return the numbers of the claims and of the studies of a page: of its own, else of all."""
+    """Return the numbers of the studies of a page: of its own, else of all."""
     own = [page.parent.name] if (page.parent / CARD).is_file() else studies(results)
-    found = set(_numbers(_document(results / CLAIMS)))
+    found: set[float] = set()
     for study in own:
         found.update(_numbers(_document(results / study / MATRIX)))
         found.update(_numbers(read_card(results / study / CARD).command))

@@ -70,7 +70,7 @@ def figures(view: View) -> Iterator[Planned]:
 def settings_with_costs(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return one row a point: `mean`, `low` and `high` of the metric over `n` seeds, and its mean costs.
 
-    `hollow` says whether it competes with nothing: a control, not certified (`withheld`), or without the value of a
+    `hollow` says whether it competes with nothing: a control, withheld, or without the value of a
     seed. Costs are of the seeds that ended well. Points without a mean or a cost are left out.
     """
     rows = []

@@ -219,7 +219,7 @@ def _message(blocks: Mapping[str, Sequence[_Reaching]], targets: Mapping[str, fl
     if not best:
         return f"No series reaches {targets[alpha]:.0%} in all seeds ({alpha})"
     said = "; ".join(f"{' and '.join(words)} {label}" for label, words in best.items())
-    return f"To {targets[alpha]:.0%} ({alpha}) with the fewest {said}"
+    return f"To {targets[alpha]:.0%} ({alpha}) in all seeds with the fewest {said}"
 
 
 def _notes() -> Iterator[str]:

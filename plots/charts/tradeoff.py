@@ -148,14 +148,16 @@ def _notes(ok: pd.DataFrame, *, set_by_setup: bool) -> Iterator[str]:
 
 
 def _message(view: View, ok: pd.DataFrame) -> str:
-    """Return the option that most often needs the least memory, and how much less than the plain reference."""
+    """Return the option that most often needs the least memory, where, and how much less than the plain reference."""
     peaks = ok[~ok["control"]].pivot_table(index=["model", _BATCH], columns="option", values=_BYTES, observed=True)
     if peaks.empty:
         return "No option competes"
-    least = Counter(peaks.idxmin(axis=1)).most_common(1)[0][0]
-    text = f"Least memory: {least}"
+    by_setting = peaks.idxmin(axis=1)
+    least, count = Counter(by_setting).most_common(1)[0]
+    everywhere = count == len(peaks)
+    text = f"Least memory: {least}" + ("" if everywhere else f" in {count} of {len(peaks)} settings")
     plain = view.study.looks[REFERENCE].label if REFERENCE in view.study.looks else ""
     if plain not in peaks or plain == least:
         return text
-    ratios = (peaks[plain] / peaks[least]).dropna()
+    ratios = (peaks[plain] / peaks[least])[by_setting == least].dropna()
     return f"{text}, {ratios.min():.2g} to {ratios.max():.2g} times below {plain}"

@@ -64,8 +64,9 @@ def certainty(found: Sequence[Judged]) -> str:
     which = f" ({', '.join(f'{name}: {count}' for name, count in families.items())})" if len(families) > 1 else ""
     by_chance = sum(families.values())
     metered = len(found) - by_chance
-    beside = f", and {metered} metered ones," if metered else ""
+    counted = f"{by_chance} comparison{'s' if by_chance > 1 else ''}"
+    counted += f", and {metered} metered, were" if metered else " was" if by_chance == 1 else " were"
     return (
-        f"{by_chance} comparisons{beside} were fixed before the cells ran{which}: the chance that any of a family "
+        f"{counted} fixed before the cells ran{which}: the chance that any of a family "
         f"is wrongly called better or worse is at most {ERROR:.0%}."
     )
