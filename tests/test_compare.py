@@ -93,7 +93,7 @@ def test_the_contrasts_of_a_run_are_judged_and_its_leaders_told(compare: Compare
     assert (pruned["contrast"], pruned["setting"], pruned["seeds"]) == ("pruned against dense", "alpha iid", "5")
     assert pruned["difference or ratio"].startswith("-0.0 points [-1.") and pruned["verdict"] == "inconclusive"
     assert (memory["difference or ratio"], memory["verdict"], memory["margin"]) == ("0.42x", "better", "")
-    assert "2 comparisons, and 2 metered ones, were fixed before the cells ran" in out
+    assert "2 comparisons, and 2 metered, were fixed before the cells ran" in out
     assert "iid: FedAvg (dense) has the highest mean test accuracy" in out
 
 

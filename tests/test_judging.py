@@ -152,7 +152,7 @@ def test_a_failed_seed_counts_as_chance_and_is_said() -> None:
     found = judge(status=fails)
     expected = [*list(ABOVE.values())[:3], 0.1 - (0.9 + 0.01 * math.sin(3)), ABOVE[4]]
     assert found.difference is not None and found.difference.values == pytest.approx(expected)
-    assert found.remarks == ("1 of 5 seeds diverged (fed_ntk_zo), which count as chance",)
+    assert found.remarks == ("1 of 5 seeds diverged (fed_ntk_zo), which count as chance and widen the interval",)
     assert found.verdict == "inconclusive", "without the seed it would be better"
 
 
@@ -350,7 +350,9 @@ def test_a_run_gives_its_evidence_and_is_judged_by_its_own_matrix(tmp_path: Path
         '[[control]]\nwhere = { method = "baffle" }\n'
     )
     assert contrasts_of(run) == [ASKED] and controls_of(run) == controls({"control": [{"where": AGAINST}]})
-    assert only(judged_of(run)).remarks == ("1 of 5 seeds diverged (fed_ntk_zo), which count as chance",)
+    assert only(judged_of(run)).remarks == (
+        "1 of 5 seeds diverged (fed_ntk_zo), which count as chance and widen the interval",
+    )
     (tmp_path / "run" / MATRIX).write_text("[[contrast]\n")
     with pytest.raises(ConfigError, match="is no valid TOML"):
         controls_of(run)

@@ -315,9 +315,7 @@ def test_equal_rounds_of_unequal_data_are_said(tmp_path: Path, said: Callable[[P
     write_run(tmp_path, plan, change=lambda cell: {"data_passes": 10.0 if cell.method == "fedavg" else 1.25})
     shown, html = said(tmp_path)
     assert (
-        re.search(r"BAFFLE .* 1[.]25\* ", shown)
-        and re.search(r"FedAvg \(dense\) .* 10\.00 ", shown)
-        and "§" not in shown
+        re.search(r"BAFFLE .* 1[.]25 ", shown) and re.search(r"FedAvg \(dense\) .* 10\.00 ", shown) and "§" not in shown
     )
     first = html.index("10 rounds are not the same amount of data: from 1.25 data passes (BAFFLE) to 10 (FedAvg")
     assert first < html.index("has the highest mean test accuracy")

@@ -210,7 +210,8 @@ def _remarks(sides: Sequence[Side], found: Difference) -> Iterator[str]:
         yield "the difference is the same at every seed, so that signs decide in place of a t test"
     for one in sides if is_accuracy(metric) else ():
         if one.failures:
-            yield f"{one.failures} ({one.method}), which count as chance and widen the interval"
+            widening = "" if one.has_failed else " and widen the interval"
+            yield f"{one.failures} ({one.method}), which count as chance{widening}"
 
 
 def setting_text(setting: Mapping[str, Any]) -> str:
