@@ -154,8 +154,8 @@ def _message(view: View, ok: pd.DataFrame) -> str:
         return "No option competes"
     by_setting = peaks.idxmin(axis=1)
     least, count = Counter(by_setting).most_common(1)[0]
-    everywhere = count == len(peaks)
-    text = f"Least memory: {least}" + ("" if everywhere else f" in {count} of {len(peaks)} settings")
+    where = "" if count == len(peaks) else f" in {count} of {len(peaks)} settings"
+    text = f"Least memory{where}: {least}"
     plain = view.study.looks[REFERENCE].label if REFERENCE in view.study.looks else ""
     if plain not in peaks or plain == least:
         return text
