@@ -16,8 +16,8 @@ from fedfore.cli.main import main
 from fedfore.cli.verbs.run import command_at_root
 from fedfore.errors import ConfigError, StoreError
 from fedfore.execution.matrix_file import matrix_text, read_matrix
-from fedfore.records.publishing import publish, study_folder, unpack
-from fedfore.records.run_folder import MATRIX, cell_dir, write_matrix, write_plan, write_record
+from fedfore.records.publishing import as_it_stands, publish, study_folder, unpack
+from fedfore.records.run_folder import MATRIX, cell_dir, locked, write_matrix, write_plan, write_record
 from fedfore.records.store import LiveRun, load_table, open_run
 from tests.conftest import run_in_this_process
 from tests.synthetic import cells, record, write_run
@@ -125,6 +125,18 @@ def test_an_unfinished_study_gives_way_to_the_same_one_with_more_cells_and_to_no
     assert contents(study) == before
     assert publish(live_run(tmp_path / "all"), study) == (4, 4)
     assert list(load_table(open_run(study))["status"]) == ["ok"] * 4
+
+
+def test_an_unfinished_run_is_published_as_it_stands_while_another_process_writes_to_it(tmp_path: Path) -> None:
+    run = live_run(tmp_path / "run", lambda cell: "missing" if cell in PLAN[1:3] else "ok")
+    with locked(run.path):
+        assert "Another fedfore process" in refusal(lambda: publish(run, tmp_path / "study", unfinished=True))
+        with as_it_stands(run.path) as copy:
+            assert copy.path != run.path and publish(copy, tmp_path / "study", unfinished=True) == (2, 4)
+        assert not copy.path.exists()
+    assert list(load_table(open_run(tmp_path / "study"))["status"]) == ["ok", "missing", "missing", "ok"]
+    with as_it_stands(run.path) as same:
+        assert same.path == run.path
 
 
 def test_what_is_unpacked_is_byte_for_byte_what_was_packed(tmp_path: Path) -> None:

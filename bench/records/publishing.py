@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fedfore.errors import ConfigError, StoreError
 from fedfore.records.files import dumped, write_atomically
@@ -21,6 +24,7 @@ from fedfore.records.run_folder import (
     RECORD,
     Asked,
     cell_dir,
+    is_held,
     lines_writer,
     locked,
     require_same_plan,
@@ -29,6 +33,7 @@ from fedfore.records.run_folder import (
     write_notes,
     write_plan,
 )
+from fedfore.records.store import open_run
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -59,6 +64,24 @@ def publish(run: Run, folder: Path, *, unfinished: bool = False, unverifiable: I
             _check_replaced(PackedRun(folder), run)
         pack(run, folder, (run.path / MATRIX).read_text(encoding="utf-8"))
     return len(records), len(plan)
+
+
+@contextmanager
+def as_it_stands(path: Path) -> Iterator[Run]:
+    """Yield the run in a folder; where another process is writing to it, a copy, as if it had been interrupted now."""
+    if is_packed(path) or not (path.is_dir() and is_held(path)):
+        yield open_run(path)
+        return
+    with TemporaryDirectory(prefix="fedfore-") as folder:
+        copy = Path(folder) / path.resolve().name
+        shutil.copytree(path, copy, copy_function=_copied, ignore=shutil.ignore_patterns(".lock"))
+        yield open_run(copy)
+
+
+def _copied(source: str, target: str) -> None:
+    """Copy a file, unless it is gone since it was listed."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def study_folder(results: Path, name: str) -> Path:

@@ -65,6 +65,17 @@ def locked(run: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_held(run: Path) -> bool:
+    """Return whether another process holds the run directory."""
+    try:
+        with FileLock(run / ".lock").acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
 def write_plan(
     run: Path,
     cells: Sequence[Cell],

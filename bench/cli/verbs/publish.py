@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,13 +48,13 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.cards.pages import PAGE, refresh
     from fedfore.plots.cards.template import write_card
     from fedfore.records.packed import is_packed
-    from fedfore.records.publishing import publish, study_folder
+    from fedfore.records.publishing import as_it_stands, publish, study_folder
     from fedfore.records.store import open_run
 
     name, folder = options.name, study_folder(options.out, options.name)
     before = f", which had {len(open_run(folder).recorded())}" if is_packed(folder) else ""
-    run = open_run(options.run)
-    there, planned = publish(run, folder, unfinished=options.unfinished, unverifiable=unverifiable(run))
+    with as_it_stands(options.run) if options.unfinished else nullcontext(open_run(options.run)) as run:
+        there, planned = publish(run, folder, unfinished=options.unfinished, unverifiable=unverifiable(run))
     print(f"{folder}: {there} of {planned} cells{before}")
     is_new = write_card(folder)
     for path in refresh(options.out, [name]):
