@@ -16,7 +16,7 @@ run: $(INSTALLED)
 	$(BIN)/fedfore run
 
 test: $(DEVELOPING)
-	$(BIN)/python -m pytest --numprocesses=auto -p no:benchmark --durations=10
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -p no:benchmark --durations=10
 
 test-slow: $(DEVELOPING)
 	$(BIN)/python -m pytest -m "slow and not gpu"

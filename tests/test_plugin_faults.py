@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import warnings
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from fedfore.cli.main import main
 from fedfore.contract.border import unchanged_process
 from fedfore.contract.method import Method
+from fedfore.tasks.examples import Examples
 
 EVIL = Path(__file__).parent / "plugins" / "odd"
 
@@ -59,11 +62,16 @@ FOUND_LATER = {
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Return a function from a fate and a hook to the lines of `check`, the first without `ok`."""
+    """Yield a function from a fate and a hook to the lines of `check`, the first without `ok`.
 
+    The data of other tests in this process are as before afterwards.
+    """
+    held: list[tuple[Tensor, Tensor]] = []
     monkeypatch.setattr(Method, "memory", None, raising=False)
 
     def check(fate: str, hook: str = "client_update", *methods: str) -> list[str]:
+        if fate == "data":
+            held.extend((one.labels, one.labels.clone()) for one in gc.get_objects() if type(one) is Examples)
         monkeypatch.setenv("EVIL_FATE", fate)
         monkeypatch.setenv("EVIL_HOOK", hook)
         assert main(["check", "evil", *methods, "--plugins", str(EVIL)]) == 1
@@ -71,7 +79,9 @@ def checked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         assert err == "" and all(line.isprintable() for line in out.splitlines())
         return out.splitlines()
 
-    return check
+    yield check
+    for labels, before in held:
+        labels.copy_(before)
 
 
 def broken(lines: list[str]) -> list[str]:
