@@ -1,7 +1,7 @@
 """What several test files share: a tiny real data set and a way to run one cell of it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ import torch
 
 from fedfore.api import Method, Update
 from fedfore.cell import Cell, Protocol
+from fedfore.execution.executors.inline import Inline
 from fedfore.federation.assembly import federation_of
 from fedfore.federation.loop import Federation
 from fedfore.federation.observers.observer import Observer, View, Work
@@ -18,37 +19,9 @@ from fedfore.tasks.loading import load
 torch.set_num_threads(1)
 
 
-@dataclass(eq=False)
-class Task:
-    """A job that runs in this process when its result is asked for."""
-
-    function: Callable[[Any], Any]
-    argument: Any
-
-    def result(self) -> Any:
-        return self.function(self.argument)
-
-
-class InThisProcess:
-    """Stands in for pebble's pool, whose every worker imports torch anew."""
-
-    task: type[Task] = Task
-
-    def __init__(self, **_: object) -> None:
-        pass
-
-    def schedule(self, function: Callable[..., Any], args: tuple[Any], timeout: float | None) -> Task:
-        return self.task(function, *args)
-
-    def close(self) -> None:
-        pass
-
-    stop = join = close
-
-
-def run_in_this_process(patch: pytest.MonkeyPatch, pool: type[InThisProcess] = InThisProcess) -> None:
-    patch.setattr("fedfore.execution.runner.ProcessPool", pool)
-    patch.setattr("fedfore.execution.runner.as_completed", list)
+def run_in_this_process(patch: pytest.MonkeyPatch, executor: type[Inline] = Inline) -> None:
+    """Have every command run its cells in this process, with no worker to start."""
+    patch.setattr("fedfore.execution.executors.choice.executor_of", lambda name, workers: executor())
 
 
 class Received(Observer):

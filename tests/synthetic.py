@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from fedfore.records.lines import DIAGNOSTICS, ROUNDS
 from fedfore.records.metrics import PEAK_PARTS
 from fedfore.records.migration import CLASSES
 from fedfore.records.provenance import environment_hash
-from fedfore.records.record import Origin, Record, Status, identity, new_record
+from fedfore.records.record import Moment, Origin, Record, Status, identity, new_record
 from fedfore.records.run_folder import lines_writer, write_environment, write_plan, write_record
 
 BACKPROPAGATION = ("fedtiny", "fedmef", "fedavg", "fedavg_erk")
@@ -123,7 +124,7 @@ def record(cell: Cell, status: Status = "ok") -> Record:
     )
     reason = None if status == "ok" else f"made up to be {status}"
     values |= {"method_variant": None, "uncounted_ops": "hardtanh", "evaluates_other_weights": False}
-    made = new_record(cell, origin, status, reason, values, STARTED)
+    made = new_record(cell, origin, status, reason, values, Moment(STARTED, time.monotonic()))
     return replace(made, finished_utc=FINISHED, wall_seconds=60.0)
 
 

@@ -9,22 +9,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from pebble import ProcessExpired
 
 from fedfore.cli.main import main
 from fedfore.execution import worker
+from fedfore.execution.executors.executor import Ended
+from fedfore.execution.executors.inline import Inline
+from fedfore.execution.job import Job
 from fedfore.records import files
 from fedfore.records.metrics import FIELDS, MEASURED
 from fedfore.records.record import record_to_json
 from fedfore.records.store import DONE, ROUNDS, LiveRun, load_table, remarks
-from tests.conftest import InThisProcess, Task, run_in_this_process
+from tests.conftest import run_in_this_process
 from tests.synthetic import cells, record
 
 PLUGIN = '''
@@ -76,20 +77,14 @@ local_steps = 1
 """
 
 
-class FatefulTask(Task):
-    """One that is stopped before it writes its record, where the environment says so."""
+class Fateful(Inline):
+    """Interrupted before a cell writes its record, where the environment says so."""
 
-    def result(self) -> Any:
-        died = ProcessExpired("died", code=-signal.SIGKILL)
-        ends = {"hangs": FutureTimeout, "interrupted": KeyboardInterrupt, "killed": died}.get(os.environ["FATE"])
+    def map(self, jobs: Sequence[Job]) -> Generator[Ended, None, None]:
         with pytest.MonkeyPatch.context() as patch:
-            if ends is not None:
-                patch.setattr("fedfore.execution.worker.conclude", Mock(side_effect=ends))
-            return super().result()
-
-
-class Workers(InThisProcess):
-    task = FatefulTask
+            if os.environ["FATE"] == "interrupted":
+                patch.setattr("fedfore.execution.worker.conclude", Mock(side_effect=KeyboardInterrupt))
+            yield from super().map(jobs)
 
 
 class Run:
@@ -137,7 +132,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_this_process(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    run_in_this_process(patch, Workers)
+    run_in_this_process(patch, Fateful)
     patch.setattr("fedfore.plots.report.page.write_report", lambda run: run / "report.html")
     patch.setattr("sys.path", [*sys.path, str(folder / "plugins")])
     patch.setenv("FATE", "")
@@ -165,8 +160,6 @@ def run(
     [
         ("raises", 1, "the method has a bug", "failed"),
         ("memory", 1, "too big", "out_of_memory"),
-        ("hangs", 1, "longer than --timeout 5", "timeout"),
-        ("killed", 1, "signal SIGKILL", "failed"),
         ("interrupted", 130, "kept", ""),
     ],
 )
@@ -174,7 +167,7 @@ def test_a_rerun_that_does_not_end_well_leaves_finished_cells_as_they_were_and_i
     run: Run, fate: str, status: int, word: str, kind: str
 ) -> None:
     before = run.files()
-    ended, said = run("--rerun", "all", "--timeout", "5", fate=fate)
+    ended, said = run("--rerun", "all", fate=fate)
     assert ended == status and word in said
     assert run.files() == before
     if status == 1:
@@ -207,9 +200,8 @@ def test_an_attempt_begins_with_an_empty_folder_and_replaces_one_that_failed(run
     run.forget()
     assert run(fate="raises")[0] == 1
     assert all("traceback.txt" in found["files"] for found in run.records().values())
-    status, said = run("--rerun", "failed", fate="hangs")
-    assert status == 1 and "2 of 2 cells did not finish" in said
-    assert {found["status"] for found in run.records().values()} == {"timeout"}
+    assert run("--rerun", "failed")[0] == 0
+    assert {found["status"] for found in run.records().values()} == {"ok"}
     assert not list(run.path.glob("cells/*/traceback.txt"))
     assert {found["attempt"] for found in run.records().values()} == {2}
 

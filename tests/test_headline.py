@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from fedfore.cell import Cell, Protocol, cell_id
 from fedfore.errors import StoreError
+from fedfore.execution.job import Job
 from fedfore.execution.reproduction import over_the_same_evaluations
-from fedfore.execution.worker import Job, conclude
+from fedfore.execution.worker import conclude
 from fedfore.judgement.repetition import compared
 from fedfore.plots.charts.accuracy_rows import accuracy_rows
 from fedfore.plots.findings import answer, findings
@@ -26,9 +27,9 @@ from fedfore.plots.view import View
 from fedfore.records.agreement import line_problems
 from fedfore.records.headline import Schedule, window_span, window_start
 from fedfore.records.lines import LINES, ROUNDS
-from fedfore.records.record import STATUSES, Origin, Status
+from fedfore.records.record import STATUSES, Moment, Origin, Status
 from fedfore.records.store import LiveRun
-from tests.synthetic import STARTED, accuracy, cells, rounds, write_lines, write_run
+from tests.synthetic import accuracy, cells, rounds, write_lines, write_run
 
 SMALL = cells(("fedavg", "fedavg_erk"), alphas=("iid",), sparsities=(0.8,))
 
@@ -187,8 +188,8 @@ def test_a_line_knows_its_test_or_its_validation_accuracy() -> None:
 @pytest.mark.parametrize("status", STATUSES)
 def test_every_record_says_what_chance_is(tmp_path: Path, status: Status) -> None:
     cell = replace(SMALL[0], dataset="cifar100")
-    job = Job(cell, tmp_path, Origin("baseline", (), None, 2, None, "e", 1), "cpu", None, ())
-    assert conclude(job, status, "for some reason", {}, STARTED).chance_accuracy == 0.01
+    job = Job(cell, tmp_path, Origin("baseline", (), None, 2, None, "e", 1), "cpu", None, (), tmp_path / "checkpoint")
+    assert conclude(job, status, "for some reason", {}, Moment.now()).chance_accuracy == 0.01
     found = LiveRun(tmp_path).found(cell.id)
     assert found is not None and (found.status, found.chance_accuracy) == (status, 0.01)
 

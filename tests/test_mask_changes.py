@@ -16,12 +16,13 @@ from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.baselines.feddst import FedDST
 from fedfore.baselines.fedtiny import FedTiny
 from fedfore.contract.registry import discover
+from fedfore.execution.executors.inline import Inline
 from fedfore.execution.matrix import resolve
 from fedfore.execution.runner import RunOptions, run_plan
 from fedfore.federation.loop import Federation
 from fedfore.measure.mask_changes import MaskChange, MaskChanges
 from fedfore.records.store import ADJUSTMENTS, LiveRun
-from tests.conftest import TINY, run_in_this_process
+from tests.conftest import TINY
 
 Make = Callable[..., Federation]
 
@@ -102,13 +103,12 @@ def test_an_adjustment_after_which_the_headline_begins_is_not_inside_it(federati
 
 
 def test_a_run_stores_one_line_an_adjustment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_in_this_process(monkeypatch)
     grid = {"method": ["feddst"], "dataset": ["digits"], "model": ["lenet5:width=0.25"], "sparsity": [0.8]}
     given = {"adjust_every": 2, "adjust_until": 99, "local_steps": 1}
     train = {"clients": 2, "rounds": 6, "ntk": False}
     methods = discover(())
     planned = resolve({"grid": grid, "train": train, "params": {"feddst": given}}, methods)
-    (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", workers=1)).records
+    (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", executor=Inline())).records
     lines = LiveRun(tmp_path).table_of_lines(record.cell_id, ADJUSTMENTS)
     assert list(lines["round"]) == [3, 5]
     assert record.headline_mask_changes == 2, "the headline is the mean over the models after rounds 2 to 6"

@@ -23,6 +23,7 @@ from fedfore.cli.main import main
 from fedfore.contract.registry import discover
 from fedfore.errors import ConfigError, DataError, StoreError
 from fedfore.execution.cost import layer_densities
+from fedfore.execution.executors.inline import Inline
 from fedfore.execution.matrix import PlannedCell, resolve
 from fedfore.execution.metering import metered_fields
 from fedfore.execution.runner import RunOptions, run_plan
@@ -46,7 +47,7 @@ from fedfore.tasks.datasets import DATASETS
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import stand_in
 from fedfore.tasks.models import build
-from tests.conftest import make_cell, run_in_this_process
+from tests.conftest import make_cell
 from tests.synthetic import bare_record
 
 CPU = torch.device("cpu")
@@ -263,8 +264,7 @@ def test_metering_only_and_setup_only_exclude_each_other() -> None:
 
 
 def test_a_metering_only_cell_is_stored_without_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_in_this_process(monkeypatch)
-    options = RunOptions(tmp_path / "run", "test", workers=1, data_dir=tmp_path / "nowhere")
+    options = RunOptions(tmp_path / "run", "test", executor=Inline(), data_dir=tmp_path / "nowhere")
     (record,) = run_plan(planned(), discover(()), options).records
     assert (record.status, record.reason) == ("ok", METERED_ONLY)
     assert record.test_accuracy is None and record.data_passes is None

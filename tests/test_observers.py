@@ -22,6 +22,7 @@ from fedfore.baselines.fedavg_erk import FedAvgERK
 from fedfore.cell import Cell, Protocol
 from fedfore.contract.registry import discover
 from fedfore.errors import ConfigError, ContractError, Diverged
+from fedfore.execution.executors.inline import Inline
 from fedfore.execution.feasibility import Feasibility
 from fedfore.execution.matrix import resolve
 from fedfore.execution.runner import RunOptions, run_plan
@@ -34,7 +35,7 @@ from fedfore.primitives.flat import flat_parameters
 from fedfore.records.lines import CLIENTS, EIGENVALUES, LAYERS, LINES, ROUNDS
 from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.store import LiveRun
-from tests.conftest import TINY, run_in_this_process
+from tests.conftest import TINY
 
 Make = Callable[..., Federation]
 SMALL = "lenet5:width=0.3"
@@ -294,11 +295,10 @@ def test_what_is_no_estimate_of_the_models_gradient_breaks_the_contract(
 def test_a_run_stores_the_lines_of_clients_and_kernels_and_every_field_has_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_in_this_process(monkeypatch)
     grid = {"method": ["fedavg"], "dataset": ["digits"], "model": ["lenet5:width=0.25"]}
     methods = discover(())
     planned = resolve({"grid": grid, "train": {"clients": 2, "rounds": 1}}, methods)
-    (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", workers=1)).records
+    (record,) = run_plan(planned, methods, RunOptions(tmp_path, "", executor=Inline())).records
     assert record.status == "ok"
     assert {CLIENTS, EIGENVALUES, LAYERS} < set(record.files)
     run = LiveRun(tmp_path)

@@ -14,10 +14,10 @@ from fedfore.errors import StoreError
 from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.migration import CLASSES, SCHEMA_VERSION, migrated_plan, migrated_record
 from fedfore.records.packed import CELLS
-from fedfore.records.record import cell_of, completed, record_from_json, record_to_json
+from fedfore.records.record import Moment, cell_of, completed, record_from_json, record_to_json
 from fedfore.records.store import LiveRun, load_table, new_record, open_run, write_plan, write_record
 from fedfore.tasks.datasets import DATASETS
-from tests.synthetic import STARTED, bare_record, cells, record
+from tests.synthetic import bare_record, cells, record
 
 OLD = Path(__file__).parent / "records"
 RECORDS = sorted(path.name for path in OLD.glob("*.json") if "plan" not in path.name)
@@ -56,7 +56,7 @@ def test_a_whole_number_stays_one() -> None:
 def test_a_measured_field_that_no_record_has_is_an_error() -> None:
     origin = dataclasses.replace(_origin(), attempt=1)
     with pytest.raises(TypeError, match="test_acuracy"):
-        new_record(CELL, origin, "ok", None, {"test_acuracy": 0.5}, STARTED)
+        new_record(CELL, origin, "ok", None, {"test_acuracy": 0.5}, Moment.now())
 
 
 def _origin() -> Any:

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,24 @@ import tomli_w
 
 from fedfore.cell import Cell
 from fedfore.errors import StoreError
+from fedfore.execution.executors.inline import Inline
 from fedfore.execution.id_rules import NOTHING, problems
+from fedfore.execution.job import Job
 from fedfore.execution.runner import Outcome, RunOptions
 from fedfore.execution.stages import StageProgress, run_stages
 from fedfore.execution.subject import Asked, Subject
 from fedfore.execution.trials import ended_trials
 from fedfore.execution.tuning import staged_plan
-from fedfore.execution.worker import Job, conclude
+from fedfore.execution.worker import conclude
 from fedfore.judgement.judging import evidence, judged_of
 from fedfore.plots.cards.facts import cells_text
 from fedfore.plots.cards.pages import refresh
 from fedfore.plots.cards.template import write_card
 from fedfore.plots.study import load_study
-from fedfore.records import attempts
 from fedfore.records.publishing import publish, unpack
-from fedfore.records.record import Record
+from fedfore.records.record import Moment, Record
 from fedfore.records.run_folder import cell_dir, read_plan
 from fedfore.records.store import load_table, open_run, remarks
-from tests.conftest import run_in_this_process
 from tests.test_tuning import METHODS, RATES, Accuracy, best_at, matrix
 
 Run = Callable[..., Outcome]
@@ -47,13 +46,12 @@ class Instant:
         self.said: list[str] = []
 
     def __call__(self, job: Job) -> Record:
-        attempts.begin(job.aside, job.cell.id)
         result = self.accuracy(job.cell)
         self.ran[f"{job.cell.stage} {job.cell.id}"] += 1
         if not isinstance(result, float):
-            return conclude(job, "failed", str(result), {}, datetime.now(UTC))
+            return conclude(job, "failed", str(result), {}, Moment.now())
         name = "test_accuracy" if job.cell.stage == "report" else "validation_accuracy"
-        return conclude(job, "ok", None, {name: result}, datetime.now(UTC))
+        return conclude(job, "ok", None, {name: result}, Moment.now())
 
     @property
     def stages(self) -> Counter[str]:
@@ -62,9 +60,8 @@ class Instant:
 
 def instantly(patch: pytest.MonkeyPatch) -> Instant:
     """Let every cell of a run end at once."""
-    run_in_this_process(patch)
     job = Instant(best_at(0.03))
-    patch.setattr("fedfore.execution.runner.run_job", job)
+    patch.setattr("fedfore.execution.worker.run_job", job)
     patch.setattr("fedfore.execution.runner.git_commit", lambda: "0" * 40)
     return job
 
@@ -84,7 +81,7 @@ def small(**changes: Any) -> dict[str, Any]:
 
 def run(folder: Path, instant: Instant, document: dict[str, Any] | None = None, **options: Any) -> Outcome:
     document = document or small()
-    settings = RunOptions(folder, "fedfore run small.toml", 1, matrix=tomli_w.dumps(document), **options)
+    settings = RunOptions(folder, "fedfore run small.toml", Inline(), matrix=tomli_w.dumps(document), **options)
     return run_stages(document, METHODS, settings, StageProgress(said=instant.said.append))
 
 

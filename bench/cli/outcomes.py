@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.errors import printable
-from fedfore.records.store import Record, traceback_file
+from fedfore.records.run_folder import LOG
+from fedfore.records.store import TRACEBACK, Record, file_of_attempt
 
 if TYPE_CHECKING:
     from fedfore.execution.runner import Outcome
@@ -31,7 +32,7 @@ def what_went_wrong(run: Path, outcome: Outcome) -> Iterator[str]:
 
 
 def failure(run: Path, record: Record) -> str:
-    """Return the line on a record of a cell that did not finish: what became of it, why, and where its traceback is."""
-    trace = traceback_file(run, record)
-    seen = f" (traceback: {trace})" if trace else ""
-    return printable(f"{record.status}: {record.cell_id}: {record.reason}{seen}")
+    """Return the line on a record of a cell that did not finish: what became of it, why, and where more is said."""
+    places = {"traceback": file_of_attempt(run, record, TRACEBACK), "log": file_of_attempt(run, record, LOG)}
+    seen = ", ".join(f"{what}: {path}" for what, path in places.items() if path)
+    return printable(f"{record.status}: {record.cell_id}: {record.reason}{f' ({seen})' if seen else ''}")

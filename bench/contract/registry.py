@@ -48,19 +48,23 @@ class MethodEntry:
         return (inspect.getdoc(self.method) or "").partition("\n")[0] if self.method else ""
 
 
-def discover(plugins: Sequence[Path] = ()) -> dict[str, MethodEntry]:
-    """Return every method by name. Raises PluginError for a missing folder and for two files of one name.
+def discover(plugins: Sequence[Path] = (), *, only: str | None = None) -> dict[str, MethodEntry]:
+    """Return every method by name, or that called `only`; no file of another one is imported then.
+
+    Raises PluginError for a missing folder and for two files of one name.
 
     An entry point gives way to a file of its name: it is kept as broken, under the name of what it points at.
     """
     found: dict[str, MethodEntry] = {}
-    for entry in _file_entries(plugins):
+    for entry in _file_entries(plugins, only):
         if entry.name in found:
             raise PluginError(
                 f'Two methods are called "{entry.name}": {found[entry.name].file} and {entry.file}; rename one file.'
             )
         found[entry.name] = entry
     for point in entry_points(group=ENTRY_POINT_GROUP):
+        if only not in (None, point.name):
+            continue
         entry = _from_point(point, found)
         found[entry.name] = entry
     return found
@@ -76,15 +80,18 @@ def lookup(methods: Mapping[str, MethodEntry], name: str) -> type[Method]:
     return entry.method
 
 
-def _file_entries(plugins: Sequence[Path]) -> Iterator[MethodEntry]:
+def _file_entries(plugins: Sequence[Path], only: str | None) -> Iterator[MethodEntry]:
+    def wanted(folder: Path) -> Iterator[MethodFile]:
+        return (file for file in method_files(folder) if only in (None, file.path.stem))
+
     shipped: tuple[tuple[str, Role], ...] = (("methods", "method"), ("baselines", "baseline"))
     for package, role in shipped:
-        for file in method_files(package_folder(package)):
+        for file in wanted(package_folder(package)):
             yield from _from_file(file, role, partial(importlib.import_module, f"fedfore.{package}.{file.path.stem}"))
     for folder in plugins:
         if not folder.is_dir():
             raise PluginError(f"--plugins {folder} is no folder.")
-        for file in method_files(folder.resolve()):
+        for file in wanted(folder.resolve()):
             yield from _from_file(file, "plugin", partial(import_file, file.path))
 
 

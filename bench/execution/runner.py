@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import TimeoutError as FutureTimeout
-from concurrent.futures import as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
 import torch
-from pebble import ProcessExpired, ProcessPool
 
 from fedfore.cell import Cell
 from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ConfigError, StoreError
+from fedfore.execution.checkpoint import unusable
+from fedfore.execution.executors.executor import Executor
+from fedfore.execution.job import CHECKPOINT_SECONDS, Job
+from fedfore.execution.keeper import stamp_of
 from fedfore.execution.matrix import PlannedCell
-from fedfore.execution.worker import Job, conclude, run_job
+from fedfore.execution.worker import conclude
 from fedfore.records import attempts
 from fedfore.records.choices import Tuning
 from fedfore.records.code_hash import HASH_SCHEME
 from fedfore.records.provenance import environment, git_commit
-from fedfore.records.record import DONE, Origin, Record, Status
-from fedfore.records.run_folder import cell_dir, locked, lost_files, write_environment, write_matrix, write_plan
+from fedfore.records.record import DONE, Moment, Origin, Record
+from fedfore.records.run_folder import (
+    cell_dir,
+    checkpoint_file,
+    locked,
+    lost_files,
+    write_environment,
+    write_matrix,
+    write_plan,
+)
 from fedfore.records.table import PresentCode, is_stale, present_code, staleness
 from fedfore.tasks.files import ensure_present
 
 Rerun = Literal["missing", "failed", "stale", "all"]
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """Where and how a plan runs; none of it is part of a cell's identity.
 
-    timeout_seconds limits one cell's wall-clock time; None does not. matrix is the text of the matrix, and tuning what
-    it tunes, both to be stored. Cells that are settled are kept, whatever rerun says.
+    timeout_seconds limits the wall-clock time of an attempt at a cell; None does not. matrix is the text of the matrix,
+    and tuning what it tunes, both to be stored. Cells that are settled are kept, whatever rerun says.
     """
 
     run: Path
     command: str
-    workers: int
+    executor: Executor
     device: str = "cpu"
     rerun: Rerun = "missing"
     data_dir: Path | None = None
     plugins: tuple[Path, ...] = ()
     extend: bool = False
     timeout_seconds: float | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    save_model: bool = False
     matrix: str | None = None
     tuning: Tuning | None = None
     settled: frozenset[str] = frozenset()
@@ -58,10 +65,13 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Progress:
-    """Called by `run_plan`: `start(launched, kept, stale among kept)` once, `done(record)` after a launched cell."""
+    """Called by `run_plan`: `start(launched, kept, stale among kept)` once, `done(record)` after a launched cell,
+    `said(sentence)` for what is to be known.
+    """
 
     start: Callable[[int, int, int], None] = lambda launched, kept, stale: None
     done: Callable[[Record], None] = lambda record: None
+    said: Callable[[str], None] = lambda sentence: None
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,8 @@ class Outcome:
     """What lies in the run folder at the end, whatever the plan that put it there, and what went wrong on the way.
 
     `records` are of all planned cells that have one, in the plan's order, `missing` the ids of the others; `failures`
-    the records of attempts that failed and are not among these: a finished cell was left as it was, or nothing could be
-    written.
+    the records of attempts that failed and are not among these: a finished cell was left as it was, a checkpoint waits
+    to be gone on from, or nothing could be written.
     """
 
     records: list[Record]
@@ -86,11 +96,6 @@ class Outcome:
     def unfinished(self) -> list[Record]:
         """The records that do not say `ok` or `skipped`."""
         return [record for record in self.records if record.status not in DONE]
-
-
-def available_cpus() -> int:
-    """Return the CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def preflight(cells: Sequence[Cell], options: RunOptions) -> None:
@@ -144,10 +149,12 @@ def run_plan(
         for item in to_run:
             if item.skip is not None:
                 job = jobs.pop(item.cell.id)
-                _settled(run, job, conclude(job, "skipped", item.skip, {}, datetime.now(UTC)))
+                _settled(run, job, conclude(job, "skipped", item.skip, {}, Moment.now()))
         kept = [item.cell for item in planned if item.cell.id not in jobs]
+        for job in jobs.values():
+            _forget_unusable(job, progress)
         progress.start(len(jobs), len(kept), sum(_is_stale(run, cell, present) for cell in kept))
-        ended = _run_jobs(_shuffled(list(jobs.values())), options, progress) if jobs else []
+        ended = _run_jobs(_shuffled(list(jobs.values())), options, progress)
         attempts.clear(run)
         found = {cell.id: attempts.find_record(run, cell.id) for cell in everything}
         records = [record for record in found.values() if record is not None]
@@ -185,7 +192,26 @@ def _job(
         environment=environment_name,
         attempt=1 + (before.attempt if before else 0),
     )
-    return Job(cell, attempts.attempts(options.run), origin, options.device, options.data_dir, options.plugins)
+    return Job(
+        cell=cell,
+        aside=attempts.attempts(options.run),
+        origin=origin,
+        device=options.device,
+        data_dir=options.data_dir,
+        plugins=options.plugins,
+        checkpoint=checkpoint_file(options.run, cell.id),
+        checkpoint_seconds=options.checkpoint_seconds,
+        timeout_seconds=options.timeout_seconds,
+        save_model=options.save_model,
+    )
+
+
+def _forget_unusable(job: Job, progress: Progress) -> None:
+    """Set a checkpoint aside from which the cell cannot go on, and say so."""
+    reason = unusable(job.checkpoint, stamp_of(job)) if job.checkpoint.exists() else None
+    if reason is not None:
+        progress.said(reason)
+        attempts.set_aside(job.checkpoint)
 
 
 def selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bool:
@@ -194,7 +220,7 @@ def selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bo
     if cell.id in options.settled:
         return False
     record = attempts.find_record(run, cell.id)
-    if record is None or rerun == "all" or lost_files(run, cell.id):
+    if record is None or rerun == "all" or lost_files(run, cell.id) or attempts.goes_on(run, record):
         return True
     if rerun == "stale":
         return is_stale(staleness(record, cell, present))
@@ -213,44 +239,13 @@ def _shuffled(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _run_jobs(jobs: Sequence[Job], options: RunOptions, progress: Progress) -> list[Record]:
-    """Run the jobs in worker processes and return their records as they ended."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    workers = min(options.workers, len(jobs))
-    pool = ProcessPool(max_workers=workers, context=get_context("spawn"), initializer=_ignore_interrupts)
+    """Run the jobs and return their records as they ended."""
     ended = []
-    try:
-        futures = {pool.schedule(run_job, args=(job,), timeout=options.timeout_seconds): job for job in jobs}
-        for future in as_completed(futures):
-            job = futures[future]
-            try:
-                record = future.result()
-            except ProcessExpired as error:
-                reason = f"the worker process died ({_exit_words(error.exitcode)}); rerun with --rerun failed"
-                record = _stopped(job, "failed", reason, datetime.now(UTC))
-            except FutureTimeout:
-                limit = options.timeout_seconds or 0.0
-                start = datetime.now(UTC) - timedelta(seconds=limit)
-                record = _stopped(job, "timeout", f"longer than --timeout {limit:g} seconds", start)
+    with closing(options.executor.map(jobs)) as ending:
+        for job, record in ending:
             ended.append(_settled(options.run, job, record))
             progress.done(ended[-1])
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
-    finally:
-        pool.join()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
     return ended
-
-
-def _stopped(job: Job, status: Status, reason: str, started: datetime) -> Record:
-    """Return the record of a cell whose worker is gone: its own, if that was the last thing it wrote."""
-    return attempts.find_record(job.aside, job.cell.id) or conclude(job, status, reason, {}, started)
 
 
 def _settled(run: Path, job: Job, record: Record) -> Record:
@@ -260,13 +255,3 @@ def _settled(run: Path, job: Job, record: Record) -> Record:
     except StoreError as error:
         return replace(record, status="failed", reason=str(error))
     return record
-
-
-def _exit_words(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"exit status {code}"
-    return f"signal {signal.Signals(-code).name}"
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -21,10 +21,9 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 @dataclass(frozen=True)
 class StageProgress(Progress):
-    """Called by `run_stages` too: `planned(plan)` before each stage, `said(sentence)` for what is to be known."""
+    """Called by `run_stages` too: `planned(plan)` before each stage."""
 
     planned: Callable[[StagedPlan], None] = lambda plan: None
-    said: Callable[[str], None] = lambda sentence: None
 
 
 def run_stages(

@@ -2,7 +2,9 @@
 
     RUN/attempts/<process>/cells/<id>/   what a worker is writing; it has ended once its record is there
     RUN/replaced/cells/<id>/             the folder that is being replaced, for a moment
-    RUN/failed/cells/<id>/               the last attempt that failed where a finished cell stands
+    RUN/failed/cells/<id>/               the last attempt that failed where a finished cell stands, or timed out where
+                                         a checkpoint waits
+    RUN/checkpoints/<id>.safetensors     the state of a cell that has not ended
 
 Each of the three is laid out like a run, so what reads and writes cells reads and writes them. A process may end
 between any two steps: `recover` then goes on from what it finds.
@@ -17,7 +19,11 @@ from pathlib import Path
 from fedfore.errors import StoreError
 from fedfore.records.files import writing
 from fedfore.records.record import DONE, Record
-from fedfore.records.run_folder import cell_dir, read_record
+from fedfore.records.run_folder import cell_dir, checkpoint_file, read_record
+
+FINAL = (*DONE, "diverged")
+"""What a cell ends with that would end so again."""
+TRACEBACK = "traceback.txt"
 
 
 def attempts(run: Path) -> Path:
@@ -46,16 +52,22 @@ def settle(run: Path, aside: Path, cell_id: str) -> Path | None:
     """Put an attempt that has ended where it belongs, and return that folder; None where it has no record.
 
     It replaces the cell's folder, unless it failed and a finished cell stands there: then that is left as it is, and
-    the attempt lies under `failed`. Raises StoreError where the folders cannot be moved.
+    the attempt lies under `failed`. So does one that timed out and left a checkpoint: the cell counts as missing.
+    A cell that ends for good has no checkpoint any more. Raises StoreError where the folders cannot be moved.
     """
     attempt, cell = cell_dir(aside, cell_id), cell_dir(run, cell_id)
     record = find_record(aside, cell_id)
     if record is None:
         return None
     last_failed = cell_dir(failed(run), cell_id)
-    if record.status not in DONE and is_finished(run, cell_id):
+    if record.status not in DONE and (goes_on(run, record) or is_finished(run, cell_id)):
         _remove(last_failed)
-        return _move(attempt, last_failed)
+        _move(attempt, last_failed)
+        if not is_finished(run, cell_id):
+            _remove(cell)
+        return last_failed
+    if record.status in FINAL:
+        _remove(checkpoint_file(run, cell_id))
     old = cell_dir(_replaced(run), cell_id)
     _remove(old)
     if cell.exists() or cell.is_symlink():
@@ -93,16 +105,26 @@ def find_record(run: Path, cell_id: str) -> Record | None:
         return None
 
 
+def goes_on(run: Path, record: Record) -> bool:
+    """Return whether a record is of an attempt that timed out, from whose checkpoint the cell goes on."""
+    return record.status == "timeout" and checkpoint_file(run, record.cell_id).exists()
+
+
+def set_aside(file: Path) -> None:
+    """Give a file that cannot be used another name, beside it. Raises StoreError where that cannot be done."""
+    _move(file, file.with_name(f"{file.name}.unusable"))
+
+
 def is_finished(run: Path, cell_id: str) -> bool:
     """Return whether a cell has a record that says `ok` or `skipped`."""
     record = find_record(run, cell_id)
     return record is not None and record.status in DONE
 
 
-def traceback_file(run: Path, record: Record) -> Path | None:
-    """Return the traceback of the attempt that this record is of, or None where it has left none."""
+def file_of_attempt(run: Path, record: Record, name: str) -> Path | None:
+    """Return a file that the attempt of this record has left, such as its traceback, or None where there is none."""
     for place in (run, failed(run)):
-        path = cell_dir(place, record.cell_id) / "traceback.txt"
+        path = cell_dir(place, record.cell_id) / name
         found = find_record(place, record.cell_id)
         if path.is_file() and found is not None and found.started_utc == record.started_utc:
             return path

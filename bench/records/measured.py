@@ -277,3 +277,11 @@ class Times:
     meter_seconds: Number = measured("s", "lower", "Metering time", "Time spent metering device steps.")
     data_seconds: Number = measured("s", "lower", "Data time", "Time spent loading and partitioning the data.")
     wall_seconds: Number = measured("s", "lower", "Wall-clock time", "From the beginning of the attempt to its end.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What the simulation took of the machine that it ran on; not of a device."""
+
+    attempt_resident_bytes: Number = measured("bytes", "lower", "Memory of the simulation",
+        "Largest resident set of the process that ran the attempt; null where it died.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -95,6 +96,7 @@ class Making:
 @dataclass(frozen=True, kw_only=True)
 class Record(
     Making,
+    measured.Host,
     measured.Times,
     measured.Kernels,
     measured.Gradients,
@@ -138,6 +140,19 @@ class Origin:
     look: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A point in time: its date, and a clock that nobody sets, by which seconds are counted from it."""
+
+    utc: datetime
+    clock: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        """Return the present moment."""
+        return cls(datetime.now(UTC), time.monotonic())
+
+
 def is_volatile(field: str) -> bool:
     """Return whether a record's field may differ between two runs of one cell."""
     return any(word in field for word in VOLATILE)
@@ -171,7 +186,7 @@ def new_record(
     status: Status,
     reason: str | None,
     known: Mapping[str, Any],
-    started: datetime,
+    started: Moment,
     files: Sequence[str] = (),
 ) -> Record:
     """Return the record of a cell that ends now. A measured number that is not finite is null, and `reason` names it.
@@ -181,7 +196,7 @@ def new_record(
     """
     odd = sorted(name for name, value in known.items() if isinstance(value, float) and not math.isfinite(value))
     sentence = f"Not finite, and so null: {', '.join(odd)}." if odd else None
-    finished = datetime.now(UTC)
+    finished = Moment.now()
     return Record(
         **identity(cell),
         **{**known, **dict.fromkeys(odd)},
@@ -197,9 +212,9 @@ def new_record(
         environment=origin.environment,
         git_commit=origin.git_commit,
         attempt=origin.attempt,
-        started_utc=started.isoformat(timespec="seconds"),
-        finished_utc=finished.isoformat(timespec="seconds"),
-        wall_seconds=(finished - started).total_seconds(),
+        started_utc=started.utc.isoformat(timespec="seconds"),
+        finished_utc=finished.utc.isoformat(timespec="seconds"),
+        wall_seconds=finished.clock - started.clock,
     )
 
 

@@ -34,6 +34,9 @@ from fedfore.records.record import Record, record_from_json, record_to_json
 
 RECORD = "record.json"
 NOTES = "notes.json"
+LOG = "log.txt"
+"""What the cell printed; no data of it."""
+MODEL = "model.safetensors"
 
 
 def cell_dir(run: Path, cell_id: str) -> Path:
@@ -220,6 +223,17 @@ def read_record(run: Path, cell_id: str) -> Record | None:
 def read_stored(run: Path, cell_id: str) -> dict[str, Any] | None:
     """Return a cell's record as it was written, of whatever schema; raises as `read_record` does."""
     return None if read_record(run, cell_id) is None else find_object(cell_dir(run, cell_id) / RECORD)
+
+
+def checkpoint_file(run: Path, cell_id: str) -> Path:
+    """Return the file in which a cell that has not ended keeps its state."""
+    return run / "checkpoints" / f"{cell_id}.safetensors"
+
+
+def data_files(folder: Path) -> list[str]:
+    """Return the names of the files in a cell's folder that its record answers for."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [name for name in names if name != LOG and not name.startswith(".")]
 
 
 def lost_files(run: Path, cell_id: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedfore.records.attempts import traceback_file
+from fedfore.records.attempts import TRACEBACK, file_of_attempt
 from fedfore.records.files import write_atomically
 from fedfore.records.lines import ADJUSTMENTS, DIAGNOSTICS, LAYERS, ROUNDS
 from fedfore.records.live import LiveRun
@@ -28,11 +28,13 @@ __all__ = [
     "LAYERS",
     "ROUNDS",
     "STATUSES",
+    "TRACEBACK",
     "LiveRun",
     "PackedRun",
     "Record",
     "Run",
     "cell_dir",
+    "file_of_attempt",
     "identity",
     "is_volatile",
     "lines_writer",
@@ -43,7 +45,6 @@ __all__ = [
     "pack",
     "read_record",
     "remarks",
-    "traceback_file",
     "write_atomically",
     "write_environment",
     "write_plan",

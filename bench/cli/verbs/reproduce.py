@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_data_dir, add_plugins, positive
+from fedfore.cli.executing import add_executor, chosen_executor
 from fedfore.cli.output import complain
 from fedfore.cli.studies import published_study
 from fedfore.errors import ConfigError, printable
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cells", type=positive, required=True, metavar="K", help="how many, drawn at random")
     parser.add_argument("--seed", type=int, metavar="S", help="of the draw [a fresh one, which is printed]")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run directory [results/runs/reproduce-<NAME>-<seed>]")
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes [the CPUs this process may use]")
+    add_executor(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
     add_data_dir(parser)
     add_plugins(parser)
@@ -36,7 +37,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.contract.registry import discover
     from fedfore.execution.matrix import PlannedCell
     from fedfore.execution.reproduction import drawn, over_the_same_evaluations, present_cell
-    from fedfore.execution.runner import Progress, RunOptions, available_cpus, run_plan
+    from fedfore.execution.runner import Progress, RunOptions, run_plan
     from fedfore.judgement.repetition import compared, planned_records
     from fedfore.records.store import LiveRun, open_run
 
@@ -48,7 +49,7 @@ def execute(options: argparse.Namespace) -> int:
     settings = RunOptions(
         run=here / run,
         command=options.command,
-        workers=options.workers or available_cpus(),
+        executor=chosen_executor(options),
         device=options.device,
         data_dir=here / options.data_dir if options.data_dir else None,
         plugins=tuple((here / folder).resolve() for folder in options.plugins),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from fedfore.cli.arguments import add_data_dir, add_matrix, positive, seconds
+from fedfore.cli.arguments import add_data_dir, add_matrix, seconds
+from fedfore.cli.executing import add_executor, chosen_executor
 from fedfore.cli.output import complain
 from fedfore.cli.planning import planned_matrix
 from fedfore.errors import FedForeError, printable
@@ -27,7 +30,7 @@ HELP = "run a matrix and write its report"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_matrix(parser)
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes [the CPUs this process may use]")
+    add_executor(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
     parser.add_argument(
         "--rerun", choices=("missing", "failed", "stale", "all"), default="missing",
@@ -35,7 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="RUN", help="run directory [results/runs/<matrix>]")
     parser.add_argument("--extend", action="store_true", help="unite this plan with the one RUN already holds")
-    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds after which a cell is stopped [none]")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="S",
+        help="seconds after which a cell is stopped [none]; the same command goes on from its checkpoint",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-seconds", type=seconds, default=60.0, metavar="S",
+        help="seconds of work that a cell can lose [60]: at the first end of a round after them its state is kept",
+    )  # fmt: skip
+    parser.add_argument("--save-model", action="store_true", help="keep the weights and the mask that a cell ends with")
     parser.add_argument(
         "--from",
         type=Path,
@@ -47,19 +58,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(kept="; finished cells are kept, the same command goes on from here")
 
 
+PLACES = ("--data-dir", "--out", "--from")
+"""Options that say where files lie, and change no number."""
+
+
 def command_at_root(command: str, matrix: str, file: Path) -> str:
-    """Return a command as it is typed at the checkout's root: there the path of a matrix file is that in its commit."""
+    """Return a command as it is typed at the checkout's root: there the path of a matrix file is that in its commit.
+
+    Where files lie on this machine alone is left out.
+    """
     words, place = shlex.split(command), file.resolve()
     if matrix in words and matrix not in named_matrices() and place.is_relative_to(ROOT):
         words[words.index(matrix)] = place.relative_to(ROOT).as_posix()
-    return shlex.join(words)
+    return shlex.join(_without_places(words))
+
+
+def _without_places(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a command but those of `PLACES` that are absolute."""
+    waiting = iter(words)
+    for word in waiting:
+        option, given, value = word.partition("=")
+        parts = [word] if given or option not in PLACES else [word, *islice(waiting, 1)]
+        if option not in PLACES or not Path(value or parts[-1]).is_absolute():
+            yield from parts
 
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.listings import tuning_lines
     from fedfore.cli.outcomes import failure, what_went_wrong
     from fedfore.execution.matrix_file import matrix_text
-    from fedfore.execution.runner import RunOptions, available_cpus
+    from fedfore.execution.runner import RunOptions
     from fedfore.execution.stages import StageProgress, run_stages
     from fedfore.execution.trials import ended_trials
     from fedfore.execution.tuning import staged_plan
@@ -74,13 +102,15 @@ def execute(options: argparse.Namespace) -> int:
     settings = RunOptions(
         run=here / run,
         command=command_at_root(options.command, options.matrix, path),
-        workers=options.workers or available_cpus(),
+        executor=chosen_executor(options),
         device=options.device,
         rerun=options.rerun,
         data_dir=here / options.data_dir if options.data_dir else None,
         plugins=tuple(folder.resolve() for folder in options.plugins),
         extend=options.extend,
         timeout_seconds=options.timeout,
+        checkpoint_seconds=options.checkpoint_seconds,
+        save_model=options.save_model,
         matrix=matrix_text(path, options.overrides, methods),
     )
     if options.study is not None:
@@ -108,7 +138,7 @@ def execute(options: argparse.Namespace) -> int:
                     bar.write(failure(settings.run, record), file=sys.stderr)
 
     try:
-        progress = StageProgress(start, done, stages.append, lambda sentence: complain(f"fedfore: {sentence}"))
+        progress = StageProgress(start, done, lambda sentence: complain(f"fedfore: {sentence}"), stages.append)
         outcome = run_stages(document, methods, settings, progress)
     finally:
         for bar in bars:
