@@ -40,10 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> None:
     """Exit with the status of `main`.
 
-    SIGTERM, as schedulers send it, interrupts as Ctrl-C does. Nothing depends on the user's display or on the encoding
+    SIGTERM, as schedulers send it, and SIGHUP, of a terminal that was closed, interrupt as Ctrl-C does. Nothing depends on the user's display or on the encoding
     of the streams, and what a stream that has gone away still buffers is dropped.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stops in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(stops) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(stops, signal.default_int_handler)
     os.environ["MPLBACKEND"] = "agg"
     streams = (sys.stdout, sys.stderr)
     for stream in streams:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.errors import printable
+from fedfore.records.attempts import goes_on
 from fedfore.records.run_folder import LOG
 from fedfore.records.store import TRACEBACK, Record, file_of_attempt
 
@@ -15,19 +16,23 @@ if TYPE_CHECKING:
 
 
 def what_went_wrong(run: Path, outcome: Outcome) -> Iterator[str]:
-    """Yield a paragraph on the cells that did not finish, on reruns that failed and on cells without a record."""
+    """Yield a paragraph on each: cells that did not finish, that go on, reruns that failed, cells without a record."""
     total = len(outcome.records) + len(outcome.missing)
+    late = [record for record in outcome.failures if goes_on(run, record)]
+    failures = [record for record in outcome.failures if record not in late]
+    missing = [cell_id for cell_id in outcome.missing if cell_id not in {record.cell_id for record in late}]
     kinds = (
         (f"{len(outcome.unfinished)} of {total} cells did not finish:", outcome.unfinished),
-        (f"{len(outcome.failures)} attempts failed, and left what was there before as it was:", outcome.failures),
+        (f"{len(late)} of {total} cells have not ended yet:", late),
+        (f"{len(failures)} attempts failed, and left what was there before as it was:", failures),
     )
     for heading, records in kinds:
         if records:
             yield "\n".join([heading, *(failure(run, record) for record in records)]) + "\n\n"
-    if outcome.missing:
+    if missing:
         yield (
-            f"{len(outcome.missing)} of {total} planned cells have no record; run their matrices again, with the "
-            f"commands that {run / 'plan.json'} names: {' '.join(outcome.missing)}\n\n"
+            f"{len(missing)} of {total} planned cells have no record; run their matrices again, with the "
+            f"commands that {run / 'plan.json'} names: {' '.join(missing)}\n\n"
         )
 
 

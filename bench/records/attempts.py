@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from fedfore.errors import StoreError
@@ -92,9 +93,11 @@ def recover(run: Path) -> None:
 
 
 def clear(run: Path) -> None:
-    """Remove the folders of attempts under way; what failed stays."""
+    """Remove the folders of attempts under way; what failed stays, and so do checkpoints."""
     for folder in (run / "attempts", _replaced(run)):
         _remove(folder)
+    with suppress(OSError):
+        (run / "checkpoints").rmdir()
 
 
 def find_record(run: Path, cell_id: str) -> Record | None:
