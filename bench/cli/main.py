@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> None:
     """Exit with the status of `main`.
 
-    SIGTERM, as schedulers send it, and SIGHUP, of a terminal that was closed, interrupt as Ctrl-C does. Nothing depends on the user's display or on the encoding
-    of the streams, and what a stream that has gone away still buffers is dropped.
+    SIGTERM, as schedulers send it, and SIGHUP, of a terminal that was closed, interrupt as Ctrl-C does. Nothing depends
+    on the user's display or on the encoding of the streams, and what a stream that has gone away still buffers is
+    dropped.
     """
     for stops in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(stops) is not signal.SIG_IGN:  # as nohup has it
