@@ -10,7 +10,7 @@ PIP := @$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: run test test-slow benchmark lint docs clean
+.PHONY: run test test-slow test-kills benchmark lint docs clean
 
 run: $(INSTALLED)
 	$(BIN)/fedfore run
@@ -20,6 +20,9 @@ test: $(DEVELOPING)
 
 test-slow: $(DEVELOPING)
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-kills: $(DEVELOPING)
+	$(BIN)/python -m pytest -m kills
 
 benchmark: $(DEVELOPING)
 	$(BIN)/python -m pytest -m benchmark --benchmark-columns=min,median,rounds

@@ -115,6 +115,7 @@ _SHARED: Mapping[str, _Part] = {
         ),
         _write_autocast,
     ),
+    "torch's number of threads": _Part(torch.get_num_threads, torch.set_num_threads),
     "the working folder": _Part(_working_folder, lambda folder: os.chdir(folder) if folder else None),
     "the hooks of all modules": _Part(_read_hooks, _write_hooks),
     "torch.nn.functional": _Part(_read_functional, _write_functional),

@@ -15,7 +15,7 @@ from fedfore.federation.clients import Clients
 from fedfore.federation.ledger import Ledger, Totals
 from fedfore.federation.observers.observer import Observer, Work
 from fedfore.federation.observers.panel import Kind, Panel
-from fedfore.federation.rules import check_global_rng, global_rng
+from fedfore.federation.rules import check_data, check_global_rng, global_rng, writes_to
 from fedfore.federation.server import Server, client_context
 from fedfore.federation.world import World
 from fedfore.masks import Mask
@@ -47,6 +47,7 @@ class Federation:
         self.panel = Panel(observers)
         self.setup_rounds: int | None = None
         self._is_set_up = False
+        self._writes = writes_to(world.examples)
 
     @property
     def model(self) -> nn.Module:
@@ -95,6 +96,7 @@ class Federation:
         else:
             self.server.check_self()
             self.clients.check_self()
+            check_data(self.world.examples, self._writes, type(self.server.method))
             return False
         check_global_rng(before, type(self.server.method))
         return True

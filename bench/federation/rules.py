@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fedfore.contract.method import Method
 from fedfore.errors import ConfigError, ContractError
 from fedfore.federation.wire import Layout
 from fedfore.masks import Mask, prunable_weights
+from fedfore.tasks.examples import Examples
 
 SPARSITY_TOLERANCE = 0.01
 DEEPEST = 20
@@ -228,6 +229,17 @@ def global_rng() -> tuple[object, ...]:
         numpy_state[2:],
         random.getstate(),
     )
+
+
+def writes_to(examples: Iterable[Examples]) -> tuple[int, ...]:
+    """Return how often each tensor of these examples has been written to in place, as torch counts it."""
+    return tuple(tensor._version for part in examples for tensor in vars(part).values())
+
+
+def check_data(examples: Iterable[Examples], before: tuple[int, ...], method: type[Method]) -> None:
+    """Raise (`data`) where examples have been written to."""
+    if writes_to(examples) != before:
+        raise ContractError("data", f"{method.__name__} overwrites the data set; change a copy of what it is given.")
 
 
 def check_global_rng(before: tuple[object, ...], method: type[Method]) -> None:

@@ -66,6 +66,11 @@ class World:
             torch_device=torch_device,
         )
 
+    @property
+    def examples(self) -> tuple[Examples, Examples, Examples]:
+        """All examples: for training, for validation and for testing."""
+        return self.train_set, self.validation_set, self.test_set
+
     def initial_model(self, method: Method) -> nn.Module:
         """Return the model that every method of this seed begins with, as `method` prepares it."""
         model = method.prepare(build(self.cell.model, self.spec.input_shape, self.spec.num_classes))

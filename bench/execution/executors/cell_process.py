@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
@@ -165,9 +166,12 @@ def _live(job: Job, output: Connection) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_STARTER)
-    if run_job(job, stop.is_set) is None:
+    record = run_job(job, stop.is_set)
+    if record is None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
+    elif attempts.find_record(job.aside, job.cell.id) is None:
+        warnings.warn(f"This could not be recorded: {record.reason}", RuntimeWarning, stacklevel=1)
 
 
 def _die_with_starter() -> None:

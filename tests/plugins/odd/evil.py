@@ -1,9 +1,12 @@
 """One method with many ways to misbehave: `fate` says which, in the hook `hook`."""
 
+import ctypes
 import gc
 import itertools
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -45,6 +48,17 @@ def overwrite_data() -> None:
             thing.labels.zero_()
 
 
+def hang() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+def flood() -> None:
+    for _ in range(100):
+        print("spam " * 20_000)
+
+
 ACTS: Mapping[str, Callable[[], Any]] = {
     "none": lambda: None,
     "sys.exit": lambda: sys.exit(0),
@@ -64,6 +78,13 @@ ACTS: Mapping[str, Callable[[], Any]] = {
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16).__enter__(),
     "hook of all modules": lambda: register_module_forward_hook(lambda *_: None),
     "data": overwrite_data,
+    "threads": lambda: torch.set_num_threads(3),
+    "exit 0": lambda: os._exit(0),
+    "exit 3": lambda: os._exit(3),
+    "segfault": lambda: ctypes.string_at(0),
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "hang": hang,
+    "flood": flood,
     "loss": lambda: setattr(nn.functional, "cross_entropy", lambda x, y: 0 * x.sum()),
 }
 
