@@ -29,6 +29,10 @@ class StoreError(FedForeError):
     """A run directory cannot be used: locked, of another plan, or unreadable."""
 
 
+class DamagedError(StoreError):
+    """A file of a run does not hold what was written there."""
+
+
 class HistoryError(FedForeError):
     """The git history does not tell: there is none, it is shallow, or it lacks a commit."""
 

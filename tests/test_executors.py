@@ -213,7 +213,8 @@ def write(root: Path, files: Mapping[str, object]) -> Path:
         (
             {"proc/meminfo": "MemAvailable: 2000 kB", "proc/self/cgroup": "0::/a/b",
              "cgroup/a/cpu.max": "150000 100000", "cgroup/a/b/cpu.max": "max 100000", "cgroup/a/memory.max": "max",
-             "cgroup/a/b/memory.max": "1000", "cgroup/a/b/memory.current": "700", "cgroup/a/b/memory.stat": "anon 1\ninactive_file 100"},
+             "cgroup/a/b/memory.max": "1000", "cgroup/a/b/memory.current": "700",
+             "cgroup/a/b/memory.stat": "anon 1\ninactive_file 100"},
             1, 400,
         ),
         (

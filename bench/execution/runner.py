@@ -22,6 +22,7 @@ from fedfore.execution.worker import conclude
 from fedfore.records import attempts
 from fedfore.records.choices import Tuning
 from fedfore.records.code_hash import HASH_SCHEME
+from fedfore.records.files import set_aside
 from fedfore.records.provenance import environment, git_commit
 from fedfore.records.record import DONE, Moment, Origin, Record
 from fedfore.records.run_folder import (
@@ -211,7 +212,7 @@ def _forget_unusable(job: Job, progress: Progress) -> None:
     reason = unusable(job.checkpoint, stamp_of(job)) if job.checkpoint.exists() else None
     if reason is not None:
         progress.said(reason)
-        attempts.set_aside(job.checkpoint)
+        set_aside(job.checkpoint)
 
 
 def selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bool:

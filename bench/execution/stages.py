@@ -13,6 +13,7 @@ from fedfore.execution.trials import ended_trials
 from fedfore.execution.tuning import StagedPlan, staged_plan
 from fedfore.records.choices import Tuning, values_text
 from fedfore.records.record import Record
+from fedfore.records.run_folder import set_damaged_plan_aside
 from fedfore.records.store import open_run
 from fedfore.records.table import present_code
 
@@ -37,6 +38,9 @@ def run_stages(
     Each time the earliest stage runs in which `rerun` selects a cell that has not run yet, and what follows from its
     trials is planned anew. Raises as `run_plan` does.
     """
+    lost = set_damaged_plan_aside(options.run)
+    if lost is not None:
+        progress.said(lost)
     run, there = open_run(options.run), (options.run / "plan.json").exists()
     before = run.tuning() if there else None
     present = present_code({name: entry.file for name, entry in methods.items()})

@@ -4,6 +4,7 @@
     RUN/replaced/cells/<id>/             the folder that is being replaced, for a moment
     RUN/failed/cells/<id>/               the last attempt that failed where a finished cell stands, or timed out where
                                          a checkpoint waits
+    RUN/unusable/cells/<id>/             a cell's folder whose record could not be read when it ran again
     RUN/checkpoints/<id>.safetensors     the state of a cell that has not ended
 
 Each of the three is laid out like a run, so what reads and writes cells reads and writes them. A process may end
@@ -20,7 +21,7 @@ from pathlib import Path
 from fedfore.errors import StoreError
 from fedfore.records.files import writing
 from fedfore.records.record import DONE, Record
-from fedfore.records.run_folder import cell_dir, checkpoint_file, read_record
+from fedfore.records.run_folder import RECORD, cell_dir, checkpoint_file, read_record
 
 FINAL = (*DONE, "diverged")
 """What a cell ends with that would end so again."""
@@ -35,6 +36,11 @@ def attempts(run: Path) -> Path:
 def failed(run: Path) -> Path:
     """Return where attempts lie that failed and replaced nothing."""
     return run / "failed"
+
+
+def unusable(run: Path) -> Path:
+    """Return where cells lie whose record could not be read when they ran again."""
+    return run / "unusable"
 
 
 def _replaced(run: Path) -> Path:
@@ -71,6 +77,9 @@ def settle(run: Path, aside: Path, cell_id: str) -> Path | None:
         _remove(checkpoint_file(run, cell_id))
     old = cell_dir(_replaced(run), cell_id)
     _remove(old)
+    if (cell / RECORD).exists() and find_record(run, cell_id) is None:
+        _remove(cell_dir(unusable(run), cell_id))
+        _move(cell, cell_dir(unusable(run), cell_id))
     if cell.exists() or cell.is_symlink():
         _move(cell, old)
     _move(attempt, cell)
@@ -111,11 +120,6 @@ def find_record(run: Path, cell_id: str) -> Record | None:
 def goes_on(run: Path, record: Record) -> bool:
     """Return whether a record is of an attempt that timed out, from whose checkpoint the cell goes on."""
     return record.status == "timeout" and checkpoint_file(run, record.cell_id).exists()
-
-
-def set_aside(file: Path) -> None:
-    """Give a file that cannot be used another name, beside it. Raises StoreError where that cannot be done."""
-    _move(file, file.with_name(f"{file.name}.unusable"))
 
 
 def is_finished(run: Path, cell_id: str) -> bool:

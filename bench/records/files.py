@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedfore.errors import StoreError
+from fedfore.errors import DamagedError, StoreError
 
 RUN_AGAIN = "move it away and run the matrix again"
 RESTORE = "it is part of a published study, so restore it, as with `git checkout`"
@@ -32,6 +33,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file or folder that cannot be used another name beside it, in the place of an earlier one; return that.
+
+    Raises StoreError where that cannot be done.
+    """
+    aside = path.with_name(f"{path.name}.unusable")
+    with writing(aside):
+        if aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+        return path.replace(aside)
 
 
 @contextmanager
@@ -61,12 +74,12 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def damaged(path: Path, line: int | None = None, mend: str = RUN_AGAIN, why: str | None = None) -> StoreError:
+def damaged(path: Path, line: int | None = None, mend: str = RUN_AGAIN, why: str | None = None) -> DamagedError:
     """Return the error of a file whose content, in that line, is not what was written there.
 
     `mend` says what to do, `why` what is wrong, where that is known.
     """
-    return StoreError(f"{path} is damaged{f' in line {line}' if line else ''}{f' ({why})' if why else ''}; {mend}.")
+    return DamagedError(f"{path} is damaged{f' in line {line}' if line else ''}{f' ({why})' if why else ''}; {mend}.")
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:

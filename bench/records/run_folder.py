@@ -23,9 +23,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fedfore.cell import Cell, cell_from_json, cell_to_json
-from fedfore.errors import ConfigError, StoreError
+from fedfore.errors import ConfigError, DamagedError, StoreError
 from fedfore.records.choices import TUNING, Tuning, tuning_from_json, tuning_to_json
-from fedfore.records.files import damaged, dumped, find_object, read_lines, read_object, write_atomically, writing_lines
+from fedfore.records.files import (
+    damaged,
+    dumped,
+    find_object,
+    read_lines,
+    read_object,
+    set_aside,
+    write_atomically,
+    writing_lines,
+)
 from fedfore.records.lines import LINES
 from fedfore.records.migration import SCHEMA_VERSION, migrated_cells, migrated_plan
 from fedfore.records.packed import MATRIX, is_packed
@@ -145,6 +154,23 @@ def require_same_plan(run: Path, before: Asked, now: Asked, *, extend: bool = Fa
         )
 
 
+def set_damaged_plan_aside(run: Path) -> str | None:
+    """Give a plan that is damaged another name; return a sentence that says so, or None where there is none.
+
+    Raises StoreError where another process holds the run, or for a plan of a later version.
+    """
+    plan = run / "plan.json"
+    if not plan.exists():
+        return None
+    with locked(run):
+        try:
+            read_plan(run), read_tuning(run), read_commands(run), read_plugins(run)
+        except DamagedError as error:
+            aside = set_aside(plan)
+            return f"{str(error).partition(';')[0]}; it was set aside as {aside.name}, and the matrix is planned anew."
+    return None
+
+
 def write_matrix(run: Path, text: str) -> None:
     """Store the matrix that was asked for last, as TOML."""
     write_atomically(run / MATRIX, text)
@@ -173,7 +199,7 @@ def read_plan(run: Path) -> list[Cell]:
         if all(Path(cell.id).name == cell.id for cell in cells):
             return cells
     except ConfigError as error:
-        raise StoreError(f"{run / 'plan.json'} cannot be read: {error}") from None
+        raise DamagedError(f"{run / 'plan.json'} cannot be read: {error}") from None
     except (AttributeError, KeyError, TypeError):
         pass
     raise damaged(run / "plan.json")

@@ -59,6 +59,12 @@ def flood() -> None:
         print("spam " * 20_000)
 
 
+def eat_memory() -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(2**27))
+
+
 ACTS: Mapping[str, Callable[[], Any]] = {
     "none": lambda: None,
     "sys.exit": lambda: sys.exit(0),
@@ -85,6 +91,7 @@ ACTS: Mapping[str, Callable[[], Any]] = {
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hang": hang,
     "flood": flood,
+    "bomb": eat_memory,
     "loss": lambda: setattr(nn.functional, "cross_entropy", lambda x, y: 0 * x.sum()),
 }
 
