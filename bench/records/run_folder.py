@@ -6,6 +6,8 @@
     RUN/cells/<id>/rounds.jsonl       one line an evaluation; likewise the other files of lines (see `lines`)
     RUN/cells/<id>/notes.json         what the method noted of itself
     RUN/cells/<id>/traceback.txt      of a failed cell
+    RUN/cells/<id>/log.txt            what the cell printed
+    RUN/cells/<id>/model.safetensors  weights and mask at its end, where they were asked for
     RUN/environments/<hash>.json      versions and processor
 
 A missing value is null beside a status; NaN is never written; a planned cell without a record is a row of the table
