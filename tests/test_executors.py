@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ import pytest
 
 from fedfore.errors import ConfigError
 from fedfore.execution.executors import machine, processes
+from fedfore.execution.executors.cell_process import CellProcess
 from fedfore.execution.executors.choice import executor_of
 from fedfore.execution.executors.inline import Inline
 from fedfore.execution.executors.processes import Processes
+from fedfore.execution.job import Job
 from fedfore.records.heartbeat import Heartbeat, heartbeats
+from fedfore.records.record import Origin
+from tests.synthetic import cells
 from tests.test_runner import fedfore, records, science, start, wait_until
 
 EVIL = Path(__file__).parent / "plugins" / "odd"
@@ -262,3 +267,20 @@ def test_a_script_without_a_guard_may_run_a_matrix(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("once") == 1
+
+
+def test_an_interrupt_while_a_cell_starts_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def interrupted(cell: CellProcess) -> None:
+        start_cell(cell)
+        started.append(cell.pid)
+        raise KeyboardInterrupt
+
+    start_cell = CellProcess.start
+    monkeypatch.setattr(CellProcess, "start", interrupted)
+    origin = Origin("baseline", (), None, 2, None, "e", 1)
+    job = Job(cells()[0], tmp_path, origin, "cpu", None, (), tmp_path / "checkpoint")
+    with pytest.raises(KeyboardInterrupt):
+        next(Processes(1).map([job]))
+    assert len(started) == 1 and not is_alive(started[0]) and not active_children()

@@ -43,21 +43,26 @@ _context.set_forkserver_preload([run_job.__module__])
 
 
 class CellProcess:
-    """A running cell. `started` is when its process was asked for."""
+    """A cell that is to run, runs or has run. `started` is when its process was asked for.
+
+    Whoever starts one holds it before, so that an interrupt at any instant finds it among those to stop.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.started = Moment.now()
-        self._stops_at: float | None = None if job.timeout_seconds is None else self._after(job.timeout_seconds)
         self._is_late = False
         self._log_bytes = 0
-        self._output, written = _context.Pipe(duplex=False)
+        self._output, self._written = _context.Pipe(duplex=False)
         os.set_blocking(self._output.fileno(), False)
-        self._process = _context.Process(target=_live, args=(job, written))
+        self._process = _context.Process(target=_live, args=(job, self._written))
+
+    def start(self) -> None:
+        """Start its process."""
         resource_tracker.ensure_running()  # it would unblock signals
         with _server_environment(), _no_main_module(), _blocked(TO_STARTER):
             self._process.start()
-        written.close()
+            self._written.close()
 
     @property
     def pid(self) -> int:
@@ -67,7 +72,7 @@ class CellProcess:
     @property
     def has_ended(self) -> bool:
         """Whether its process is gone."""
-        return not self._process.is_alive()
+        return not (self._process.pid and self._process.is_alive())
 
     def handles(self) -> tuple[int, ...]:
         """Return what becomes readable when it prints or ends."""
@@ -77,18 +82,21 @@ class CellProcess:
     def attend(self) -> None:
         """Take what it has printed, and kill it where it has not ended in time."""
         self._take_output()
-        if self._stops_at is not None and time.monotonic() > self._stops_at and not self.has_ended:
+        limit = self.job.timeout_seconds
+        if limit is not None and time.monotonic() > self.started.clock + limit + GRACE_SECONDS and not self.has_ended:
             self._is_late = True
             self.kill()
 
     def ask_to_stop(self) -> None:
         """Let it write a checkpoint at the end of its round, and end."""
-        self._process.terminate()
+        if not self.has_ended:
+            self._process.terminate()
 
     def kill(self) -> None:
         """End it at once."""
-        self._process.kill()
-        self._process.join()
+        if not self.has_ended:
+            self._process.kill()
+            self._process.join()
 
     def record(self) -> Record:
         """Return the record of a cell that has ended: its own, if that was the last thing it wrote."""
@@ -101,9 +109,6 @@ class CellProcess:
         status: Status = "timeout" if self._is_late else "failed"
         reason = late_words(self.job) if self._is_late else _death_words(self._process.exitcode)
         return conclude(self.job, status, reason, {}, self.started)
-
-    def _after(self, seconds: float) -> float:
-        return self.started.clock + seconds + GRACE_SECONDS
 
     def _take_output(self) -> None:
         while not self._output.closed:

@@ -37,6 +37,7 @@ class Processes:
                     refused = prepared(job)
                     if refused is None:
                         running.append(CellProcess(job))
+                        running[-1].start()
                     else:
                         yield job, refused
                 wait_for_any(running, LOOK_SECONDS)
