@@ -21,7 +21,7 @@ DISTRIBUTIONS = {"pydantic_core": "pydantic"}
 """Modules that come with a dependency of another name."""
 OPTIONAL = {"pyarrow"}
 """What is imported only where somebody asks for it."""
-TOOLS = {"pytest-benchmark", "pytest-xdist", "ruff", "mypy", "pandas-stubs", "types-tqdm", "setuptools", "pyarrow"}
+TOOLS = {"pytest-benchmark", "pytest-xdist", "ruff", "mypy", "pandas-stubs", "setuptools", "pyarrow"}
 """What the development set runs, and no file imports."""
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from fedfore.records.run_folder import RECORD
 
 HEARTBEAT = ".heartbeat.json"
 
@@ -34,6 +35,11 @@ class Heartbeat:
         done = self.progress - self.began_at
         return (1 - self.progress) * (self.seconds - self.began_seconds) / done if done > 0 else None
 
+    def seconds_left_at(self, now: float) -> float | None:
+        """The seconds that are left at a later time than the heartbeat's, of `seconds_now`."""
+        left = self.seconds_left
+        return None if left is None else max(0.0, left - (now - self.seconds))
+
 
 def seconds_now() -> float:
     """Return the seconds of the clock that heartbeats are stamped with, which all machines share."""
@@ -55,9 +61,20 @@ def read_heartbeat(folder: Path) -> Heartbeat | None:
     return None
 
 
-def heartbeats(run: Path) -> Iterator[Heartbeat]:
-    """Yield the last heartbeat of each attempt under way in a run, by cell."""
-    for folder in sorted(run.glob("attempts/*/cells/*"), key=lambda folder: folder.name):
-        beat = read_heartbeat(folder)
-        if beat is not None:
-            yield beat
+@dataclass(frozen=True)
+class UnderWay:
+    """An attempt that has no record yet; `beat` is None until its first step has ended."""
+
+    cell_id: str
+    beat: Heartbeat | None
+
+
+def under_way(run: Path) -> list[UnderWay]:
+    """Return the attempts under way in a run, by cell, and those that a process left which died.
+
+    None where their folders cannot be read, as while they are cleared away.
+    """
+    with suppress(OSError):
+        folders = sorted(run.glob("attempts/*/cells/*"), key=lambda folder: folder.name)
+        return [UnderWay(one.name, read_heartbeat(one)) for one in folders if not (one / RECORD).exists()]
+    return []

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import what_went_wrong
+    from fedfore.cli.progress import Display
     from fedfore.contract.registry import discover
     from fedfore.execution.matrix import PlannedCell
     from fedfore.execution.reproduction import drawn, over_the_same_evaluations, present_cell
@@ -58,7 +59,9 @@ def execute(options: argparse.Namespace) -> int:
     records = drawn(study, options.cells, seed)
     planned = [PlannedCell(present_cell(record, methods)) for record in records]
     complain(f"{len(planned)} cells of {study.path.name}, drawn with --seed {seed}")
-    outcome = run_plan(planned, methods, settings, Progress(done=lambda ended: complain(f"{ended.cell_id} ended")))
+    with Display(settings.run, study.path.name) as display:
+        progress = Progress(lambda launched, kept, stale: display.start(launched), display.done)
+        outcome = run_plan(planned, methods, settings, progress)
     again = {record.cell_id: record for record in outcome.records if record.status == "ok"}
     peers, computed = planned_records(study), LiveRun(settings.run)
     for record in records:

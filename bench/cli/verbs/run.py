@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_data_dir, add_matrix, seconds
 from fedfore.cli.executing import add_executor, chosen_executor
@@ -19,7 +15,6 @@ from fedfore.cli.output import complain
 from fedfore.cli.planning import planned_matrix
 from fedfore.errors import FedForeError, printable
 from fedfore.matrices import named_matrices
-from fedfore.records.record import DONE, Record
 from fedfore.records.sources import ROOT
 
 if TYPE_CHECKING:
@@ -85,7 +80,8 @@ def _without_places(words: Sequence[str]) -> Iterator[str]:
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.listings import tuning_lines
-    from fedfore.cli.outcomes import failure, what_went_wrong
+    from fedfore.cli.outcomes import what_went_wrong
+    from fedfore.cli.progress import Display
     from fedfore.execution.matrix_file import matrix_text
     from fedfore.execution.runner import RunOptions
     from fedfore.execution.stages import StageProgress, run_stages
@@ -118,32 +114,18 @@ def execute(options: argparse.Namespace) -> int:
         asked = staged_plan(document, methods, ended_trials(study)).asks_for
         unpack(study, settings.run, None if options.extend else asked)
     stages: list[StagedPlan] = []
-    bars: list[tqdm[Any]] = []
+    display = Display(settings.run, path.stem)
 
     def start(launched: int, kept: int, stale: int) -> None:
         there = f"{kept} already there{f', {stale} of them stale' if stale else ''}"
         complain(f"{len(stages[-1].cells)} cells planned, {there}, {launched} to run in {run}")
         if stages[-1].tuning is not None:
             complain("\n".join(printable(line) for line in tuning_lines(stages[-1])))
-        with suppress(OSError):
-            for bar in bars:
-                bar.close()
-            bars.append(tqdm(total=launched, unit="cell", desc=path.stem, dynamic_ncols=True, disable=not launched))
+        display.start(launched)
 
-    def done(record: Record) -> None:
-        with suppress(OSError):
-            for bar in bars[-1:]:
-                bar.update()
-                if record.status not in DONE:
-                    bar.write(failure(settings.run, record), file=sys.stderr)
-
-    try:
-        progress = StageProgress(start, done, lambda sentence: complain(f"fedfore: {sentence}"), stages.append)
+    with display:
+        progress = StageProgress(start, display.done, lambda sentence: complain(f"fedfore: {sentence}"), stages.append)
         outcome = run_stages(document, methods, settings, progress)
-    finally:
-        for bar in bars:
-            with suppress(OSError):
-                bar.close()
     options.status = 0 if outcome.is_complete else 1
     from fedfore.plots.report.page import write_report
     from fedfore.plots.tables.show import render
