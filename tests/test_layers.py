@@ -227,9 +227,9 @@ def test_reading_records_and_drawing_them_never_imports_torch() -> None:
     assert done.stdout == "False\n"
 
 
-def test_listing_never_imports_torch_or_pandas_and_showing_never_imports_torch(tmp_path: Path) -> None:
+def test_listing_and_watching_never_import_torch_or_pandas_and_showing_never_torch(tmp_path: Path) -> None:
     write_run(tmp_path, cells(seeds=[0]))
-    lists = [["ls", what] for what in LISTS if what != "methods"]
+    lists = [*(["ls", what] for what in LISTS if what != "methods"), ["status", str(tmp_path)]]
     code = f"""
 import contextlib, sys
 from fedfore.cli.main import main

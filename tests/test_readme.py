@@ -60,6 +60,7 @@ CUTS: dict[str, list[str]] = {
     "fedfore ls methods": [],
     "fedfore ls fields": [],
     "fedfore ls metrics": [],
+    "fedfore status results/runs/quick": [],
     "fedfore show results/runs/quick": [],
     "fedfore show results/runs/quick --by alpha --latex": [],
     "fedfore show results/runs/quick --rows rounds --csv": [],

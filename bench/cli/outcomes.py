@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.errors import printable
-from fedfore.records.attempts import goes_on
+from fedfore.records.attempts import TRACEBACK, file_of_attempt, goes_on
+from fedfore.records.record import Record
 from fedfore.records.run_folder import LOG
-from fedfore.records.store import TRACEBACK, Record, file_of_attempt
 
 if TYPE_CHECKING:
     from fedfore.execution.runner import Outcome

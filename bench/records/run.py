@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from fedfore.cell import Cell
 from fedfore.errors import StoreError
 from fedfore.records.choices import Tuning
 from fedfore.records.lines import LINES
 from fedfore.records.record import Record, completed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOT_RUN = "not run yet"
 
@@ -84,6 +85,8 @@ class Run(ABC):
 
     def table_of_lines(self, cell_id: str, name: str) -> pd.DataFrame:
         """Return a cell's lines of the file `name` (see `lines.LINES`), a row each, maybe none. Null is NaN."""
+        import pandas as pd
+
         table = pd.DataFrame(self.lines(cell_id, name))
         return table.astype({column: float for column in table if table[column].isna().all()})
 

@@ -182,7 +182,8 @@ def _with_defaults(cell: Cell, defaults: Mapping[str, Mapping[str, Any]]) -> Cel
     return replace(cell, params={**defaults.get(cell.method, {}), **cell.params})
 
 
-def _read_plan_document(run: Path) -> Mapping[str, Any]:
+def read_plan_document(run: Path) -> Mapping[str, Any]:
+    """Return what is stored of a plan, in this schema. Raises StoreError where that cannot be read."""
     document = read_object(run / "plan.json", f"{run} is no run directory of fedfore")
     version = document.get("schema_version")
     if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
@@ -195,7 +196,7 @@ def _read_plan_document(run: Path) -> Mapping[str, Any]:
 
 def read_plan(run: Path) -> list[Cell]:
     """Return the planned cells. Raises StoreError where there is no readable plan."""
-    document = _read_plan_document(run)
+    document = read_plan_document(run)
     try:
         cells = migrated_cells([cell_from_json(cell) for cell in document["cells"]])
         if all(Path(cell.id).name == cell.id for cell in cells):
@@ -209,7 +210,7 @@ def read_plan(run: Path) -> list[Cell]:
 
 def read_tuning(run: Path) -> Tuning | None:
     """Return what the plan tunes and what was chosen, or None where it tunes nothing. Raises StoreError."""
-    stored = _read_plan_document(run).get(TUNING)
+    stored = read_plan_document(run).get(TUNING)
     try:
         return None if stored is None else tuning_from_json(stored)
     except ValueError as error:
@@ -218,7 +219,7 @@ def read_tuning(run: Path) -> Tuning | None:
 
 def read_commands(run: Path) -> list[str]:
     """Return the commands that made the run, the latest last."""
-    document = _read_plan_document(run)
+    document = read_plan_document(run)
     commands = document.get("commands")
     if not isinstance(commands, list) or not all(isinstance(command, str) for command in commands):
         raise damaged(run / "plan.json")
@@ -227,7 +228,7 @@ def read_commands(run: Path) -> list[str]:
 
 def read_plugins(run: Path) -> dict[str, Path]:
     """Return the files of the run's methods that do not ship with the suite, where they were on this machine."""
-    files = _read_plan_document(run).get("plugins")
+    files = read_plan_document(run).get("plugins")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise damaged(run / "plan.json")
     return {name: Path(file) for name, file in files.items()}

@@ -26,6 +26,7 @@ from fedfore.cli.verbs import (
     reproduce,
     run,
     show,
+    status,
     verdicts,
     verify,
 )
@@ -45,6 +46,7 @@ class Verb(Protocol):
 
 VERBS: Mapping[str, Verb] = {
     "run": run,
+    "status": status,
     "plan": plan,
     "ls": ls,
     "check": check,
