@@ -7,7 +7,6 @@ import io
 import os
 import pdb
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -272,15 +271,3 @@ def test_what_is_under_way_has_no_record_and_folders_that_are_cleared_away_are_n
     runs(tmp_path, "c", beat("c", 0.9))
     (tmp_path / "attempts" / "1" / "cells" / "c" / "record.json").write_text("{}")
     assert [(one.cell_id, one.beat and one.beat.progress) for one in under_way(tmp_path)] == [("a", None), ("b", 0.5)]
-
-
-@pytest.mark.slow
-def test_a_run_with_workers_shows_its_table(tmp_path: Path) -> None:
-    terminal = Terminal()
-    command = ["fedfore.cli.main", "run", "quick", "--set", "seed=[0]", "--set", 'method=["fedavg","fedtiny"]']
-    more = ["--set", "train.data_passes=3", "--set", "train.ntk=false", "--set", "tune=", "--set", "contrast="]
-    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"TERM": "xterm"}
-    call = [sys.executable, "-m", *command, *more, "--workers", "2", "--out", str(tmp_path / "run")]
-    done = subprocess.run(call, env=environment, stdout=subprocess.DEVNULL, stderr=terminal.stream, check=False)
-    assert done.returncode == 0
-    assert re.search(r"fedavg-\w{12} +\d+ +\d+%", ESCAPES.sub("", terminal.text()))
