@@ -22,7 +22,7 @@ from fedfore.execution.executors.choice import executor_of
 from fedfore.execution.executors.inline import Inline
 from fedfore.execution.executors.processes import Processes
 from fedfore.execution.job import Job
-from fedfore.records.heartbeat import Heartbeat, heartbeats
+from fedfore.records.heartbeat import Heartbeat, under_way
 from fedfore.records.record import Origin
 from tests.synthetic import cells
 from tests.test_runner import fedfore, records, science, start, wait_until
@@ -125,7 +125,7 @@ def running(tmp_path: Path, rounds: int = 100_000) -> tuple[subprocess.Popen[byt
     """Start a run of one endless cell; return it and its processes once the cell trains."""
     process = start("run", matrix(tmp_path, ["none"], rounds), "--plugins", EVIL, "--set", 'method=["evil"]',
                     "--out", tmp_path / "run")  # fmt: skip
-    wait_until(lambda: [beat for beat in heartbeats(tmp_path / "run") if beat.phase == "train"], 120)
+    wait_until(lambda: [one for one in under_way(tmp_path / "run") if one.beat and one.beat.phase == "train"], 120)
     return process, descendants(process.pid)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from fedfore.errors import StoreError
 from fedfore.records.files import writing
+from fedfore.records.heartbeat import HEARTBEAT
 from fedfore.records.record import DONE, Record
 from fedfore.records.run_folder import RECORD, cell_dir, checkpoint_file, read_record
 
@@ -66,6 +67,7 @@ def settle(run: Path, aside: Path, cell_id: str) -> Path | None:
     record = find_record(aside, cell_id)
     if record is None:
         return None
+    _remove(attempt / HEARTBEAT)
     last_failed = cell_dir(failed(run), cell_id)
     if record.status not in DONE and (goes_on(run, record) or is_finished(run, cell_id)):
         _remove(last_failed)
