@@ -96,8 +96,10 @@ def _write_hooks(hooks: tuple[dict[int, Any], ...]) -> None:
 
 
 def _read_functional() -> dict[str, Any]:
-    """Return the module's names without Python's own, such as the list of warnings that a module has issued."""
-    return {name: value for name, value in vars(functional).items() if not name.startswith("__")}
+    """Return the module's names without the list of the warnings that it has issued, which Python keeps there."""
+    functions = dict(vars(functional))
+    functions.pop("__warningregistry__", None)
+    return functions
 
 
 def _write_functional(functions: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from fedfore.contract.config import validated
@@ -18,6 +19,12 @@ def make_config(method: type[Method], given: Mapping[str, Any], where: str) -> A
     Raises ConfigError for an unknown key, a wrong type or a value out of range.
     """
     return validated(method.Config, given, where)
+
+
+@cache
+def default_params(method: type[Method]) -> Mapping[str, Any]:
+    """Return a method's parameters, each at its default."""
+    return dataclasses.asdict(method.Config())
 
 
 def instantiate(method: type[Method], params: Mapping[str, Any]) -> Method:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from fedfore.cell import cell_id
+from fedfore.contract.instance import default_params
 from fedfore.contract.registry import lookup
 from fedfore.errors import ConfigError, HistoryError, PluginError
 from fedfore.execution import past_plan
@@ -44,7 +45,7 @@ class Rules:
 def present_rules(subject: Subject) -> Rules:
     """Return the rules of the present code. Raises ConfigError or PluginError where it has no such matrix or method."""
     names = sorted({record["method"] for record in subject.records})
-    defaults = {name: asdict(lookup(subject.methods, name).Config()) for name in names}
+    defaults = {name: default_params(lookup(subject.methods, name)) for name in names}
     plan = staged_plan(subject.document, subject.methods, ended_trials(subject.run))
     return Rules(plan.ids, defaults, _choices(plan.tuning))
 

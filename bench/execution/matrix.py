@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from fedfore.cell import Cell, Estimator, Protocol, cell_id
 from fedfore.contract.config import validated
-from fedfore.contract.instance import make_config
+from fedfore.contract.instance import default_params, make_config
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.document import AXES, BUDGETS, REQUIRED_AXES, axis_owner, check_document, grid_blocks
@@ -167,7 +167,7 @@ def _cell(
         params=asdict(config),
         stage=point.get("stage", "report"),
     )
-    return replace(plain, id=cell_id(plain, asdict(method.Config())))
+    return replace(plain, id=cell_id(plain, default_params(method)))
 
 
 def _text(key: str, value: Any) -> str:

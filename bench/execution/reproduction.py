@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from fedfore.cell import Cell, cell_id
+from fedfore.contract.instance import default_params
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError
 from fedfore.judgement.repetition import planned_records
@@ -34,7 +35,7 @@ def present_cell(record: Record, methods: Mapping[str, MethodEntry]) -> Cell:
     """
     cell = cell_of(record)
     method = lookup(methods, cell.method)
-    defaults = asdict(method.Config())
+    defaults = default_params(method)
     unknown = sorted(cell.params.keys() - defaults.keys())
     if unknown:
         raise ConfigError(f"{cell.id}: {cell.method} has no {', '.join(unknown)} any more; name the study's commit.")
