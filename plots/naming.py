@@ -254,11 +254,12 @@ def _left_out(
 ) -> Iterator[str]:
     """Yield a sentence on the settings that take one value in a series, and another elsewhere, and are not `named`."""
     alike: dict[str, list[str]] = {}
+    varying = _varying(cells)
     for label, names in named.items():
-        shown = cells[own == label]
+        shown = cells.loc[own == label, varying]
         fields = [
             field_label(name, shown[name].iloc[0])
-            for name in _varying(cells)
+            for name in varying
             if name not in names and shown[name].nunique(dropna=False) == 1
         ]
         alike.setdefault(", ".join(filter(None, fields)), []).append(label)
