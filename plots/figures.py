@@ -30,7 +30,7 @@ from fedfore.plots.drawing.style import themed
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.view import DEFAULTS, Drawn, Options, Planned, View
 from fedfore.records.metrics import METRICS
-from fedfore.records.store import write_atomically
+from fedfore.records.store import Run, write_atomically
 
 DPI = 150
 """Dots an inch of a PNG."""
@@ -105,20 +105,22 @@ def _is_called(planned: Planned, name: str) -> bool:
     return f"{planned.name}-".startswith(f"{name}-")
 
 
-def write_figures(run: Path, options: Options = DEFAULTS, only: Sequence[str] = ()) -> list[WrittenFigure]:
+def write_figures(run: Path | Run, options: Options = DEFAULTS, only: Sequence[str] = ()) -> list[WrittenFigure]:
     """Write figures of a run into RUN/figures as PNG (150 dpi) and PDF.
 
     `only` are names as `chosen` takes them. `fedfore.plots.drawing.style.COLUMN_WIDTH` gives figures for one column of
     a paper. Raises StoreError where no cell has ended well, and ConfigError for a name or a metric that there is not.
     """
     study = load_study(run)
+    folder = study.run.path
     if study.ok.empty:
         raise StoreError(
-            f"None of the {len(study.cells)} planned cells of {run} has status ok, so there is nothing to draw; "
-            f"run the matrix, or see the reasons with `fedfore show {run}`."
+            f"None of the {len(study.cells)} planned cells of {folder} has status ok, so there is nothing to draw; "
+            f"run the matrix, or see the reasons with `fedfore show {folder}`."
         )
     return [
-        _written(run / "figures", one, captions=options.captions) for one in chosen(plan_figures(study, options), only)
+        _written(folder / "figures", one, captions=options.captions)
+        for one in chosen(plan_figures(study, options), only)
     ]
 
 

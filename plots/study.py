@@ -98,13 +98,13 @@ class Study:
             yield (str(dataset), str(model)), cells
 
 
-def load_study(run: Path) -> Study:
+def load_study(run: Path | Run) -> Study:
     """Read a run and group its cells into series. Raises StoreError for a run that cannot be read or plans nothing."""
     opened = open_run(run)
     planned = evidence(opened)
     reported = planned["stage"] == "report"
     if not reported.any():
-        raise StoreError(f"The plan of {run} holds no cell that is reported; run a matrix into it.")
+        raise StoreError(f"The plan of {opened.path} holds no cell that is reported; run a matrix into it.")
     own = grouped(planned[reported], tuned_columns(opened))
     cells = own.cells.assign(certificate=certificates(own.cells, POINT))
     is_withheld = cells["certificate"].isin(WITHHELD) | cells["choice_at_edge"] | cells["lacks_choice"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedfore.records.run import Run
 
 
 def complain(sentence: str) -> None:
@@ -13,9 +16,9 @@ def complain(sentence: str) -> None:
         print(sentence, file=sys.stderr, flush=True)
 
 
-def remark_on(run: Path) -> None:
+def remark_on(run: Run) -> None:
     """Print what a reader of a run has to know first: cells that are missing, stale or uncertified."""
-    from fedfore.records.store import open_run, remarks
+    from fedfore.records.store import remarks
 
-    for remark in remarks(open_run(run)):
+    for remark in remarks(run):
         complain(f"fedfore: {remark}")

@@ -221,7 +221,7 @@ def selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bo
     if cell.id in options.settled:
         return False
     record = attempts.find_record(run, cell.id)
-    if record is None or rerun == "all" or lost_files(run, cell.id) or attempts.goes_on(run, record):
+    if record is None or rerun == "all" or lost_files(run, record) or attempts.goes_on(run, record):
         return True
     if rerun == "stale":
         return is_stale(staleness(record, cell, present))

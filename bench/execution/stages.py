@@ -48,7 +48,7 @@ def run_stages(
     ran: Outcome | None = None
     planned: list[str] = []
     while True:
-        plan = staged_plan(document, methods, ended_trials(run))
+        plan = staged_plan(document, methods, ended_trials(open_run(options.run)))
         waiting = {item.cell.stage for item in plan.cells if selected(item, options, present)}
         if ran is not None and not waiting and plan.ids == planned:
             return replace(ran, failures=failures)

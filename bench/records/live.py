@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,19 @@ from fedfore.records.run import Run
 
 
 class LiveRun(Run):
-    """A folder that a matrix runs into. Everything is read anew at each call, as it may have grown."""
+    """A folder that a matrix runs into. Plan and records are read once, at the first question about them.
+
+    What is written later is seen by a run that is opened anew.
+    """
 
     is_published = False
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._found: dict[str, Record | None] = {}
+
     def plan(self) -> list[Cell]:
-        return run_folder.read_plan(self.path)
+        return self._plan
 
     def commands(self) -> list[str]:
         return run_folder.read_commands(self.path)
@@ -30,7 +38,7 @@ class LiveRun(Run):
         return run_folder.read_plugins(self.path)
 
     def tuning(self) -> Tuning | None:
-        return run_folder.read_tuning(self.path)
+        return self._tuning
 
     def recorded(self) -> list[str]:
         return sorted(path.parent.name for path in self.path.glob("cells/*/record.json"))
@@ -39,7 +47,9 @@ class LiveRun(Run):
         return run_folder.read_stored(self.path, cell_id)
 
     def found(self, cell_id: str) -> Record | None:
-        return run_folder.read_record(self.path, cell_id)
+        if cell_id not in self._found:
+            self._found[cell_id] = run_folder.read_record(self.path, cell_id)
+        return self._found[cell_id]
 
     def lines(self, cell_id: str, name: str) -> list[dict[str, Any]]:
         return run_folder.read_cell_lines(self.path, cell_id, name)
@@ -48,4 +58,13 @@ class LiveRun(Run):
         return run_folder.read_notes(self.path, cell_id)
 
     def lost_files(self, cell_id: str) -> list[str]:
-        return run_folder.lost_files(self.path, cell_id)
+        record = self.found(cell_id)
+        return [] if record is None else run_folder.lost_files(self.path, record)
+
+    @cached_property
+    def _tuning(self) -> Tuning | None:
+        return run_folder.read_tuning(self.path)
+
+    @cached_property
+    def _plan(self) -> list[Cell]:
+        return run_folder.read_plan(self.path)

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -243,12 +243,12 @@ def record_from_json(stored: Mapping[str, Any], cell_id: str) -> Record:
 def completed(record: Record, cell: Cell) -> Record:
     """Return a record with every setting of its planned cell, also those that came after it was written."""
     params = completed_params(record.method, record.params, cell.params)
-    return replace(record, train={**asdict(cell.train), **record.train}, params={**cell.params, **params})
+    return replace(record, train={**vars(cell.train), **record.train}, params={**cell.params, **params})
 
 
 def differing_settings(record: Record, cell: Cell) -> list[str]:
     """Return in words the settings in which a record differs from the planned cell of its id, such as a new default."""
-    asked = json.loads(json.dumps(identity(cell)))
+    asked = identity(cell)
     pairs = {name: (getattr(record, name), value) for name, value in asked.items()}
     for group in ("train", "params"):
         stored, planned = pairs.pop(group)

@@ -21,13 +21,15 @@ NOT_RUN = "not run yet"
 class Run(ABC):
     """A folder with the cells of a plan. Every method raises StoreError for what is there and cannot be read.
 
-    `path` is the folder. `is_published`: whether it is a packed study, judged at its own commit and never stale.
+    `path` is the folder, `table` what `fedfore.records.table.load_table` made of it, once it has. `is_published`:
+    whether it is a packed study, judged at its own commit and never stale.
     """
 
     is_published: bool
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.table: pd.DataFrame | None = None
 
     @abstractmethod
     def plan(self) -> list[Cell]:

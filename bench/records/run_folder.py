@@ -265,10 +265,10 @@ def data_files(folder: Path) -> list[str]:
     return [name for name in names if name != LOG and not name.startswith(".")]
 
 
-def lost_files(run: Path, cell_id: str) -> list[str]:
+def lost_files(run: Path, record: Record) -> list[str]:
     """Return the files that a cell's record names and that are not beside it any more."""
-    record = read_record(run, cell_id)
-    return [name for name in (record.files if record else ()) if not (cell_dir(run, cell_id) / name).exists()]
+    folder = cell_dir(run, record.cell_id)
+    return [name for name in record.files if not (folder / name).exists()]
 
 
 def write_notes(run: Path, cell_id: str, notes: Mapping[str, Any]) -> None:

@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 
-def open_run(path: Path) -> Run:
-    """Return the run in a folder, packed or live. Nothing is read before it is asked for."""
+def open_run(path: Path | Run) -> Run:
+    """Return the run in a folder, packed or live, or the one that is given. Nothing is read before it is asked for."""
+    if isinstance(path, Run):
+        return path
     return PackedRun(path) if is_packed(path) else LiveRun(path)

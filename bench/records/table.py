@@ -73,8 +73,14 @@ def load_table(run: Run) -> pd.DataFrame:
     A planned cell without a record that can be read has status `missing` and its reason. Every metric of
     `fedfore.records.metrics` is a column. `stale` says that the record is of other code or settings than the present,
     `staleness` which (see `staleness`); a published study is judged at its own commit and never stale. Raises
-    StoreError for a run that cannot be read.
+    StoreError for a run that cannot be read. The table of one `Run` is made once.
     """
+    if run.table is None:
+        run.table = _table(run)
+    return run.table.copy(deep=False)
+
+
+def _table(run: Run) -> pd.DataFrame:
     present = present_code(run.plugins())
     rows = []
     for cell in run.plan():

@@ -21,16 +21,17 @@ from fedfore.plots.report.settings import settings_tables, tuning_table
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.tables.masks import mask_tables
 from fedfore.records.metrics import METRICS
-from fedfore.records.store import write_atomically
+from fedfore.records.store import Run, write_atomically
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path | Run) -> Path:
     """Write RUN/report.html and return its path; a run without an ok cell gets a report of what went wrong.
 
     The same records give the same bytes. Raises StoreError for a run that cannot be read.
     """
-    path = run / "report.html"
-    write_atomically(path, _page(load_study(run)))
+    study = load_study(run)
+    path = study.run.path / "report.html"
+    write_atomically(path, _page(study))
     return path
 
 

@@ -11,14 +11,14 @@ from fedfore.plots.tables.exports import EXPORTS
 from fedfore.plots.tables.forms import FORMS
 from fedfore.plots.tables.lines import CELLS, line_rows
 from fedfore.plots.tables.page import line_page, page
-from fedfore.records.store import load_table, open_run
+from fedfore.records.store import Run, load_table, open_run
 
 FORMATS = (*FORMS, *EXPORTS)
 _EVERYTHING = Asked()
 
 
 def render(
-    run: Path, form: str, asked: Asked = _EVERYTHING, *, rows: str = CELLS, reasons: bool = False
+    run: Path | Run, form: str, asked: Asked = _EVERYTHING, *, rows: str = CELLS, reasons: bool = False
 ) -> str | bytes:
     """Return a run as a table in a form of `FORMS`, or all of its rows as a file of `EXPORTS`.
 

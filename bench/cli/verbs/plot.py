@@ -33,15 +33,16 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.view import Options
     from fedfore.records.store import open_run
 
-    remark_on(options.run)
+    run = open_run(options.run)
+    remark_on(run)
     drawing = Options(options.width, options.metric, title=not options.no_title, captions=options.captions)
     only = [name for name in options.only.split(",") if name]
     if options.list:
-        for planned in plan_figures(load_study(options.run), drawing):
+        for planned in plan_figures(load_study(run), drawing):
             print(printable(f"{planned.name}: {planned.title}"))
     else:
-        for figure in write_figures(options.run, drawing, only):
+        for figure in write_figures(run, drawing, only):
             print(figure.png)
-    for sentence in damaged_files(open_run(options.run)):
+    for sentence in damaged_files(run):
         complain(f"fedfore: {sentence}")
     return 0

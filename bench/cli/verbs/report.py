@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.report.page import write_report
+    from fedfore.records.store import open_run
 
-    remark_on(options.run)
-    print(write_report(options.run))
+    run = open_run(options.run)
+    remark_on(run)
+    print(write_report(run))
     return 0

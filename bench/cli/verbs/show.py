@@ -41,7 +41,8 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.tables.show import render
     from fedfore.records.store import open_run
 
-    remark_on(options.run)
+    run = open_run(options.run)
+    remark_on(run)
     asked = Asked(
         columns=options.columns,
         by=options.by,
@@ -51,12 +52,11 @@ def execute(options: argparse.Namespace) -> int:
         caption=options.caption,
         label=options.label,
     )
-    shown = render(options.run, options.format, asked, rows=options.rows, reasons=True)
+    shown = render(run, options.format, asked, rows=options.rows, reasons=True)
     if isinstance(shown, bytes):
         sys.stdout.buffer.write(shown)
     else:
         print(shown, end="")
-    run = open_run(options.run)
     tuning = run.tuning() if options.format == PLAIN and options.rows == CELLS else None
     for line in choice_lines(tuning, run.plan()) if tuning else ():
         print(printable(line))
