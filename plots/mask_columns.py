@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fedfore.plots.lines import readable_lines
 from fedfore.plots.study import Study
-from fedfore.records.store import LAYERS
 
 LEFT = {
     "forward_flops_left": "Forward FLOPs left",
@@ -46,23 +44,22 @@ class Masked:
 
 
 def masked(study: Study, cells: pd.DataFrame) -> Masked:
-    """Read what is known of the masks of these cells, all of one dataset and model."""
+    """Return what is known of the masks of these cells of a study, all of one dataset and model."""
     sparse = {one.label for one in study.series if one.has_sparsity}
     pruned = cells[cells["series"].isin(sparse) & (cells["sparsity"] > 0) & ~cells["metered"]]
-    densities, starved = {}, {}
+    layers = study.layers
+    layers = layers[layers["cell_id"].isin(pruned.loc[pruned["ok"], "cell_id"])]
     sizes: dict[str, int] = {}
-    for index, cell_id in pruned.loc[pruned["ok"], "cell_id"].items():
-        lines = readable_lines(study.run, cell_id, LAYERS)
-        if len(lines):
-            sizes |= dict(zip(lines["layer"], map(int, lines["size"]), strict=True))
-            densities[index] = dict(zip(lines["layer"], lines["kept"] / lines["size"], strict=True))
-            few = (lines["kept"] <= 1) & (lines["size"] > 1)
-            starved[index] = bool((few | (lines["kept"] < STARVED * lines["size"])).any())
-    table = pd.DataFrame.from_dict(densities, orient="index", columns=list(sizes)).reindex(pruned.index)
+    starved = set[str]()
+    table = pd.DataFrame(index=pruned.index)
+    if len(layers):
+        sizes = dict(zip(layers["layer"], map(int, layers["size"]), strict=True))
+        few = (layers["kept"] <= 1) & (layers["size"] > 1)
+        starved = set(layers.loc[few | (layers["kept"] < STARVED * layers["size"]), "cell_id"])
+        densities = (layers["kept"] / layers["size"]).groupby([layers["cell_id"], layers["layer"]]).last().unstack()
+        table = densities.reindex(index=pruned["cell_id"], columns=list(sizes)).set_axis(pruned.index)
     left = pruned["forward_macs_masked"] / pruned["forward_macs_dense"]
-    pruned = pruned.assign(
-        forward_flops_left=left.where(pruned["ok"]), starved=[starved.get(index, False) for index in pruned.index]
-    )
+    pruned = pruned.assign(forward_flops_left=left.where(pruned["ok"]), starved=pruned["cell_id"].isin(starved))
     return Masked(pd.concat([pruned, table], axis=1), sizes)
 
 

@@ -14,11 +14,12 @@ from fedfore.judgement.certificates import WITHHELD, certificates
 from fedfore.judgement.choices import tuned_columns
 from fedfore.judgement.judging import Judged, evidence, judged_of
 from fedfore.plots.grouping import accuracy_of, as_evidence, grouped
+from fedfore.plots.lines import lines_of
 from fedfore.plots.looks import Look
 from fedfore.plots.naming import Series
 from fedfore.plots.points import POINT
 from fedfore.plots.training import diagnosed, evaluations
-from fedfore.records.store import Run, open_run
+from fedfore.records.store import LAYERS, Run, open_run
 
 REFERENCE = "fedavg"
 """The dense method that others are compared with where a run has several."""
@@ -86,6 +87,11 @@ class Study:
     def diagnoses(self) -> pd.DataFrame:
         """What was diagnosed along training (see `fedfore.plots.training.diagnosed`), of ok zeroth-order cells."""
         return diagnosed(self.run, self.ok[self.ok["estimator"].notna()])
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """The lines of the ok cells on their prunable layers (see `fedfore.plots.lines.lines_of`)."""
+        return lines_of(self.run, self.ok["cell_id"], LAYERS)
 
     def series_of(self, cells: pd.DataFrame) -> list[Series]:
         """Return the series that have an ok cell among these cells."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fedfore.plots.lines import readable_lines
+from fedfore.plots.lines import lines_of
 from fedfore.records.store import DIAGNOSTICS, ROUNDS, Run
 
 ACCURACY = "test_accuracy"
@@ -19,20 +19,13 @@ def evaluations(run: Run, cells: pd.DataFrame) -> pd.DataFrame:
     `place` 0 is the model that training starts from, after setup. Bytes are of both directions; rounds are those of
     setup and of training. Cells without a readable file have no row.
     """
-    setups = cells["setup_rounds"].fillna(0).tolist()
-    found = [_of_cell(run, cell, rounds) for cell, rounds in zip(cells["cell_id"], setups, strict=True)]
-    known = [lines for lines in found if len(lines)]
-    return pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=_COLUMNS)
-
-
-def _of_cell(run: Run, cell: str, setup_rounds: float) -> pd.DataFrame:
-    lines = readable_lines(run, cell, ROUNDS)
+    lines = lines_of(run, cells["cell_id"], ROUNDS)
     if lines.empty:
-        return lines
+        return pd.DataFrame(columns=_COLUMNS)
+    setups = dict(zip(cells["cell_id"], cells["setup_rounds"].fillna(0), strict=True))
     lines = lines.assign(
-        cell_id=cell,
-        place=range(len(lines)),
-        rounds=lines["round"] + setup_rounds,
+        place=lines.groupby("cell_id").cumcount(),
+        rounds=lines["round"] + lines["cell_id"].map(setups),
         total_bytes=lines["uplink_bytes"] + lines["downlink_bytes"],
     )
     return lines[_COLUMNS]
@@ -40,11 +33,9 @@ def _of_cell(run: Run, cell: str, setup_rounds: float) -> pd.DataFrame:
 
 def diagnosed(run: Run, cells: pd.DataFrame) -> pd.DataFrame:
     """Return one row a diagnosed moment of these cells, with the cell's columns beside it; none has but `cell_id`."""
-    found = [readable_lines(run, cell, DIAGNOSTICS).assign(cell_id=cell) for cell in cells["cell_id"]]
-    known = [lines for lines in found if len(lines)]
-    if not known:
-        return pd.DataFrame(columns=["cell_id"])
-    lines = pd.concat(known, ignore_index=True)
+    lines = lines_of(run, cells["cell_id"], DIAGNOSTICS)
+    if lines.empty:
+        return lines
     return lines.merge(cells.drop(columns=set(lines) - {"cell_id"}, errors="ignore"), on="cell_id").copy()
 
 

@@ -61,10 +61,8 @@ def needs_certificate(cells: pd.DataFrame) -> pd.Series[bool]:
 def scalar_errors(run: Run, cell_id: str) -> pd.Series[float]:
     """Return a cell's `fd_scalar_error` by milestone, NaN where not measured; empty where nothing is known."""
     try:
-        lines = run.table_of_lines(cell_id, DIAGNOSTICS)
+        lines = run.lines(cell_id, DIAGNOSTICS)
     except StoreError:
-        return pd.Series(dtype=float)
-    if lines.empty:
-        return pd.Series(dtype=float)
-    lines = lines.set_index("moment").reindex(columns=["fd_scalar_error"])
-    return lines["fd_scalar_error"].astype(float)
+        lines = []
+    moments = pd.Index([line["moment"] for line in lines], dtype=float)
+    return pd.Series([line.get("fd_scalar_error") for line in lines], moments, dtype=float)

@@ -17,7 +17,7 @@ from fedfore.plots.charts.levels import level_notes, name_at_level
 from fedfore.plots.drawing.layout import frame, is_narrow
 from fedfore.plots.drawing.texts import wrapped
 from fedfore.plots.footnotes import accuracy_notes
-from fedfore.plots.lines import readable_lines
+from fedfore.plots.lines import lines_of
 from fedfore.plots.naming import Series
 from fedfore.plots.seeds import LEAST_FOR_AN_INTERVAL
 from fedfore.plots.view import Drawn, Planned, View, line_style, percent_axis
@@ -41,7 +41,7 @@ def figures(view: View) -> Iterator[Planned]:
 
 
 def _clients_of(view: View, cell: str) -> pd.DataFrame | None:
-    lines = readable_lines(view.study.run, cell, CLIENTS)
+    lines = lines_of(view.study.run, [cell], CLIENTS)
     return lines if len(lines) else None
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from fedfore.errors import ConfigError
 from fedfore.judgement.selection import settings
 from fedfore.judgement.sides import FAILED
-from fedfore.plots.lines import readable_lines
+from fedfore.plots.lines import lines_of
 from fedfore.plots.study import Study
 from fedfore.records.lines import ADJUSTMENTS, CLIENTS, DIAGNOSTICS, LAYERS, LINES, ROUNDS
 from fedfore.records.rows import Metric
@@ -97,6 +97,5 @@ def line_cells(study: Study, kind: str, columns: tuple[str, ...] | None) -> Line
 
 def _lines(run: Run, ids: Iterable[str], file: str) -> pd.DataFrame:
     """Return the lines of these cells with their `cell_id`, without rows where there are none."""
-    found = [readable_lines(run, cell_id, file).assign(cell_id=cell_id) for cell_id in ids]
-    known = [lines for lines in found if len(lines)]
-    return pd.concat(known, ignore_index=True) if known else pd.DataFrame(columns=["cell_id", *LINES[file].required])
+    found = lines_of(run, ids, file)
+    return found if len(found) else pd.DataFrame(columns=["cell_id", *LINES[file].required])
