@@ -24,6 +24,7 @@ from fedfore.records.choices import Tuning
 from fedfore.records.code_hash import HASH_SCHEME
 from fedfore.records.files import set_aside
 from fedfore.records.provenance import environment, git_commit
+from fedfore.records.reader import Reader
 from fedfore.records.record import DONE, Moment, Origin, Record
 from fedfore.records.run_folder import (
     cell_dir,
@@ -117,17 +118,21 @@ def run_plan(
     methods: Mapping[str, MethodEntry],
     options: RunOptions,
     progress: Progress = Progress(),
+    reader: Reader | None = None,
 ) -> Outcome:
     """Run the cells that `rerun` selects and return what then lies in the run folder.
 
-    Hashes and commit are those of the start. Raises StoreError where the run directory cannot be used. An interrupt
-    stops the workers and is passed on; what was finished is kept.
+    Hashes and commit are those of the start. `reader` is one of the run folder, for who has it already. Raises
+    StoreError where the run directory cannot be used. An interrupt stops the workers and is passed on; what was
+    finished is kept.
     """
     options = replace(options, run=options.run.absolute())
-    run, commit = options.run, git_commit()
+    run, commit, reader = options.run, git_commit(), reader or Reader(options.run)
     used = {item.cell.method: methods[item.cell.method] for item in planned}
     present = present_code({name: entry.file for name, entry in used.items()})
-    preflight([item.cell for item in planned if item.skip is None and selected(item, options, present)], options)
+    preflight(
+        [item.cell for item in planned if item.skip is None and selected(item, options, present, reader)], options
+    )
     with locked(run):
         everything = write_plan(
             run,
@@ -142,9 +147,9 @@ def run_plan(
             write_matrix(run, options.matrix)
         attempts.recover(run)
         environment_name = write_environment(run, environment() | {"device": options.device})
-        to_run = [item for item in planned if selected(item, options, present)]
+        to_run = [item for item in planned if selected(item, options, present, reader)]
         jobs = {
-            item.cell.id: _job(item.cell, used[item.cell.method], present, commit, environment_name, options)
+            item.cell.id: _job(item.cell, used[item.cell.method], present, commit, environment_name, options, reader)
             for item in to_run
         }
         for item in to_run:
@@ -154,10 +159,10 @@ def run_plan(
         kept = [item.cell for item in planned if item.cell.id not in jobs]
         for job in jobs.values():
             _forget_unusable(job, progress)
-        progress.start(len(jobs), len(kept), sum(_is_stale(run, cell, present) for cell in kept))
+        progress.start(len(jobs), len(kept), sum(_is_stale(reader, cell, present) for cell in kept))
         ended = _run_jobs(_shuffled(list(jobs.values())), options, progress)
         attempts.clear(run)
-        found = {cell.id: attempts.find_record(run, cell.id) for cell in everything}
+        found = {cell.id: reader.find(cell.id) for cell in everything}
         records = [record for record in found.values() if record is not None]
         return Outcome(
             records,
@@ -179,8 +184,9 @@ def _job(
     commit: str | None,
     environment_name: str,
     options: RunOptions,
+    reader: Reader,
 ) -> Job:
-    before = attempts.find_record(options.run, cell.id)
+    before = reader.find(cell.id)
     method = entry.method
     origin = Origin(
         role=entry.role,
@@ -215,12 +221,12 @@ def _forget_unusable(job: Job, progress: Progress) -> None:
         set_aside(job.checkpoint)
 
 
-def selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bool:
+def selected(item: PlannedCell, options: RunOptions, present: PresentCode, reader: Reader) -> bool:
     """Return whether a planned cell is to run, by what lies in the run folder and by `rerun`."""
     run, cell, rerun = options.run, item.cell, options.rerun
     if cell.id in options.settled:
         return False
-    record = attempts.find_record(run, cell.id)
+    record = reader.find(cell.id)
     if record is None or rerun == "all" or lost_files(run, record) or attempts.goes_on(run, record):
         return True
     if rerun == "stale":
@@ -229,8 +235,8 @@ def selected(item: PlannedCell, options: RunOptions, present: PresentCode) -> bo
     return (rerun == "failed" or item.skip is not None) and (record.status not in DONE or failed_since)
 
 
-def _is_stale(run: Path, cell: Cell, present: PresentCode) -> bool:
-    record = attempts.find_record(run, cell.id)
+def _is_stale(reader: Reader, cell: Cell, present: PresentCode) -> bool:
+    record = reader.find(cell.id)
     return record is not None and is_stale(staleness(record, cell, present))
 
 

@@ -12,6 +12,7 @@ from fedfore.execution.runner import Outcome, Progress, RunOptions, run_plan, se
 from fedfore.execution.trials import ended_trials
 from fedfore.execution.tuning import StagedPlan, staged_plan
 from fedfore.records.choices import Tuning, values_text
+from fedfore.records.reader import Reader
 from fedfore.records.record import Record
 from fedfore.records.run_folder import set_damaged_plan_aside
 from fedfore.records.store import open_run
@@ -32,11 +33,13 @@ def run_stages(
     methods: Mapping[str, MethodEntry],
     options: RunOptions,
     progress: StageProgress = StageProgress(),
+    plan: StagedPlan | None = None,
 ) -> Outcome:
     """Run a matrix stage by stage, as far as its trials end, and return what then lies in the run folder.
 
     Each time the earliest stage runs in which `rerun` selects a cell that has not run yet, and what follows from its
-    trials is planned anew. Raises as `run_plan` does.
+    trials is planned anew. `plan` is the matrix's before any trial has ended, for who has it already. Raises as
+    `run_plan` does.
     """
     lost = set_damaged_plan_aside(options.run)
     if lost is not None:
@@ -47,9 +50,12 @@ def run_stages(
     failures: list[Record] = []
     ran: Outcome | None = None
     planned: list[str] = []
+    reader = Reader(options.run)
+    plan = plan or staged_plan(document, methods, {})
     while True:
-        plan = staged_plan(document, methods, ended_trials(open_run(options.run)))
-        waiting = {item.cell.stage for item in plan.cells if selected(item, options, present)}
+        if plan.tuning is not None and plan.tuning.is_by_trials:
+            plan = staged_plan(document, methods, ended_trials(open_run(options.run)))
+        waiting = {item.cell.stage for item in plan.cells if selected(item, options, present, reader)}
         if ran is not None and not waiting and plan.ids == planned:
             return replace(ran, failures=failures)
         progress.planned(plan)
@@ -60,7 +66,11 @@ def run_stages(
         stage = next((one for one in STAGES if one in waiting), None)
         others = frozenset(item.cell.id for item in plan.cells if item.cell.stage != stage)
         ran = run_plan(
-            plan.cells, methods, replace(options, tuning=plan.tuning, settled=options.settled | others), progress
+            plan.cells,
+            methods,
+            replace(options, tuning=plan.tuning, settled=options.settled | others),
+            progress,
+            reader,
         )
         failures += ran.failures
         planned = plan.ids
