@@ -23,6 +23,8 @@ from fedfore.plots.tables.masks import mask_tables
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import Run, write_atomically
 
+REPORT = "report.html"
+
 
 def write_report(run: Path | Run) -> Path:
     """Write RUN/report.html and return its path; a run without an ok cell gets a report of what went wrong.
@@ -30,7 +32,7 @@ def write_report(run: Path | Run) -> Path:
     The same records give the same bytes. Raises StoreError for a run that cannot be read.
     """
     study = load_study(run)
-    path = study.run.path / "report.html"
+    path = study.run.path / REPORT
     write_atomically(path, _page(study))
     return path
 

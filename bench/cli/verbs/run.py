@@ -123,17 +123,21 @@ def execute(options: argparse.Namespace) -> int:
             complain("\n".join(printable(line) for line in tuning_lines(stages[-1])))
         display.start(launched)
 
+    from fedfore.plots.report.current import asked_of, current_report
+
+    asked_before = asked_of(settings.run)
     with display:
         progress = StageProgress(start, display.done, lambda sentence: complain(f"fedfore: {sentence}"), stages.append)
-        outcome = run_stages(document, methods, settings, progress)
-    options.status = 0 if outcome.is_complete else 1
+        outcome = run_stages(document, methods, settings, progress, matrix.plan)
     from fedfore.plots.report.page import write_report
     from fedfore.plots.tables.show import render
 
+    options.status = 0 if outcome.is_complete else 1
+    ended = open_run(settings.run)
     try:
-        report = write_report(settings.run)
-        print(render(settings.run, "plain"))
-        print("".join(f"{remark}\n\n" for remark in remarks(open_run(settings.run))), end="")
+        report = current_report(settings.run, asked_before) or write_report(ended)
+        print(render(ended, "plain"))
+        print("".join(f"{remark}\n\n" for remark in remarks(ended)), end="")
         print("".join(what_went_wrong(settings.run, outcome)), end="")
     except FedForeError as error:  # something did run
         complain(f"fedfore: {printable(str(error))}")
