@@ -22,9 +22,9 @@ def make_config(method: type[Method], given: Mapping[str, Any], where: str) -> A
 
 
 @cache
-def default_params(method: type[Method]) -> Mapping[str, Any]:
-    """Return a method's parameters, each at its default."""
-    return dataclasses.asdict(method.Config())
+def default_params(config: type) -> Mapping[str, Any]:
+    """Return the parameters of a method by its Config, each at its default."""
+    return dataclasses.asdict(config())
 
 
 def instantiate(method: type[Method], params: Mapping[str, Any]) -> Method:

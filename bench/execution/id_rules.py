@@ -45,7 +45,7 @@ class Rules:
 def present_rules(subject: Subject) -> Rules:
     """Return the rules of the present code. Raises ConfigError or PluginError where it has no such matrix or method."""
     names = sorted({record["method"] for record in subject.records})
-    defaults = {name: default_params(lookup(subject.methods, name)) for name in names}
+    defaults = {name: default_params(lookup(subject.methods, name).Config) for name in names}
     plan = staged_plan(subject.document, subject.methods, ended_trials(subject.run))
     return Rules(plan.ids, defaults, _choices(plan.tuning))
 

@@ -167,7 +167,7 @@ def _cell(
         params=asdict(config),
         stage=point.get("stage", "report"),
     )
-    return replace(plain, id=cell_id(plain, default_params(method)))
+    return replace(plain, id=cell_id(plain, default_params(method.Config)))
 
 
 def _text(key: str, value: Any) -> str:

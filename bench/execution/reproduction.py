@@ -35,7 +35,7 @@ def present_cell(record: Record, methods: Mapping[str, MethodEntry]) -> Cell:
     """
     cell = cell_of(record)
     method = lookup(methods, cell.method)
-    defaults = default_params(method)
+    defaults = default_params(method.Config)
     unknown = sorted(cell.params.keys() - defaults.keys())
     if unknown:
         raise ConfigError(f"{cell.id}: {cell.method} has no {', '.join(unknown)} any more; name the study's commit.")
