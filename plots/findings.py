@@ -103,11 +103,10 @@ def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None
     """
     if study.reference is None or point["series"] == study.reference.label:
         return None
-    trained, reference = (
-        study.cells[study.cells["trained"]],
-        {**point, "series": study.reference.label, "sparsity": 0.0},
-    )
-    of, against = (side(study.evidence.loc[select(trained, one).index], study.accuracy) for one in (point, reference))
+    trained = {**point, "trained": True}
+    reference = {**trained, "series": study.reference.label, "sparsity": 0.0}
+    rows = (select(study.cells, one).index for one in (trained, reference))
+    of, against = (side(study.evidence.loc[own], study.accuracy) for own in rows)
     if any(one.cells.empty or any(withheld(one)) for one in (of, against)):
         return None
     found = difference(of, against)

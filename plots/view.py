@@ -126,7 +126,9 @@ class View:
 
     def named(self, series: Series, shown: pd.DataFrame) -> str:
         """Return the legend's name of a series, marked where a shown record is stale or trained past its budget."""
-        return " ".join([series.label, *marks(shown[shown["series"] == series.label])])
+        return " ".join(
+            [series.label, *marks(shown.loc[shown["series"] == series.label, ["ok", "stale", "overspent"]])]
+        )
 
 
 def marks(shown: pd.DataFrame) -> list[str]:

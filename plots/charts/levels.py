@@ -11,8 +11,8 @@ from fedfore.plots.view import View
 
 def _levels(view: View) -> list[float]:
     sparse = [one.label for one in view.series if one.has_sparsity]
-    shown = view.cells[view.cells["ok"] & view.cells["series"].isin(sparse)]
-    return sorted(shown["sparsity"].unique())
+    shown = view.cells["ok"] & view.cells["series"].isin(sparse)
+    return sorted(view.cells.loc[shown, "sparsity"].unique())
 
 
 def name_at_level(view: View, series: Series, sparsity: float) -> str:

@@ -75,13 +75,18 @@ def figures(view: View) -> Iterator[Planned]:
 
 def _target(view: View, known: pd.DataFrame, alpha: str) -> float | None:
     """Return the accuracy that is asked for at a label distribution, from the series that compete."""
+    accuracies = dict(iter(_known_at(view, known, alpha).groupby("cell_id")[ACCURACY]))
     heights = [
-        [highest_reached(known.loc[known["cell_id"] == cell, ACCURACY]) for cell in own["cell_id"]]
+        [highest_reached(accuracies.get(cell, ())) for cell in own["cell_id"]]
         for one, _, own in _rows(view, alpha)
         if _competes(one, own)
     ]
     chance = view.cells["chance_accuracy"].max()
     return shared_target(heights, 0.0 if pd.isna(chance) else float(chance))
+
+
+def _known_at(view: View, known: pd.DataFrame, alpha: str) -> pd.DataFrame:
+    return known[known["cell_id"].isin(view.cells.loc[view.cells["alpha"] == alpha, "cell_id"])]
 
 
 def _rows(view: View, alpha: str) -> Iterator[tuple[Series, str, pd.DataFrame]]:
@@ -150,10 +155,11 @@ def _places(rows: Sequence[_Reaching], width: float) -> list[_Place]:
 
 
 def _reached(view: View, known: pd.DataFrame, alpha: str, target: float) -> Iterator[_Reaching]:
+    here = _known_at(view, known, alpha)
     for one, label, own in _rows(view, alpha):
-        lines = known[known["cell_id"].isin(own["cell_id"])]
+        lines = here[here["cell_id"].isin(own["cell_id"])]
         spent = lines[list(_COSTS)].max() if len(lines) else pd.Series(float("nan"), list(_COSTS))
-        yield _Reaching(one, label, reaching(known, list(own["cell_id"]), target), spent, len(own), _competes(one, own))
+        yield _Reaching(one, label, reaching(lines, list(own["cell_id"]), target), spent, len(own), _competes(one, own))
 
 
 def _limit(panel: Axes, column: str, rows: Sequence[_Reaching], most_ticks: int) -> None:

@@ -55,7 +55,8 @@ def quantity(table: PointTable, metric: str, decimals: int | None) -> Quantity:
 
     What is counted has no interval, nor what no seed changes. What trains nothing has no accuracy where it fails.
     """
-    rows = [own[own["trained"]] if is_accuracy(metric) else own for own in table.cells]
+    needed = list(dict.fromkeys((metric, "status", "chance_accuracy")))
+    rows = [own.loc[own["trained"], needed] if is_accuracy(metric) else own for own in table.cells]
     found = [mean_of(own, metric) for own in rows]
     unit = unit_of(metric, (one.mean for one in found), decimals)
     made = Quantity(metric, tuple(found), unit)
