@@ -133,7 +133,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_this_process(patch: pytest.MonkeyPatch, folder: Path) -> None:
     run_in_this_process(patch, Fateful)
-    patch.setattr("fedfore.plots.report.page.write_report", lambda run: run / "report.html")
+    patch.setattr("fedfore.plots.report.page.write_report", lambda run: run.path / "report.html")
     patch.setattr("sys.path", [*sys.path, str(folder / "plugins")])
     patch.setenv("FATE", "")
 

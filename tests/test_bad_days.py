@@ -39,7 +39,7 @@ Said = tuple[int, str]
 @pytest.fixture
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
     """Return a function that runs the matrix in this process into a folder, and returns status and words."""
-    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run / "report.html")
+    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run.path / "report.html")
     (tmp_path / "matrix.toml").write_text(MATRIX)
 
     def command(folder: Path, *more: str) -> Said:

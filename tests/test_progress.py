@@ -101,7 +101,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a command that runs two cells in this process, one of which fails."""
     run_in_this_process(monkeypatch)
     monkeypatch.setenv("PAUSE", "0")
-    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run / "report.html")
+    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run.path / "report.html")
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "slow.py").write_text(PLUGIN)
     (tmp_path / "matrix.toml").write_text(MATRIX)

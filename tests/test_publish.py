@@ -172,7 +172,7 @@ def test_an_unfinished_study_is_published_and_gone_on_with_by_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_in_this_process(monkeypatch)
-    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run / "report.html")
+    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run.path / "report.html")
     monkeypatch.setattr("fedfore.execution.runner.git_commit", lambda: "0" * 40)
     monkeypatch.setattr("fedfore.cli.verbs.publish.unverifiable", lambda run: ())
     monkeypatch.chdir(tmp_path)

@@ -145,7 +145,7 @@ def test_a_second_run_launches_nothing_and_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run / "report.html")
+    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run.path / "report.html")
     run, _ = finished
     before = {path: path.stat().st_mtime_ns for path in run.glob("cells/*/*")}
     assert main(["run", str(matrix), "--out", str(run)]) == 0

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedfore.errors import StoreError
-from fedfore.plots.report.page import REPORT
 from fedfore.records.packed import MATRIX
 from fedfore.records.sources import BESIDE, own_files, package_folder
 from fedfore.records.store import open_run
 
+REPORT = "report.html"
 _ASKED = ("plan.json", MATRIX)
 _HELD = ("cells", "failed", "environments")
 

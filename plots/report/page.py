@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from fedfore.plots.figures import plan_figures
 from fedfore.plots.findings import answer, findings
 from fedfore.plots.lines import damaged_files
+from fedfore.plots.report.current import REPORT
 from fedfore.plots.report.endings import environments, unfinished
 from fedfore.plots.report.facts import facts, matrix_of, recorded
 from fedfore.plots.report.folded import Table
@@ -22,8 +23,6 @@ from fedfore.plots.study import Study, load_study
 from fedfore.plots.tables.masks import mask_tables
 from fedfore.records.metrics import METRICS
 from fedfore.records.store import Run, write_atomically
-
-REPORT = "report.html"
 
 
 def write_report(run: Path | Run) -> Path:
