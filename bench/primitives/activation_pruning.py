@@ -12,6 +12,7 @@ activation functions need their values for an exact input gradient and keep them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,10 +27,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fedfore.primitives.flags import compared, pack_bits, selected, spread, unpack_bits
 from fedfore.primitives.sparse_normalisation import normalised_conv2d
 
-BLOCK, BINS = 65536, 2048
-"""Entries whose magnitudes are looked at together, and the bins of their histogram."""
+BLOCK, SAMPLE = 65536, 8192
+"""Entries whose magnitudes are looked at together, and about how many of all bracket the one that is sought."""
 
 LAYERS = (torch.conv1d, torch.conv2d, torch.conv3d, F.linear, normalised_conv2d)
 
@@ -60,50 +62,46 @@ class Pruned:
         """Keep the top 1 - `rate` of the entries of `x`, at least one, and all that tie with the last; never a zero."""
         flat, order = _stored(x)
         least = kth_magnitude(flat, max(1, flat.numel() - round(rate * flat.numel())))
-        kept = (flat >= least).logical_or_(flat <= -least) if least > 0 else flat != 0
-        return cls(pack_bits(kept), flat[kept], x.shape, order)
+        if least > 0:
+            kept = compared("greater_equal", flat, least).logical_or_(compared("less_equal", flat, -least))
+        else:
+            kept = flat != 0
+        return cls(pack_bits(kept), selected(flat, kept), x.shape, order)
 
     def dense(self) -> Tensor:
         """Return the tensor with zeros for what was not kept."""
         kept = unpack_bits(self.bits, self.shape.numel())
-        flat = self.values.new_zeros(len(kept)).masked_scatter_(kept, self.values)
-        return _as_stored(flat, self.shape, self.order)
+        return _as_stored(spread(self.values, kept), self.shape, self.order)
 
 
 def kth_magnitude(flat: Tensor, k: int) -> Tensor:
-    """Return the `k`-th largest magnitude in `flat` [n], exactly.
+    """Return the `k`-th largest magnitude in `flat` [n], exactly; NaN is larger than all.
 
-    A histogram over the leading bits of the magnitudes, block by block, finds the one bin that has to be sorted: a
-    quarter of the time of sorting them all, and without n further values in memory.
+    A sample brackets it. What is not below the bracket is picked out block by block, without n further values in
+    memory, and only what lies inside is ranked; all is, where the sample has misled.
     """
-    blocks = flat.split(BLOCK)
-    counts = torch.stack([torch.bincount(_bins(block), minlength=BINS) for block in blocks]).sum(0)
-    at_least = counts.flip(0).cumsum(0)
-    place = int(torch.searchsorted(at_least, k))
-    above = int(at_least[place - 1]) if place else 0
-    candidates = torch.cat([block[_bins(block) == BINS - 1 - place] for block in blocks])
-    return candidates.abs().topk(k - above, sorted=False).values.min()
+    low, high = _bracket(flat, k)
+    candidates = torch.cat([_not_below(low, block.abs()) for block in flat.split(BLOCK)])
+    inside = selected(candidates, compared("less_equal", candidates, high))
+    above = len(candidates) - len(inside)
+    if above < k <= len(candidates):
+        return inside.topk(k - above, sorted=False).values.min()
+    return flat.abs().topk(k).values[-1]
 
 
-def _bins(block: Tensor) -> Tensor:
-    """Return the leading 11 bits of the magnitudes as float32: the exponent and three bits of the fraction."""
-    return block.abs().float().view(torch.int32) >> 20
+def _bracket(flat: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return bounds of the `k`-th largest magnitude that hold but for 1 in 10,000 samples of independent entries.
 
-
-def pack_bits(flags: Tensor) -> Tensor:
-    """Return boolean `flags` [n], eight to a byte: uint8 [ceil(n / 8)].
-
-    The product of eight flags, read as one integer, and the constant has them side by side in its highest byte.
+    The sample's stride is odd, so that it meets all channels where they lie side by side.
     """
-    octets = F.pad(flags, (0, -len(flags) % 8)).view(torch.int64)
-    return (octets.mul(0x0102_0408_1020_4080) >> 56).to(torch.uint8)
+    sample = flat[:: len(flat) // SAMPLE | 1].abs().sort(descending=True).values
+    place = k * len(sample) / len(flat)
+    margin = 4 * math.sqrt(place)
+    return sample[min(int(place + margin), len(sample) - 1)], sample[max(int(place - margin), 0)]
 
 
-def unpack_bits(bits: Tensor, count: int) -> Tensor:
-    """Return the `count` flags that `pack_bits` packed, by a table of the 256 bytes."""
-    places = torch.arange(8, device=bits.device)
-    table = (torch.arange(256, device=bits.device)[:, None] >> places & 1).to(torch.bool).view(torch.int64)
-    return table.view(-1).index_select(0, bits.int()).view(torch.bool)[:count]
+def _not_below(bound: Tensor, magnitudes: Tensor) -> Tensor:
+    return selected(magnitudes, compared("less", magnitudes, bound).logical_not_())
 
 
 def _stored(x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
@@ -161,7 +159,7 @@ class _ReLU(Function):
         if inplace:
             ctx.mark_dirty(input)
         output = input.relu_() if inplace else input.relu()
-        flags, ctx.order = _stored(output > 0)
+        flags, ctx.order = _stored(compared("greater", output, 0.0))
         ctx.save_for_backward(pack_bits(flags))
         return output
 
@@ -169,7 +167,10 @@ class _ReLU(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (bits,) = ctx.saved_tensors
-        return gradient * _as_stored(unpack_bits(bits, gradient.numel()), gradient.shape, ctx.order), None
+        flags = _as_stored(unpack_bits(bits, gradient.numel()), gradient.shape, ctx.order)
+        if flags.stride() != gradient.stride():
+            return gradient * flags, None
+        return flags.view(torch.uint8).to(gradient.dtype).mul_(gradient), None
 
 
 class _MaxPool2d(Function):
