@@ -17,6 +17,7 @@ from fedfore.federation.clients import Clients, ClientsOneByOne
 from fedfore.federation.loop import Federation
 from fedfore.federation.observers.evaluator import Evaluator
 from fedfore.masks import prunable_shapes, random_mask, uniform_densities
+from fedfore.primitives import zeroth_order
 from fedfore.primitives.finite_difference import FiniteDifferenceConfig, finite_differences
 from fedfore.primitives.flat import active_coordinates, flat_parameters, select
 from fedfore.primitives.gradients import Batch, flat_gradient
@@ -331,3 +332,30 @@ def test_a_finite_difference_cell_agrees_with_its_directional_twin(
     for one, other in zip(real.seen_by(Evaluator).points, limit.seen_by(Evaluator).points, strict=True):
         assert one.test.loss == pytest.approx(other.test.loss, rel=0.03)
         assert abs(one.test.accuracy - other.test.accuracy) <= 0.03
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"perturbations": "independent"}, {"clip": "client"}, {"clip": "server"}], ids=str
+)
+def test_directions_that_are_held_for_the_estimate_change_no_bit(
+    model: nn.Module, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, asked = [random_batch(seed, 8) for seed in (1, 2)], []
+    generate = Directions.generate
+
+    def watched(directions: Directions, *args: Any) -> torch.Tensor:
+        asked.append(args)
+        return generate(directions, *args)
+
+    monkeypatch.setattr(Directions, "generate", watched)
+    found, numbers = [], []
+    for held in (1 << 24, 0):
+        monkeypatch.setattr(zeroth_order, "HELD", held)
+        zeroth_order._held.cache_clear()
+        one = step("directional", num_perturbations=40, **given)
+        sent = one.send(model, data, [0, 3], None)
+        estimate = one.estimate(sent, [0.25, 0.75], [0, 3], model, None)
+        found.append(torch.cat([*(scalars.scalars for scalars in sent), estimate]))
+        numbers.append(len(asked))
+    assert torch.equal(*found)
+    assert given or numbers == [3, 3 + 6]

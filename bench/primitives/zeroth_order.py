@@ -15,8 +15,9 @@ and all other trainable parameters) are perturbed, never buffers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import torch
@@ -34,6 +35,10 @@ from fedfore.primitives.perturbations import Directions, Distribution
 
 CHUNK = 16
 """Directions generated at a time where many are needed at once; no result depends on it but by rounding."""
+
+HELD = 1 << 24
+"""Most numbers in a step's directions, 64 MiB, that are held from its scalars to its estimate, which needs them again.
+"""
 
 
 @dataclass(frozen=True)
@@ -153,10 +158,10 @@ class Step:
             return self._draw(gradients, clients)
         size = flat_parameters(model).numel()
         if config.perturbations == "shared":
-            scalars = _project(gradients, self.directions(0), config.num_perturbations, size, active)
+            scalars = _project(gradients, self._chunks(0, config.num_perturbations, size, active, gradients.device))
         else:
             scalars = torch.cat([
-                _project(row[None], self.directions(client), config.num_perturbations, size, active)
+                _project(row[None], self._chunks(client, config.num_perturbations, size, active, row.device))
                 for client, row in zip(clients, gradients, strict=True)
             ])  # fmt: skip
         return self._clipped_scalars(model, list(config.sigma * scalars), clients, mask)
@@ -197,16 +202,26 @@ class Step:
             return sum(
                 (draw.combine(w * row) for draw, w, row in zip(draws, weights, scalars, strict=True)), weights[0] * 0
             )
+        count, kept = scalars.shape[1], size if active is None else len(active)
         if config.perturbations == "shared" and clip is None:
-            return _combine((weights @ scalars)[None], self.directions(0), size, active)[0]
+            return _combine((weights @ scalars)[None], self._chunks(0, count, size, active, scalars.device), kept)[0]
         if config.perturbations == "shared":
-            each = _combine(scalars, self.directions(0), size, active)
+            each = _combine(scalars, self._chunks(0, count, size, active, scalars.device), kept)
         else:
             each = torch.cat([
-                _combine(row[None], self.directions(client), size, active)
+                _combine(row[None], self._chunks(client, count, size, active, scalars.device), kept)
                 for client, row in zip(clients, scalars, strict=True)
             ])  # fmt: skip
         return weights @ (each * _clip_scale(each, clip))
+
+    def _chunks(
+        self, client: int, count: int, size: int, active: Tensor | None, device: torch.device
+    ) -> Iterable[Tensor]:
+        """Return the first `count` directions of a client, CHUNK after CHUNK."""
+        directions = self.directions(client)
+        if self.estimator == "directional" and active is None and count * size <= HELD:
+            return _held(directions, count, size, device)
+        return (directions.generate(first, number, (0, size), active, device) for first, number in _spans(count))
 
     def _finite_differences(
         self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None
@@ -249,25 +264,24 @@ def _clip_scale(rows: Tensor, norm: float | None) -> Tensor:
     return (norm / rows.abs().amax(1, keepdim=True).clamp_min(1e-30)).clamp_max(1.0)
 
 
-def _chunks(count: int) -> Iterator[tuple[int, int]]:
+def _spans(count: int) -> Iterator[tuple[int, int]]:
     for first in range(0, count, CHUNK):
         yield first, min(CHUNK, count - first)
 
 
-def _project(gradients: Tensor, directions: Directions, count: int, size: int, active: Tensor | None) -> Tensor:
-    """Return G E^T [C, K] for gradients G [C, P], with E [K, P] regenerated in chunks: one pass for all clients."""
-    parts = [
-        gradients @ directions.generate(first, number, (0, size), active, gradients.device).T.to(gradients.dtype)
-        for first, number in _chunks(count)
-    ]
-    return torch.cat(parts, dim=1)
+@lru_cache(maxsize=1)
+def _held(directions: Directions, count: int, size: int, device: torch.device) -> list[Tensor]:
+    return [directions.generate(first, number, (0, size), None, device) for first, number in _spans(count)]
 
 
-def _combine(weights: Tensor, directions: Directions, size: int, active: Tensor | None) -> Tensor:
-    """Return the sums over k of weights_ck e_k, [C, P] for weights [C, K], with E regenerated in chunks."""
-    kept = size if active is None else len(active)
+def _project(gradients: Tensor, chunks: Iterable[Tensor]) -> Tensor:
+    """Return G E^T [C, K] for gradients G [C, P] and E [K, P] in chunks: one pass for all clients."""
+    return torch.cat([gradients @ e.T.to(gradients.dtype) for e in chunks], dim=1)
+
+
+def _combine(weights: Tensor, chunks: Iterable[Tensor], kept: int) -> Tensor:
+    """Return the sums over k of weights_ck e_k, [C, P] for weights [C, K] and E [K, P = `kept`] in chunks."""
     sums = torch.zeros(len(weights), kept, dtype=weights.dtype, device=weights.device)
-    for first, number in _chunks(weights.shape[1]):
-        e = directions.generate(first, number, (0, size), active, weights.device).to(weights.dtype)
-        sums.addmm_(weights[:, first : first + number], e)
+    for some, e in zip(weights.split(CHUNK, dim=1), chunks, strict=True):
+        sums.addmm_(some, e.to(weights.dtype))
     return sums
