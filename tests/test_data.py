@@ -25,7 +25,7 @@ from fedfore.tasks.download import download
 from fedfore.tasks.examples import Dataset, Examples
 from fedfore.tasks.files import data_root, ensure_present
 from fedfore.tasks.loading import load
-from fedfore.tasks.readers import DIGITS, enlarge, read_cifar
+from fedfore.tasks.readers import DIGITS, enlarge, read_cifar, read_mnist
 from fedfore.tasks.torchvision_compat import datasets, models
 from fedfore.tasks.validation import class_counts_left
 from fedfore.tasks.validation import split_validation as split
@@ -82,6 +82,42 @@ def test_cifar_is_what_its_file_says(name):
     images, labels = spec(name).read(data_root())[1]
     assert torch.equal(images.flatten(1), torch.from_numpy(content["data"]))
     assert labels.tolist() == content["labels" if name == "cifar10" else "fine_labels"]
+
+
+def pixels(*shape: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_read_as_torchvision_reads_it(name, tmp_path, monkeypatch):
+    """torchvision hashes every file twice, has each decoded as text, and turns all images twice."""
+    kind = getattr(datasets, spec(name).torchvision_class)
+    monkeypatch.setattr(kind, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(kind, "_load_meta", lambda self: None)
+    (tmp_path / kind.base_folder).mkdir()
+    for seed, (file, _) in enumerate([*kind.train_list, *kind.test_list]):
+        labels = "labels" if name == "cifar10" else "fine_labels"
+        content = pickle.dumps({"data": pixels(6, 3072, seed=seed), labels: [seed] * 6, "coarse_labels": [9] * 6}, 2)
+        for key in (b"data", labels.encode()):  # Python 2 wrote byte strings
+            content = content.replace(b"X" + len(key).to_bytes(4, "little") + key, b"U" + bytes([len(key)]) + key)
+        (tmp_path / kind.base_folder / file).write_bytes(content)
+    for (images, labels), train in zip(spec(name).read(tmp_path), (True, False), strict=True):
+        theirs = kind(tmp_path, train=train)
+        assert images.is_contiguous() and labels.dtype == torch.int64
+        assert np.array_equal(images.permute(0, 2, 3, 1), theirs.data) and labels.tolist() == theirs.targets
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_mnist_is_read_as_torchvision_reads_it(name, tmp_path):
+    for seed, file in enumerate(spec(name).files):
+        is_images = "idx3" in file
+        sizes = (5, 28, 28) if is_images else (5,)
+        header = np.array([0x803 if is_images else 0x801, *sizes], dtype=">i4").tobytes()
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(header + (pixels(*sizes, seed=seed) // (1 if is_images else 26)).tobytes())
+    for (images, labels), train in zip(spec(name).read(tmp_path), (True, False), strict=True):
+        theirs = getattr(datasets, spec(name).torchvision_class)(tmp_path, train=train)
+        assert torch.equal(images, enlarge(theirs.data)) and torch.equal(labels, theirs.targets.long())
 
 
 def test_digits_are_pinned():
@@ -173,6 +209,7 @@ def test_validation_split_is_stratified_and_exact(fraction):
     train, validation = split(some, fraction, np.random.default_rng(0))
     assert len(validation) == round(fraction * 203)
     assert len(train) + len(validation) == 203
+    assert (train is some) == (fraction == 0)
     taken = np.bincount(validation.labels, minlength=4)
     assert (np.abs(taken - fraction * np.bincount(labels)) < 1.2).all()
     together = torch.cat([train.images, validation.images]).flatten(1).tolist()
@@ -283,9 +320,9 @@ def test_an_entry_without_a_reader_is_one_sentence(monkeypatch, tmp_path, capsys
         (lambda root: ((random_part(60)[0].float(), random_part(60)[1]), random_part(20)), "gives torch.float32"),
         (lambda root: ((random_part(60)[0], random_part(60)[1] + 1), random_part(20)), "labels .* run from 1 to 5"),
         (lambda root: None, "cannot be read"),
-        (partial(read_cifar, "SVHN"), "cannot be read from .*unexpected keyword argument 'train'"),
-        (partial(read_cifar, "EMNIST"), "cannot be read from"),
-        (partial(read_cifar, "NoSuchSet"), "cannot be read from .*NoSuchSet"),
+        (partial(read_cifar, "labels", ["absent"], []), "cannot be read from .*absent"),
+        (partial(read_cifar, "labels", [DIGITS], []), "cannot be read from .*invalid load key"),
+        (partial(read_mnist, "absent"), "cannot be read from .*absent"),
     ],
 )
 def test_data_that_are_not_as_described_are_one_sentence(read, words, monkeypatch, tmp_path):

@@ -68,7 +68,7 @@ DATASETS: Mapping[str, DatasetSpec] = {
             num_test=10_000,
             mean=(0.1309,),
             std=(0.2892,),
-            read=partial(read_mnist, "MNIST"),
+            read=partial(read_mnist, "MNIST/raw"),
             torchvision_class="MNIST",
             class_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
             files={
@@ -87,7 +87,7 @@ DATASETS: Mapping[str, DatasetSpec] = {
             num_test=10_000,
             mean=(0.2854,),
             std=(0.3384,),
-            read=partial(read_mnist, "FashionMNIST"),
+            read=partial(read_mnist, "FashionMNIST/raw"),
             torchvision_class="FashionMNIST",
             class_counts=(6000,) * 10,
             files={
@@ -107,7 +107,12 @@ DATASETS: Mapping[str, DatasetSpec] = {
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
             augmentable=True,
-            read=partial(read_cifar, "CIFAR10"),
+            read=partial(
+                read_cifar,
+                "labels",
+                [f"cifar-10-batches-py/data_batch_{batch}" for batch in range(1, 6)],
+                ["cifar-10-batches-py/test_batch"],
+            ),
             torchvision_class="CIFAR10",
             class_counts=(5000,) * 10,
             files={
@@ -130,7 +135,7 @@ DATASETS: Mapping[str, DatasetSpec] = {
             mean=(0.5071, 0.4865, 0.4409),
             std=(0.2673, 0.2564, 0.2762),
             augmentable=True,
-            read=partial(read_cifar, "CIFAR100"),
+            read=partial(read_cifar, "fine_labels", ["cifar-100-python/train"], ["cifar-100-python/test"]),
             torchvision_class="CIFAR100",
             class_counts=(500,) * 100,
             files={

@@ -45,7 +45,7 @@ class Examples:
     def subset(self, indices: Indices) -> Examples:
         """Return a copy of the examples at `indices`, in that order."""
         index = torch.as_tensor(indices, dtype=torch.int64)
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        return replace(self, images=self.images.index_select(0, index), labels=self.labels[index])
 
     def scaled(self, scaling: InputScaling) -> Examples:
         """Return the same images, whose batches are scaled as `scaling` says; `unit` leaves pixels / 255."""

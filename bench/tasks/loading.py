@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import torch
@@ -11,6 +12,11 @@ from fedfore.tasks.datasets import DatasetSpec, spec
 from fedfore.tasks.examples import Dataset, Examples
 from fedfore.tasks.files import data_root, ensure_present
 from fedfore.tasks.readers import Part
+
+UNREADABLE = (
+    AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError, pickle.PickleError
+)  # fmt: skip
+"""What a reader may raise of files that are not what it expects."""
 
 
 def load(name: str, data_dir: Path | None = None) -> Dataset:
@@ -23,7 +29,7 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     assert wanted.read is not None, "ensure_present refuses an entry without a reader"
     try:
         train, test = wanted.read(root)
-    except (AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         get = f"; run `fedfore data get {name}`" if wanted.downloadable else ""
         raise DataError(f'Data set "{name}" cannot be read from {root} ({error}){get}.') from error
     for part, size in ((train, wanted.num_train), (test, wanted.num_test)):

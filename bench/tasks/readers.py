@@ -9,9 +9,10 @@ Readers import torch when they read, so that data sets can be named and describe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -46,35 +47,33 @@ def read_digits(root: Path) -> tuple[Part, Part]:
     return (images[train], labels[train]), (images[test], labels[test])
 
 
-def read_mnist(name: str, root: Path) -> tuple[Part, Part]:
-    """Return the data of a class of torchvision's that has `data: [N, h, w]`, grey levels, and `targets`."""
-    train, test = _torchvision(name, root)
-    return (enlarge(train.data), _labels(train)), (enlarge(test.data), _labels(test))
+def read_mnist(folder: str, root: Path) -> tuple[Part, Part]:
+    """Return the data of the four IDX files of MNIST and its likes, below `root` / `folder`."""
+    return _idx_part(root / folder, "train"), _idx_part(root / folder, "t10k")
 
 
-def read_cifar(name: str, root: Path) -> tuple[Part, Part]:
-    """Return the data of a class of torchvision's that has `data: [N, 32, 32, 3]` and `targets`."""
-    train, test = _torchvision(name, root)
-    return (_planes(train.data), _labels(train)), (_planes(test.data), _labels(test))
+def read_cifar(labels: str, train: Sequence[str], test: Sequence[str], root: Path) -> tuple[Part, Part]:
+    """Return the data of CIFAR's Python files below `root`, which hold the labels under the key `labels`."""
+    return _pickled_part([root / file for file in train], labels), _pickled_part([root / file for file in test], labels)
 
 
-def _torchvision(name: str, root: Path) -> tuple[Any, Any]:
-    from fedfore.tasks.torchvision_compat import datasets
-
-    kind = getattr(datasets, name)
-    return kind(root, train=True, download=False), kind(root, train=False, download=False)
-
-
-def _labels(source: Any) -> Tensor:
+def _idx_part(folder: Path, part: str) -> Part:
+    """Return the images, which follow a header of 16 bytes that ends with their size, and the labels after 8 bytes."""
     import torch
 
-    return torch.as_tensor(source.targets, dtype=torch.int64)
+    content = (folder / f"{part}-images-idx3-ubyte").read_bytes()
+    images = np.frombuffer(content, np.uint8, offset=16).reshape(-1, *np.frombuffer(content, ">i4", 2, offset=8))
+    labels = np.fromfile(folder / f"{part}-labels-idx1-ubyte", np.uint8, offset=8)
+    return enlarge(torch.from_numpy(images.copy())), torch.from_numpy(labels.astype(np.int64))
 
 
-def _planes(images: np.ndarray) -> Tensor:
+def _pickled_part(files: Sequence[Path], labels: str) -> Part:
+    """Return the images, rows of 3,072 bytes: the red plane, then green, then blue, each row by row; and the labels."""
     import torch
 
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    contents = [pickle.loads(file.read_bytes(), encoding="bytes") for file in files]
+    images = np.concatenate([content[b"data"] for content in contents]).reshape(-1, 3, SIDE, SIDE)
+    return torch.from_numpy(images), torch.tensor([label for content in contents for label in content[labels.encode()]])
 
 
 def enlarge(images: Tensor) -> Tensor:

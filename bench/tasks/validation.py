@@ -14,8 +14,8 @@ from fedfore.tasks.examples import Examples
 def split_validation(examples: Examples, fraction: float, rng: np.random.Generator) -> tuple[Examples, Examples]:
     """Split off round(fraction x N) random examples and return (train, validation), each in the original order.
 
-    Stratified: a class's validation share differs from `fraction` by less than one example. Raises ConfigError unless
-    0 <= fraction < 1 leaves an example to train on.
+    Stratified: a class's validation share differs from `fraction` by less than one example. Where none is held out,
+    train is `examples`, not a copy. Raises ConfigError unless 0 <= fraction < 1 leaves an example to train on.
     """
     total = len(examples)
     wanted = num_held_out(total, fraction)
@@ -23,7 +23,8 @@ def split_validation(examples: Examples, fraction: float, rng: np.random.Generat
     by_label = shuffled[np.argsort(examples.labels.cpu().numpy()[shuffled], kind="stable")]
     validation = np.zeros(total, dtype=bool)
     validation[by_label[_held_out(total, wanted)]] = True
-    return examples.subset(np.flatnonzero(~validation)), examples.subset(np.flatnonzero(validation))
+    train = examples.subset(np.flatnonzero(~validation)) if wanted else examples
+    return train, examples.subset(np.flatnonzero(validation))
 
 
 def num_held_out(total: int, fraction: float) -> int:
