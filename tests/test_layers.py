@@ -242,6 +242,12 @@ print([main(words) for words in (["show", {str(tmp_path)!r}], ["data", "get", "d
     assert f"\n{[0] * len(lists)} set()\n" in done.stdout and done.stdout.endswith("\n[0, 0] False\n")
 
 
+def test_what_a_worker_imports_is_torch_and_no_other_heavy_library() -> None:
+    code = "import sys, fedfore.execution.worker; print({'pandas', 'scipy', 'torchvision'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize("name", ["fedavg", "baffle"])
 def test_the_code_hash_covers_every_module_a_cell_computes_with(name: str) -> None:
     starts = {

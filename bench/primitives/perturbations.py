@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from fedfore.primitives.accounting import account
@@ -33,7 +32,7 @@ _LAST_SHIFT = 31
 def _gaussian_table() -> Tensor:
     half = 1 << (TABLE_BITS - 1)
     levels = (torch.arange(half, dtype=torch.float64) + 0.5) / (2 * half)
-    lower = torch.from_numpy(ndtri(levels.numpy()))
+    lower = torch.special.ndtri(levels)
     lower = lower / lower.square().mean().sqrt()
     lower = torch.round(lower / TABLE_STEP) * TABLE_STEP
     return torch.cat([lower, -lower]).to(torch.float32)

@@ -1,4 +1,4 @@
-"""A run as its readers see it, live or packed. No torch."""
+"""A run as its readers see it, live or packed. No torch, and pandas only for tables: workers write without it."""
 
 from __future__ import annotations
 
