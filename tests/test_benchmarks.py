@@ -1,6 +1,7 @@
 """Speed, as ratios against a stated reference in the same run, on one thread."""
 
 import copy
+import itertools
 import statistics
 import subprocess
 import sys
@@ -248,11 +249,16 @@ def test_an_estimator_against_the_published_loop(
     clients: int,
     target: float,
 ) -> None:
-    """A round (clients' scalars and the server's estimate) of BAFFLE's LeNet, batch 32, against K forwards a client."""
-    step = Step(estimator, ZerothOrderConfig(num_perturbations=count, restore="copy"), seed=1, round=0)
+    """A round (clients' scalars and the server's estimate) of BAFFLE's LeNet, batch 32, against K forwards a client.
+
+    Every round has directions of its own, so that none are left from the one before.
+    """
+    config = ZerothOrderConfig(num_perturbations=count, restore="copy")
+    steps = (Step(estimator, config, seed=1, round=number) for number in itertools.count())
     data, ids = batches(clients), range(clients)
 
     def a_round() -> None:
+        step = next(steps)
         sent = step.send(net, data, ids, None)
         step.estimate(sent, [1 / clients] * clients, ids, net, None)
 
