@@ -22,6 +22,14 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def warm_up(options: argparse.Namespace) -> None:
+    """Start what cells will be forked from, if they will be: it imports torch while this process plans."""
+    from fedfore.execution.executors import warm_server
+
+    if options.executor == "processes" and options.workers != 0:
+        warm_server.warm_up()
+
+
 def chosen_executor(options: argparse.Namespace) -> Executor:
     """Return the executor that a command asks for; say where it gets fewer workers. Raises ConfigError."""
     from fedfore.execution.executors.choice import executor_of

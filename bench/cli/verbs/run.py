@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_data_dir, add_matrix, seconds
-from fedfore.cli.executing import add_executor, chosen_executor
+from fedfore.cli.executing import add_executor, chosen_executor, warm_up
 from fedfore.cli.output import complain
 from fedfore.cli.planning import planned_matrix
 from fedfore.errors import FedForeError, printable
@@ -79,6 +79,7 @@ def _without_places(words: Sequence[str]) -> Iterator[str]:
 
 
 def execute(options: argparse.Namespace) -> int:
+    warm_up(options)
     from fedfore.cli.listings import tuning_lines
     from fedfore.cli.outcomes import what_went_wrong
     from fedfore.cli.progress import Display

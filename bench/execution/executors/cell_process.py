@@ -1,22 +1,16 @@
-"""A cell in a process of its own, forked from a warm server: it shares nothing with other cells that could leak.
-
-The server has imported torch and the suite, and no plug-in, data or model. What the cell prints goes to its log.
-"""
+"""A cell in a process of its own: it shares nothing with other cells that could leak, and prints into its log."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from types import ModuleType
 
+from fedfore.execution.executors.warm_server import CONTEXT, TO_STARTER, for_the_server
 from fedfore.execution.job import Job
 from fedfore.execution.worker import conclude, late_words, run_job
 from fedfore.records import attempts
@@ -27,19 +21,6 @@ GRACE_SECONDS = 5.0
 """What a cell has to come to the end of its round, when it is to end early, before it is killed."""
 MOST_LOG_BYTES = 4 * 2**20
 CHUNK = 2**16
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONFAULTHANDLER": "1",
-}
-"""With what the server is started: one thread a cell, and nothing printed is lost in a crash."""
-TO_STARTER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals by which whoever starts cells is stopped. The server never hears them, a cell only SIGTERM."""
-
-_context = get_context("forkserver")
-_context.set_forkserver_preload([run_job.__module__])
 
 
 class CellProcess:
@@ -53,14 +34,13 @@ class CellProcess:
         self.started = Moment.now()
         self._is_late = False
         self._log_bytes = 0
-        self._output, self._written = _context.Pipe(duplex=False)
+        self._output, self._written = CONTEXT.Pipe(duplex=False)
         os.set_blocking(self._output.fileno(), False)
-        self._process = _context.Process(target=_live, args=(job, self._written))
+        self._process = CONTEXT.Process(target=_live, args=(job, self._written))
 
     def start(self) -> None:
         """Start its process."""
-        resource_tracker.ensure_running()  # it would unblock signals
-        with _server_environment(), _no_main_module(), _blocked(TO_STARTER):
+        with for_the_server():
             self._process.start()
             self._written.close()
 
@@ -184,38 +164,3 @@ def _die_with_starter() -> None:
     if starter is not None:
         starter.join()
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-@contextmanager
-def _server_environment() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Keep signals waiting; a process that is started inside keeps them waiting for ever."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _no_main_module() -> Iterator[None]:
-    """Have the process that is started inside import nothing of the program that starts it, such as a user's script."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

@@ -1,0 +1,76 @@
+"""The server that cells are forked from: it has imported torch and the suite, and no plug-in, data or model. No torch.
+
+One thread a cell, nothing that is printed is lost in a crash, and signals to whoever starts cells reach neither it nor,
+but for SIGTERM, them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver, get_context, resource_tracker
+from types import ModuleType
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONFAULTHANDLER": "1",
+}
+TO_STARTER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload(["fedfore.execution.worker"])
+
+
+def warm_up() -> None:
+    """Start the server, which imports while this process goes on."""
+    with for_the_server():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def for_the_server() -> Iterator[None]:
+    """What is started inside is the server or forked from it, and has nothing of this process that would matter."""
+    resource_tracker.ensure_running()  # it would unblock signals
+    with _server_environment(), _no_main_module(), _blocked(TO_STARTER):
+        yield
+
+
+@contextmanager
+def _server_environment() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _blocked(signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Keep signals waiting; a process that is started inside keeps them waiting for ever."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Have the process that is started inside import nothing of the program that starts it, such as a user's script."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
