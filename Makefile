@@ -22,7 +22,7 @@ test-slow: $(DEVELOPING)
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 test-kills: $(DEVELOPING)
-	$(BIN)/python -m pytest -m kills
+	$(BIN)/python -m pytest -m kills -p no:benchmark
 
 benchmark: $(DEVELOPING)
 	$(BIN)/python -m pytest -m benchmark --benchmark-columns=min,median,rounds
