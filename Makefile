@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEVELOPING := $(VENV)/developing
+CLUSTERING := $(VENV)/clustering
 # mypy follows no mapped editable install: it reads the package from a folder of links.
 TYPED := $(VENV)/typed/fedfore
 PIP := @$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
@@ -18,7 +19,7 @@ run: $(INSTALLED)
 test: $(DEVELOPING)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -p no:benchmark --durations=10
 
-test-slow: $(DEVELOPING)
+test-slow: $(CLUSTERING)
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 test-kills: $(DEVELOPING)
@@ -49,4 +50,9 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEVELOPING): $(INSTALLED)
 	$(PIP) --editable ".[dev]"
+	touch $@
+
+# Half a minute more, for the tests on a cluster alone.
+$(CLUSTERING): $(DEVELOPING)
+	$(PIP) --editable ".[dev,ray]"
 	touch $@

@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 
 def run_in_this_process(patch: pytest.MonkeyPatch, executor: type[Inline] = Inline) -> None:
     """Have every command run its cells in this process, with no worker to start."""
-    patch.setattr("fedfore.execution.executors.choice.executor_of", lambda name, workers: executor())
+    patch.setattr("fedfore.execution.executors.choice.executor_of", lambda *_, **__: executor())
     patch.setattr("fedfore.execution.executors.warm_server.warm_up", lambda: None)
 
 

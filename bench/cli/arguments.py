@@ -46,6 +46,13 @@ def natural(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    value = float(text)
+    if not (0 < value <= 1 or (value.is_integer() and value > 0)):
+        raise argparse.ArgumentTypeError("must be a share of a GPU, or a whole number of them")
+    return value
+
+
 def names(text: str) -> tuple[str, ...]:
     found = tuple(filter(None, (name.strip() for name in text.split(","))))
     if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fedfore.cli.arguments import natural
+from fedfore.cli.arguments import natural, share
 from fedfore.cli.output import complain
 
 if TYPE_CHECKING:
@@ -18,7 +18,17 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
         help="cells at a time, at most the CPUs that this process may use [as many]; 0 runs them in this process",
     )  # fmt: skip
     parser.add_argument(
-        "--executor", default="processes", metavar="E", help="who runs the cells: processes or inline [processes]"
+        "--executor", default="processes", metavar="E",
+        help="who runs the cells: processes, inline, ray (started on this machine, or that of $RAY_ADDRESS), or the "
+        "address of a Ray cluster: auto or HOST:PORT on one of its nodes, ray://HOST:10001 from elsewhere [processes]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shared", action="store_true",
+        help="with Ray: RUN lies where all nodes see it under its path, and cells write there, so that one whose node "
+        "is lost goes on from its checkpoint [a cell writes on its node, and its files come back at its end]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", type=share, metavar="G", help="with Ray and --device cuda: GPUs that a cell takes, such as 0.5 [1]"
     )
 
 
@@ -35,8 +45,15 @@ def chosen_executor(options: argparse.Namespace) -> Executor:
     from fedfore.execution.executors.choice import executor_of
     from fedfore.execution.executors.machine import usable_cpus
 
-    executor = executor_of(options.executor, options.workers)
+    executor = executor_of(options.executor, options.workers, shared=options.shared, gpus=options.gpus)
     cpus = usable_cpus()
     if options.executor == "processes" and (options.workers or 0) > cpus:
         complain(f"fedfore: --workers {options.workers} is more than the CPUs this process may use: {cpus} run.")
     return executor
+
+
+def runs_elsewhere(options: argparse.Namespace) -> bool:
+    """Return whether the cells of a command may run on other machines, with other devices and data than this one."""
+    from fedfore.execution.executors.choice import ray_address
+
+    return ray_address(options.executor) not in (None, "local")

@@ -45,6 +45,7 @@ Rerun = Literal["missing", "failed", "stale", "all"]
 class RunOptions:
     """Where and how a plan runs; none of it is part of a cell's identity.
 
+    Cells run `elsewhere` where devices and data are those of other machines, of which this one knows nothing.
     timeout_seconds limits the wall-clock time of an attempt at a cell; None does not. matrix is the text of the matrix,
     and tuning what it tunes, both to be stored. Cells that are settled are kept, whatever rerun says.
     """
@@ -52,6 +53,7 @@ class RunOptions:
     run: Path
     command: str
     executor: Executor
+    elsewhere: bool = False
     device: str = "cpu"
     rerun: Rerun = "missing"
     data_dir: Path | None = None
@@ -102,7 +104,7 @@ class Outcome:
 
 def preflight(cells: Sequence[Cell], options: RunOptions) -> None:
     """Raise one sentence for whatever would fail before the first of these cells: no data, no such device."""
-    if not cells:
+    if not cells or options.elsewhere:
         return
     try:
         torch.zeros(1, device=options.device).item()

@@ -1,6 +1,7 @@
 """Attempts at cells: written aside, and put in the place of the cell's folder as a whole in the end. No torch.
 
     RUN/attempts/<process>/cells/<id>/   what a worker is writing; it has ended once its record is there
+    RUN/attempts/<process>/environments/ what other machines are that run cells
     RUN/replaced/cells/<id>/             the folder that is being replaced, for a moment
     RUN/failed/cells/<id>/               the last attempt that failed where a finished cell stands, or timed out where
                                          a checkpoint waits
@@ -22,7 +23,14 @@ from fedfore.errors import StoreError
 from fedfore.records.files import writing
 from fedfore.records.heartbeat import HEARTBEAT
 from fedfore.records.record import DONE, Record
-from fedfore.records.run_folder import RECORD, cell_dir, checkpoint_file, read_record
+from fedfore.records.run_folder import (
+    RECORD,
+    cell_dir,
+    checkpoint_file,
+    read_environments,
+    read_record,
+    write_environment,
+)
 
 FINAL = (*DONE, "diverged")
 """What a cell ends with that would end so again."""
@@ -68,6 +76,8 @@ def settle(run: Path, aside: Path, cell_id: str) -> Path | None:
     if record is None:
         return None
     _remove(attempt / HEARTBEAT)
+    for values in read_environments(aside).values():
+        write_environment(run, values)
     last_failed = cell_dir(failed(run), cell_id)
     if record.status not in DONE and (goes_on(run, record) or is_finished(run, cell_id)):
         _remove(last_failed)

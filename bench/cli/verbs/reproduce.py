@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_data_dir, add_plugins, positive
-from fedfore.cli.executing import add_executor, chosen_executor
+from fedfore.cli.executing import add_executor, chosen_executor, runs_elsewhere
 from fedfore.cli.output import complain
 from fedfore.cli.studies import published_study
 from fedfore.errors import ConfigError, printable
@@ -51,6 +51,7 @@ def execute(options: argparse.Namespace) -> int:
         run=here / run,
         command=options.command,
         executor=chosen_executor(options),
+        elsewhere=runs_elsewhere(options),
         device=options.device,
         data_dir=here / options.data_dir if options.data_dir else None,
         plugins=tuple((here / folder).resolve() for folder in options.plugins),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_data_dir, add_matrix, seconds
-from fedfore.cli.executing import add_executor, chosen_executor, warm_up
+from fedfore.cli.executing import add_executor, chosen_executor, runs_elsewhere, warm_up
 from fedfore.cli.output import complain
 from fedfore.cli.planning import planned_matrix
 from fedfore.errors import FedForeError, printable
@@ -100,6 +100,7 @@ def execute(options: argparse.Namespace) -> int:
         run=here / run,
         command=command_at_root(options.command, options.matrix, path),
         executor=chosen_executor(options),
+        elsewhere=runs_elsewhere(options),
         device=options.device,
         rerun=options.rerun,
         data_dir=here / options.data_dir if options.data_dir else None,
