@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from fedfore.execution.executors.executor import Executor
 from fedfore.execution.job import CHECKPOINT_SECONDS, Job
 from fedfore.execution.keeper import stamp_of
 from fedfore.execution.matrix import PlannedCell
+from fedfore.execution.only import Only
 from fedfore.execution.worker import conclude
 from fedfore.records import attempts
 from fedfore.records.choices import Tuning
@@ -47,7 +48,8 @@ class RunOptions:
 
     Cells run `elsewhere` where devices and data are those of other machines, of which this one knows nothing.
     timeout_seconds limits the wall-clock time of an attempt at a cell; None does not. matrix is the text of the matrix,
-    and tuning what it tunes, both to be stored. Cells that are settled are kept, whatever rerun says.
+    and tuning what it tunes, both to be stored. Cells that are settled are kept, whatever rerun says. `only` limits
+    `run_stages` to some cells of the first plan that it makes.
     """
 
     run: Path
@@ -65,6 +67,7 @@ class RunOptions:
     matrix: str | None = None
     tuning: Tuning | None = None
     settled: frozenset[str] = frozenset()
+    only: Only | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,11 @@ class Outcome:
     def unfinished(self) -> list[Record]:
         """The records that do not say `ok` or `skipped`."""
         return [record for record in self.records if record.status not in DONE]
+
+    def of(self, cells: Set[str]) -> Outcome:
+        """Return what is said of these cells."""
+        records = [record for record in self.records if record.cell_id in cells]
+        return replace(self, records=records, missing=[name for name in self.missing if name in cells])
 
 
 def preflight(cells: Sequence[Cell], options: RunOptions) -> None:
@@ -158,7 +166,8 @@ def run_plan(
             if item.skip is not None:
                 job = jobs.pop(item.cell.id)
                 _settled(run, job, conclude(job, "skipped", item.skip, {}, Moment.now()))
-        kept = [item.cell for item in planned if item.cell.id not in jobs]
+        others = [item.cell for item in planned if item.cell.id not in jobs]
+        kept = [cell for cell in others if attempts.find_record(run, cell.id) is not None]
         for job in jobs.values():
             _forget_unusable(job, progress)
         progress.start(len(jobs), len(kept), sum(_is_stale(reader, cell, present) for cell in kept))

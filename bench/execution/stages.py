@@ -38,8 +38,9 @@ def run_stages(
     """Run a matrix stage by stage, as far as its trials end, and return what then lies in the run folder.
 
     Each time the earliest stage runs in which `rerun` selects a cell that has not run yet, and what follows from its
-    trials is planned anew. `plan` is the matrix's before any trial has ended, for who has it already. Raises as
-    `run_plan` does.
+    trials is planned anew. `plan` is the matrix's before any trial has ended, for who has it already. With `only`
+    nothing runs but cells of the first plan, and the outcome is of those. Raises as `run_plan` does, and ConfigError
+    where `only` names what the plan has not.
     """
     lost = set_damaged_plan_aside(options.run)
     if lost is not None:
@@ -52,12 +53,19 @@ def run_stages(
     planned: list[str] = []
     reader = Reader(options.run)
     plan = plan or staged_plan(document, methods, {})
+    chosen: frozenset[str] | None = None
     while True:
         if plan.tuning is not None and plan.tuning.is_by_trials:
             plan = staged_plan(document, methods, ended_trials(open_run(options.run)))
+        if options.only is not None:
+            if chosen is None:
+                grows = plan.tuning is not None and plan.tuning.choices is None
+                chosen = options.only.chosen(plan.ids, more_to_come=grows)
+            options = replace(options, settled=options.settled | (set(plan.ids) - chosen))
         waiting = {item.cell.stage for item in plan.cells if selected(item, options, present, reader)}
         if ran is not None and not waiting and plan.ids == planned:
-            return replace(ran, failures=failures)
+            ran = replace(ran, failures=failures)
+            return ran if chosen is None else ran.of(chosen)
         progress.planned(plan)
         if plan.tuning is not None and plan.tuning.choices is not None:
             for sentence in changed_choices(before, plan.tuning):

@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rerun", choices=("missing", "failed", "stale", "all"), default="missing",
         help="which cells to run: without a record, also failed ones, also ones of older code, or all [missing]",
     )  # fmt: skip
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="CELL",
+        help="run only this cell of the plan, by its id or the beginning of one, or K/N: every N-th from the K-th; may "
+        "be repeated, and the exit status is that of these cells [all]",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="RUN", help="run directory [results/runs/<matrix>]")
     parser.add_argument("--extend", action="store_true", help="unite this plan with the one RUN already holds")
     parser.add_argument(
@@ -55,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 PLACES = ("--data-dir", "--out", "--from")
 """Options that say where files lie, and change no number."""
+CLUSTER = "--executor"
 
 
 def command_at_root(command: str, matrix: str, file: Path) -> str:
@@ -69,12 +75,13 @@ def command_at_root(command: str, matrix: str, file: Path) -> str:
 
 
 def _without_places(words: Sequence[str]) -> Iterator[str]:
-    """Yield the words of a command but those of `PLACES` that are absolute."""
+    """Yield the words of a command but those of `PLACES` that are absolute, and the address of a cluster."""
     waiting = iter(words)
     for word in waiting:
         option, given, value = word.partition("=")
-        parts = [word] if given or option not in PLACES else [word, *islice(waiting, 1)]
-        if option not in PLACES or not Path(value or parts[-1]).is_absolute():
+        parts = [word] if given or option not in (*PLACES, CLUSTER) else [word, *islice(waiting, 1)]
+        place = value or parts[-1]
+        if not (option in PLACES and Path(place).is_absolute()) and not (option == CLUSTER and ":" in place):
             yield from parts
 
 
@@ -84,6 +91,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import what_went_wrong
     from fedfore.cli.progress import Display
     from fedfore.execution.matrix_file import matrix_text
+    from fedfore.execution.only import Only
     from fedfore.execution.runner import RunOptions
     from fedfore.execution.stages import StageProgress, run_stages
     from fedfore.execution.trials import ended_trials
@@ -110,6 +118,7 @@ def execute(options: argparse.Namespace) -> int:
         checkpoint_seconds=options.checkpoint_seconds,
         save_model=options.save_model,
         matrix=matrix_text(path, options.overrides, methods),
+        only=Only.parsed(options.only) if options.only else None,
     )
     if options.study is not None:
         study = open_run(options.study)
