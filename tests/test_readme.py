@@ -49,6 +49,7 @@ QUICK = [
     *sets("params.fed_ntk_zo.num_perturbations=5", "params.fed_ntk_zo.inputs_per_draw=4"), *SHORT, "--workers", "1",
 ]  # fmt: skip
 DIGITS = sets('dataset=["digits"]', 'model=["lenet5"]')
+CLUSTERS = ("ray --shared", "auto --shared", "ray://head:10001", "auto --device cuda --gpus 0.5")
 CUTS: dict[str, list[str]] = {
     "fedfore run": QUICK,
     "fedfore run my.toml --workers 8 --out results/my": [*ONE, *SHORT, *sets("train.eval_every=0.1")],
@@ -87,6 +88,17 @@ CUTS: dict[str, list[str]] = {
         *sets("params.baffle.num_perturbations=2", "params.baffle.lr=[0.01]"),
     ],
     "fedfore data get cifar10": [],
+    "fedfore run my.toml --workers 8 --timeout 3600 --out results/my": [
+        *ONE, *SHORT, *sets("train.eval_every=0.1"), "--out", "results/timed",
+    ],
+    "fedfore merge parts/1 parts/2 --out results/merged": [],
+    "fedfore merge": ["parts/1", "parts/2", "--out", "results/named"],
+    **{
+        f"fedfore run my.toml --executor {cluster} --out results/my": [
+            *ONE, *SHORT, *sets("train.eval_every=0.1"), "--device", "cpu", "--out", "results/nodes",
+        ]
+        for cluster in CLUSTERS
+    },
 }  # fmt: skip
 SLOW = tuple(f"fedfore {start}" for start in ("run my", "run quick", "run device", "run baffle", "cost resnet", "plot"))
 
@@ -102,6 +114,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         run_in_this_process(patch)
         assert main(["run", *CUTS["fedfore run"]]) == 0
+        for part in ("1", "2"):
+            shutil.copytree(folder / "results" / "runs" / "quick", folder / "parts" / part)
     return folder
 
 
@@ -145,6 +159,7 @@ def test_every_command_of_readme_has_a_row_and_every_row_is_of_readme() -> None:
 
 
 RUN_HERE = sorted(set(CUTS) - {"fedfore data get cifar10", "fedfore run"})
+"""`tests/test_ray.py` has clusters; here such a command is read and planned, and runs in this process."""
 
 
 @pytest.mark.parametrize(
