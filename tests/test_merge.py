@@ -71,6 +71,7 @@ def test_runs_of_one_plan_are_united_with_all_that_belongs_to_their_cells(
     (Path(other) / "matrix.toml").write_text("# asked last")
     checkpoint_file(Path(other), "half").parent.mkdir()
     checkpoint_file(Path(other), "half").write_text("state")
+    (cell_dir(Path(other), PLANNED[1].id) / ".heartbeat.json").write_text("{}")
     out = tmp_path / "both"
     assert main(["merge", one, other, "--out", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}: 6 of 6 cells\n"

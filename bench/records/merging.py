@@ -56,7 +56,7 @@ def merge(runs: Sequence[Path], out: Path, *, extend: bool = False) -> Merged:
             write_environment(out, values)
         for name, source in sources.items():
             with writing(cell_dir(out, name)):
-                shutil.copytree(cell_dir(source, name), cell_dir(out, name))
+                shutil.copytree(cell_dir(source, name), cell_dir(out, name), ignore=shutil.ignore_patterns(".*"))
         if matrices:
             write_matrix(out, matrices[-1].read_text(encoding="utf-8"))
         for command in commands:

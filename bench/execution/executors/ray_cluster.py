@@ -52,7 +52,7 @@ class RayCluster:
             return
         gpus = 0 if jobs[0].device == "cpu" else self.gpus
         with _connected(self.address):
-            _require_gpus(self.address, gpus)
+            _require_gpus(self.address, jobs[0].device, gpus)
             task = _task(run_in_shared_folder if self.is_shared else run_in_parcel, gpus)
             waiting, running = deque(jobs), dict[Any, tuple[Job, Moment]]()
             try:
@@ -95,7 +95,9 @@ def _require_listener(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
-def _require_gpus(address: str, gpus: float) -> None:
+def _require_gpus(address: str, device: str, gpus: float) -> None:
+    if ":" in device:
+        raise ConfigError(f"--device {device}: which GPU a cell gets is up to Ray; say --device cuda.")
     if gpus > ray.cluster_resources().get("GPU", 0):
         raise ConfigError(f"--device cuda cannot be used there: the Ray at {address} has no {gpus:g} GPUs.")
 
