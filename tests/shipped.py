@@ -18,7 +18,7 @@ from fedfore.masks import prunable_weights
 from fedfore.records.lines import CLIENTS, DIAGNOSTICS
 from fedfore.records.metrics import MEASURED
 from fedfore.records.migration import CLASSES
-from fedfore.records.run_folder import write_plan
+from fedfore.records.plan_file import write_plan
 from fedfore.records.store import LAYERS
 from fedfore.tasks import models
 from fedfore.tasks.datasets import spec

@@ -18,9 +18,10 @@ from fedfore.records.code_hash import HASH_SCHEME
 from fedfore.records.lines import DIAGNOSTICS, ROUNDS
 from fedfore.records.metrics import PEAK_PARTS
 from fedfore.records.migration import CLASSES
+from fedfore.records.plan_file import write_plan
 from fedfore.records.provenance import environment_hash
 from fedfore.records.record import Moment, Origin, Record, Status, identity, new_record
-from fedfore.records.run_folder import lines_writer, write_environment, write_plan, write_record
+from fedfore.records.run_folder import lines_writer, write_environment, write_record
 
 BACKPROPAGATION = ("fedtiny", "fedmef", "fedavg", "fedavg_erk")
 SPARSE = ("fed_ntk_zo", "fedtiny", "fedmef", "fedavg_erk", "my_method")

@@ -12,17 +12,9 @@ import pytest
 
 from fedfore.cell import Cell
 from fedfore.cli.main import main
+from fedfore.records.plan_file import read_commands, read_plan, read_plugins, write_plan
 from fedfore.records.record import Record
-from fedfore.records.run_folder import (
-    cell_dir,
-    checkpoint_file,
-    locked,
-    read_commands,
-    read_plan,
-    read_plugins,
-    write_environment,
-    write_plan,
-)
+from fedfore.records.run_folder import cell_dir, checkpoint_file, locked, write_environment
 from fedfore.records.store import LiveRun
 from tests.synthetic import cells, write_run
 

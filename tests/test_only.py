@@ -9,7 +9,7 @@ import pytest
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.execution.only import Only
-from fedfore.records.run_folder import read_plan
+from fedfore.records.plan_file import read_plan
 from fedfore.records.store import LiveRun
 from tests.conftest import run_in_this_process
 from tests.test_stages import Instant, instant, run

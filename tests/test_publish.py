@@ -16,8 +16,9 @@ from fedfore.cli.main import main
 from fedfore.cli.verbs.run import command_at_root
 from fedfore.errors import ConfigError, StoreError
 from fedfore.execution.matrix_file import matrix_text, read_matrix
+from fedfore.records.plan_file import write_plan
 from fedfore.records.publishing import as_it_stands, publish, study_folder, unpack
-from fedfore.records.run_folder import MATRIX, cell_dir, locked, write_matrix, write_plan, write_record
+from fedfore.records.run_folder import MATRIX, cell_dir, locked, write_matrix, write_record
 from fedfore.records.store import LiveRun, load_table, open_run
 from tests.conftest import run_in_this_process
 from tests.synthetic import cells, record, write_run

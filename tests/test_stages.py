@@ -28,9 +28,10 @@ from fedfore.plots.cards.facts import cells_text
 from fedfore.plots.cards.pages import refresh
 from fedfore.plots.cards.template import write_card
 from fedfore.plots.study import load_study
+from fedfore.records.plan_file import read_plan
 from fedfore.records.publishing import publish, unpack
 from fedfore.records.record import Moment, Record
-from fedfore.records.run_folder import cell_dir, read_plan
+from fedfore.records.run_folder import cell_dir
 from fedfore.records.store import load_table, open_run, remarks
 from tests.test_tuning import METHODS, RATES, Accuracy, best_at, matrix
 

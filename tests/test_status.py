@@ -13,7 +13,8 @@ from fedfore.cell import Cell
 from fedfore.cli.main import main
 from fedfore.cli.parser import parser
 from fedfore.records.heartbeat import Heartbeat, seconds_now, write_heartbeat
-from fedfore.records.run_folder import checkpoint_file, locked, write_plan, write_record
+from fedfore.records.plan_file import write_plan
+from fedfore.records.run_folder import checkpoint_file, locked, write_record
 from fedfore.records.store import LiveRun, pack
 from tests.synthetic import cells, record, write_run
 

@@ -24,18 +24,11 @@ from fedfore.records import attempts
 from fedfore.records.choices import Tuning
 from fedfore.records.code_hash import HASH_SCHEME
 from fedfore.records.files import set_aside
+from fedfore.records.plan_file import write_plan
 from fedfore.records.provenance import environment, git_commit
 from fedfore.records.reader import Reader
 from fedfore.records.record import DONE, Moment, Origin, Record
-from fedfore.records.run_folder import (
-    cell_dir,
-    checkpoint_file,
-    locked,
-    lost_files,
-    write_environment,
-    write_matrix,
-    write_plan,
-)
+from fedfore.records.run_folder import cell_dir, checkpoint_file, locked, lost_files, write_environment, write_matrix
 from fedfore.records.table import PresentCode, is_stale, present_code, staleness
 from fedfore.tasks.files import ensure_present
 

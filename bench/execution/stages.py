@@ -12,9 +12,9 @@ from fedfore.execution.runner import Outcome, Progress, RunOptions, run_plan, se
 from fedfore.execution.trials import ended_trials
 from fedfore.execution.tuning import StagedPlan, staged_plan
 from fedfore.records.choices import Tuning, values_text
+from fedfore.records.plan_file import set_damaged_plan_aside
 from fedfore.records.reader import Reader
 from fedfore.records.record import Record
-from fedfore.records.run_folder import set_damaged_plan_aside
 from fedfore.records.store import open_run
 from fedfore.records.table import present_code
 

@@ -22,7 +22,7 @@ from fedfore.execution.trials import Ended, Trials
 from fedfore.execution.tune_table import choices_in, parsed_tune, require_free
 from fedfore.judgement.choices import choice, fits
 from fedfore.records.choices import Choice, Tuning, series_name
-from fedfore.records.run_folder import Asked
+from fedfore.records.plan_file import Asked
 from fedfore.records.table import settings_table
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedfore.cell import Cell
-from fedfore.records import run_folder
+from fedfore.records import plan_file, run_folder
 from fedfore.records.choices import Tuning
 from fedfore.records.record import Record
 from fedfore.records.run import Run
@@ -29,13 +29,13 @@ class LiveRun(Run):
         return self._plan
 
     def commands(self) -> list[str]:
-        return run_folder.read_commands(self.path)
+        return plan_file.read_commands(self.path)
 
     def environments(self) -> dict[str, dict[str, Any]]:
         return run_folder.read_environments(self.path)
 
     def plugins(self) -> dict[str, Path]:
-        return run_folder.read_plugins(self.path)
+        return plan_file.read_plugins(self.path)
 
     def tuning(self) -> Tuning | None:
         return self._tuning
@@ -63,8 +63,8 @@ class LiveRun(Run):
 
     @cached_property
     def _tuning(self) -> Tuning | None:
-        return run_folder.read_tuning(self.path)
+        return plan_file.read_tuning(self.path)
 
     @cached_property
     def _plan(self) -> list[Cell]:
-        return run_folder.read_plan(self.path)
+        return plan_file.read_plan(self.path)

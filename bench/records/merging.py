@@ -13,17 +13,9 @@ from fedfore.records.choices import Tuning
 from fedfore.records.files import writing
 from fedfore.records.live import LiveRun
 from fedfore.records.packed import MATRIX, is_packed
+from fedfore.records.plan_file import Asked, require_same_plan, write_plan
 from fedfore.records.record import is_volatile, record_to_json
-from fedfore.records.run_folder import (
-    Asked,
-    cell_dir,
-    is_held,
-    locked,
-    require_same_plan,
-    write_environment,
-    write_matrix,
-    write_plan,
-)
+from fedfore.records.run_folder import cell_dir, is_held, locked, write_environment, write_matrix
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedfore.records.choices import TUNING
 from fedfore.records.files import damaged
-from fedfore.records.run_folder import read_plan_document
+from fedfore.records.plan_file import read_plan_document
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,18 @@ from fedfore.records.manifest import manifest_problems
 from fedfore.records.migration import SCHEMA_VERSION
 from fedfore.records.packed import MATRIX, PackedRun, is_packed
 from fedfore.records.packing import pack
+from fedfore.records.plan_file import Asked, require_same_plan, write_plan
 from fedfore.records.record import Record, differing_settings, record_to_json
 from fedfore.records.run import Run
 from fedfore.records.run_folder import (
     RECORD,
-    Asked,
     cell_dir,
     is_held,
     lines_writer,
     locked,
-    require_same_plan,
     write_environment,
     write_matrix,
     write_notes,
-    write_plan,
 )
 from fedfore.records.store import open_run
 

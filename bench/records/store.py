@@ -8,17 +8,10 @@ from fedfore.records.lines import ADJUSTMENTS, DIAGNOSTICS, LAYERS, ROUNDS
 from fedfore.records.live import LiveRun
 from fedfore.records.packed import PackedRun, is_packed
 from fedfore.records.packing import pack
+from fedfore.records.plan_file import write_plan
 from fedfore.records.record import DONE, STATUSES, Record, identity, is_volatile, new_record
 from fedfore.records.run import Run
-from fedfore.records.run_folder import (
-    cell_dir,
-    lines_writer,
-    locked,
-    read_record,
-    write_environment,
-    write_plan,
-    write_record,
-)
+from fedfore.records.run_folder import cell_dir, lines_writer, locked, read_record, write_environment, write_record
 from fedfore.records.table import load_table, remarks
 
 __all__ = [
