@@ -283,7 +283,9 @@ def test_a_worker_with_other_code_than_that_of_the_start_refuses(run: Run, monke
     monkeypatch.setattr("fedfore.execution.worker._code.cache_clear", lambda: None, raising=False)
     run.forget()
     assert main(run.arguments) == 1
-    assert all("the code changed while the run was going on" in found["reason"] for found in run.records().values())
+    assert all(
+        "the code here is not that with which the run began" in found["reason"] for found in run.records().values()
+    )
 
 
 # Verdicts

@@ -177,7 +177,7 @@ def test_a_format_of_show_excludes_the_others(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     "arguments",
     [
-        [], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "0"], ["run", "--workers", "x"],
+        [], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "-1"], ["run", "--workers", "x"],
         *(["run", "--timeout", seconds] for seconds in ("nan", "inf", "-1", "0", "x")),
         *(["plot", ".", "--width", inches] for inches in ("nan", "inf", "-1", "0", "x")),
     ],

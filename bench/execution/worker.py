@@ -34,7 +34,10 @@ from fedfore.tasks.loading import load
 METERED_ONLY = "The protocol says train.meter_only = true: nothing was trained."
 LOGS = (ROUNDS, DIAGNOSTICS)
 """The files that are written while a cell runs; the others are written at its end."""
-CHANGED = "the code changed while the run was going on; start it again with --rerun failed, or leave the code alone"
+CHANGED = (
+    "the code here is not that with which the run began; start it again with --rerun failed, "
+    "and have the same code on all machines"
+)
 
 
 @cache
