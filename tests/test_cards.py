@@ -312,7 +312,8 @@ def test_a_study_that_is_to_be_superseded_says_so_on_its_card_and_in_the_index(a
     )
     assert unfinished in facts(archive, "study")
     write_run(archive.results / "later", own)
-    assert "**Superseded by [later](../later/README.md), which asks the same again.**" in facts(archive, "study")
+    superseded = "**Superseded by [later](../later/README.md), which asks the same again.**"
+    assert superseded in facts(Archive(archive.results), "study")
 
 
 def test_a_corrected_table_counts_what_holm_leaves_of_all_of_the_card(archive: Archive) -> None:

@@ -14,6 +14,7 @@ import tomli_w
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
 from fedfore.execution.choice_files import choices_text, inlined, refresh_choices, taken
+from fedfore.execution.executors.inline import Inline
 from fedfore.execution.matrix_file import matrix_text, read_matrix
 from fedfore.execution.runner import RunOptions
 from fedfore.execution.stages import run_stages
@@ -111,7 +112,7 @@ def test_a_series_without_a_choice_gets_no_verdict(
     edge = {"name": "edge", "of": {"method": "fedavg"}, "against": {"method": "baffle"}}
     document = read_matrix(taking) | {"contrast": [contrast, edge]}
     instantly(monkeypatch).accuracy = lambda cell: 0.5 + 0.1 * cell.seed
-    options = RunOptions(tmp_path / "cheap", "fedfore run cheap", 1, matrix=tomli_w.dumps(document))
+    options = RunOptions(tmp_path / "cheap", "fedfore run cheap", Inline(), matrix=tomli_w.dumps(document))
     assert run_stages(document, METHODS, options).is_complete
     found = judged_of(open_run(options.run))
     assert [one.reason for one in found] == [

@@ -69,7 +69,7 @@ def test_a_command_runs_its_share_and_its_exit_status_is_that_of_the_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_in_this_process(monkeypatch)
-    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run / "report.html")
+    monkeypatch.setattr("fedfore.plots.report.page.write_report", lambda run: run.path / "report.html")
     (tmp_path / "small.toml").write_text(MATRIX)
     runs = [str(tmp_path / f"run-{k}") for k in (1, 2)]
     for k, folder in enumerate(runs, 1):

@@ -169,16 +169,6 @@ def test_killed_and_resumed_on_one_worker_equals_uninterrupted_on_two_bit_for_bi
     assert all(records(run)[cell] == record for cell, record in kept.items())
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_terminated_run_takes_its_workers_with_it(tmp_path: Path, workers: int) -> None:
-    folder, path = crashing(tmp_path, ["slow"], seeds=range(workers))
-    process = start("run", path, "--plugins", folder, "--workers", workers, "--out", tmp_path / "run")
-    wait_until(lambda: list(tmp_path.glob("run/attempts/*/cells/*/rounds.jsonl")), 120)
-    os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(timeout=30) == 130
-    wait_until(lambda: not group_exists(process.pid), 20)
-
-
 @pytest.mark.slow
 def test_one_cell_may_die_or_fail_and_the_matrix_goes_on(tmp_path: Path) -> None:
     folder, path = crashing(tmp_path, ["none", "killed", "raises", "memory"])

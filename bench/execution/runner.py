@@ -160,7 +160,7 @@ def run_plan(
                 job = jobs.pop(item.cell.id)
                 _settled(run, job, conclude(job, "skipped", item.skip, {}, Moment.now()))
         others = [item.cell for item in planned if item.cell.id not in jobs]
-        kept = [cell for cell in others if attempts.find_record(run, cell.id) is not None]
+        kept = [cell for cell in others if reader.find(cell.id) is not None]
         for job in jobs.values():
             _forget_unusable(job, progress)
         progress.start(len(jobs), len(kept), sum(_is_stale(reader, cell, present) for cell in kept))

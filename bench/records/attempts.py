@@ -87,6 +87,7 @@ def settle(run: Path, aside: Path, cell_id: str) -> Path | None:
         return last_failed
     if record.status in FINAL:
         _remove(checkpoint_file(run, cell_id))
+        _remove_parts(run, cell_id)
     old = cell_dir(_replaced(run), cell_id)
     _remove(old)
     if (cell / RECORD).exists() and find_record(run, cell_id) is None:
@@ -108,6 +109,7 @@ def recover(run: Path) -> None:
     for old in sorted(_replaced(run).glob("cells/*")):
         if not cell_dir(run, old.name).exists():
             _move(old, cell_dir(run, old.name))
+    _remove_parts(run, "*")
     for attempt in sorted(run.glob("attempts/*/cells/*")):
         settle(run, attempt.parent.parent, attempt.name)
     clear(run)
@@ -119,6 +121,13 @@ def clear(run: Path) -> None:
         _remove(folder)
     with suppress(OSError):
         (run / "checkpoints").rmdir()
+
+
+def _remove_parts(run: Path, cell_id: str) -> None:
+    """Remove what a process has left that died while it wrote a checkpoint of such a cell."""
+    checkpoint = checkpoint_file(run, cell_id)
+    for part in checkpoint.parent.glob(f".{checkpoint.name}.*"):
+        _remove(part)
 
 
 def find_record(run: Path, cell_id: str) -> Record | None:
