@@ -118,6 +118,32 @@ def test_a_damaged_record_is_set_aside_and_its_cell_runs_again(run: Callable[...
     assert (folder / "unusable" / "cells" / path.parent.name / "record.json").read_text() == "{"
 
 
+@pytest.mark.parametrize("content", ["garbage", '{"round": 0}\n{"rou'])
+def test_damaged_lines_are_named_and_set_aside_and_their_cell_runs_again(
+    run: Callable[..., Said], tmp_path: Path, content: str
+) -> None:
+    folder = tmp_path / "run"
+    assert run(folder)[0] == 0
+    path, before = next(folder.glob("cells/*/rounds.jsonl")), science(folder)
+    whole = path.read_text()
+    path.write_text(content)
+    status, said = run(folder)
+    assert status == 0 and f"{path.parent.name} runs again: not whole of it is rounds.jsonl." in said
+    assert path.read_text() == whole and science(folder) == before
+    assert (folder / "unusable" / "cells" / path.parent.name / "rounds.jsonl").read_text() == content
+
+
+def test_an_interrupt_of_cells_of_this_process_ends_the_command(
+    run: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedfore.federation.loop.Federation.advance", interrupted)
+    status, said = run(tmp_path / "run")
+    assert status == 130 and "interrupted" in said and not records(tmp_path / "run")
+
+
 def test_a_clock_that_goes_backwards_takes_no_time_away(monkeypatch: pytest.MonkeyPatch) -> None:
     days = iter([datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)])
 

@@ -66,12 +66,12 @@ def test_a_state_comes_back_from_its_file_bit_for_bit(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_and_one_of_other_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c"
-    write_checkpoint(path, {"tensor": torch.arange(100.0)}, STAMP)
+    write_checkpoint(path, {"tensor": torch.arange(100.0), "bytes": 12345}, STAMP)
     assert "was made with other code" in str(unusable(path, replace(STAMP, code_sha256="abd")))
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-9] ^= 1
-    for content in (b"", b"{}", whole[:-1], bytes(flipped), whole + b"x"):
+    for content in (b"", b"{}", whole[:-1], bytes(flipped), whole + b"x", whole.replace(b"12345", b"12346")):
         path.write_bytes(content)
         assert "is damaged" in str(unusable(path, STAMP)), content[:20]
         with pytest.raises(StoreError, match="damaged"):

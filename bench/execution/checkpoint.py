@@ -37,16 +37,16 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], stamp: Stamp) -> None
     Raises StoreError where it cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    plain = _without_tensors(state, tensors)
-    header = {"state": json.dumps(plain), "stamp": json.dumps(asdict(stamp)), "sha256": _sha256(tensors)}
+    plain = json.dumps(_without_tensors(state, tensors))
+    header = {"state": plain, "stamp": json.dumps(asdict(stamp)), "sha256": _sha256(plain, tensors)}
     write_atomically(path, save(tensors, header))
 
 
 def read_checkpoint(path: Path, torch_device: torch.device) -> dict[str, Any]:
     """Return the state in a checkpoint. Raises StoreError where there is none, or a damaged one."""
     header, tensors = _content(path)
-    if header["sha256"] != _sha256(tensors):
-        raise StoreError(f"{path} is damaged: its tensors are not those that were written.")
+    if header.get("sha256") != _sha256(header.get("state", ""), tensors):
+        raise StoreError(f"{path} is damaged: it does not hold what was written.")
     state: dict[str, Any] = _with_tensors(json.loads(header["state"]), tensors, torch_device)
     return state
 
@@ -56,7 +56,7 @@ def unusable(path: Path, stamp: Stamp) -> str | None:
     try:
         header, tensors = _content(path)
         found = Stamp(**json.loads(header["stamp"]))
-        is_whole = header["sha256"] == _sha256(tensors)
+        is_whole = header["sha256"] == _sha256(header["state"], tensors)
     except (StoreError, ValueError, TypeError, KeyError):
         is_whole = False
     if not is_whole:
@@ -108,8 +108,8 @@ def _with_tensors(value: Any, tensors: Mapping[str, Tensor], torch_device: torch
     return [_with_tensors(inner, tensors, torch_device) for inner in value] if isinstance(value, list) else value
 
 
-def _sha256(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _sha256(plain: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(plain.encode())
     for part in _bytes(tensors):
         digest.update(part)
     return digest.hexdigest()

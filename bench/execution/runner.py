@@ -163,6 +163,7 @@ def run_plan(
         kept = [cell for cell in others if reader.find(cell.id) is not None]
         for job in jobs.values():
             _forget_unusable(job, progress)
+            _name_damaged(reader, job, options, progress)
         progress.start(len(jobs), len(kept), sum(_is_stale(reader, cell, present) for cell in kept))
         ended = _run_jobs(_shuffled(list(jobs.values())), options, progress)
         attempts.clear(run)
@@ -223,6 +224,15 @@ def _forget_unusable(job: Job, progress: Progress) -> None:
     if reason is not None:
         progress.said(reason)
         set_aside(job.checkpoint)
+
+
+def _name_damaged(reader: Reader, job: Job, options: RunOptions, progress: Progress) -> None:
+    record = reader.find(job.cell.id)
+    lost = lost_files(options.run, record) if record is not None else []
+    if lost:
+        progress.said(
+            f"{job.cell.id} runs again: {', '.join(lost)} of it {'is' if len(lost) == 1 else 'are'} not whole."
+        )
 
 
 def selected(item: PlannedCell, options: RunOptions, present: PresentCode, reader: Reader) -> bool:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def prepared(job: Job) -> Record | None:
     try:
         attempts.begin(job.aside, job.cell.id)
     except StoreError as error:
-        return _record(job, "failed", str(error), {}, Moment.now())
+        return unrecorded(job, str(error), Moment.now())
     return None
 
 
@@ -81,8 +82,10 @@ def run_job(job: Job, should_stop: Callable[[], bool] = lambda: False) -> Record
     except TimedOut:
         status, reason = "timeout", late_words(job)
     except StoreError as error:
-        return _record(job, "failed", str(error), {}, started)
-    except BaseException as error:  # noqa: BLE001
+        return unrecorded(job, str(error), started)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and parent_process() is None:
+            raise  # whoever started this process stops it, and no cell alone
         reason, trace = words(error), traceback.format_exc()
         out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason
         status = "out_of_memory" if out_of_memory else "failed"
@@ -92,6 +95,11 @@ def run_job(job: Job, should_stop: Callable[[], bool] = lambda: False) -> Record
 def _resident_bytes() -> int:
     """Return the largest resident set of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def unrecorded(job: Job, reason: str, started: Moment) -> Record:
+    """Return the record of an attempt that failed as nothing of it could be written."""
+    return _record(job, "failed", reason, {}, started)
 
 
 def late_words(job: Job) -> str:
@@ -172,7 +180,7 @@ def conclude(
         record = _record(job, status, reason, measured, started)
         write_record(job.aside, record)
     except StoreError as error:
-        return _record(job, "failed", " ".join(filter(None, (reason, str(error)))), {}, started)
+        return unrecorded(job, " ".join(filter(None, (reason, str(error)))), started)
     return record
 
 

@@ -5,7 +5,7 @@
     RUN/replaced/cells/<id>/             the folder that is being replaced, for a moment
     RUN/failed/cells/<id>/               the last attempt that failed where a finished cell stands, or timed out where
                                          a checkpoint waits
-    RUN/unusable/cells/<id>/             a cell's folder whose record could not be read when it ran again
+    RUN/unusable/cells/<id>/             a cell's folder that was damaged when it ran again
     RUN/checkpoints/<id>.safetensors     the state of a cell that has not ended
 
 Each of the three is laid out like a run, so what reads and writes cells reads and writes them. A process may end
@@ -27,6 +27,7 @@ from fedfore.records.run_folder import (
     RECORD,
     cell_dir,
     checkpoint_file,
+    lost_files,
     read_environments,
     read_record,
     write_environment,
@@ -48,7 +49,7 @@ def failed(run: Path) -> Path:
 
 
 def unusable(run: Path) -> Path:
-    """Return where cells lie whose record could not be read when they ran again."""
+    """Return where folders of cells lie that were damaged when they ran again."""
     return run / "unusable"
 
 
@@ -90,7 +91,8 @@ def settle(run: Path, aside: Path, cell_id: str) -> Path | None:
         _remove_parts(run, cell_id)
     old = cell_dir(_replaced(run), cell_id)
     _remove(old)
-    if (cell / RECORD).exists() and find_record(run, cell_id) is None:
+    stood = find_record(run, cell_id)
+    if (cell / RECORD).exists() and (stood is None or lost_files(run, stood)):
         _remove(cell_dir(unusable(run), cell_id))
         _move(cell, cell_dir(unusable(run), cell_id))
     if cell.exists() or cell.is_symlink():
@@ -119,8 +121,9 @@ def clear(run: Path) -> None:
     """Remove the folders of attempts under way; what failed stays, and so do checkpoints."""
     for folder in (run / "attempts", _replaced(run)):
         _remove(folder)
-    with suppress(OSError):
-        (run / "checkpoints").rmdir()
+    for folder in (run / "checkpoints", failed(run) / "cells", failed(run)):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _remove_parts(run: Path, cell_id: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedfore.errors import StoreError
-from fedfore.records.attempts import FINAL
+from fedfore.records.attempts import FINAL, find_record
 from fedfore.records.choices import Tuning
 from fedfore.records.files import writing
 from fedfore.records.live import LiveRun
@@ -29,9 +29,10 @@ class Merged:
 def merge(runs: Sequence[Path], out: Path, *, extend: bool = False) -> Merged:
     """Unite live runs of one plan in a new folder; with `extend` the plans may differ, and are united too.
 
-    Each planned cell comes from the first run in which it ended for good, or else failed. Checkpoints, attempts and
-    reports are not copied. Raises StoreError, before anything is written, for what is no run or is being written to,
-    for plans that cannot be united, for a cell that ended differently in two runs, and where `out` holds something.
+    Each planned cell comes from the first run in which it ended for good, or else failed; a damaged record counts as
+    none, and one whose lines are damaged comes last. Checkpoints, attempts and reports are not copied. Raises
+    StoreError, before anything is written, for what is no run or is being written to, for plans that cannot be united,
+    for a cell that ended differently in two runs, and where `out` holds something.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise StoreError(f"{out} is there already and not empty; choose another --out.")
@@ -80,7 +81,7 @@ def _united_plan(runs: Sequence[LiveRun], *, extend: bool) -> Tuning | None:
 
 def _source(runs: Sequence[LiveRun], cell_id: str) -> Path | None:
     """Return the run that a cell is taken from, None where no run has a record of it."""
-    found = {run.path: record for run in runs if (record := run.found(cell_id)) is not None}
+    found = {run.path: record for run in runs if (record := find_record(run.path, cell_id)) is not None}
     ended = {
         run.path: record_to_json(record)
         for run in runs

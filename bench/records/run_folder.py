@@ -122,9 +122,20 @@ def data_files(folder: Path) -> list[str]:
 
 
 def lost_files(run: Path, record: Record) -> list[str]:
-    """Return the files that a cell's record names and that are not beside it any more."""
+    """Return the files that a cell's record names and that are not whole beside it any more."""
     folder = cell_dir(run, record.cell_id)
-    return [name for name in record.files if not (folder / name).exists()]
+    return [name for name in record.files if not _is_whole(folder / name)]
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file is there and, if it is one of lines, begins and ends as such."""
+    try:
+        if path.suffix != ".jsonl":
+            return path.exists()
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return not content or (content.startswith(b"{") and content.endswith(b"}\n"))
 
 
 def write_notes(run: Path, cell_id: str, notes: Mapping[str, Any]) -> None:

@@ -6,13 +6,13 @@ import os
 import signal
 import threading
 import time
-import warnings
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
-from fedfore.execution.executors.warm_server import CONTEXT, TO_STARTER, for_the_server
+from fedfore.execution.executors.warm_server import CONTEXT, TO_STARTER, end_with_the_server, for_the_server
 from fedfore.execution.job import Job
-from fedfore.execution.worker import conclude, late_words, run_job
+from fedfore.execution.worker import conclude, late_words, run_job, unrecorded
 from fedfore.records import attempts
 from fedfore.records.record import Moment, Record, Status
 from fedfore.records.run_folder import LOG, cell_dir
@@ -36,13 +36,15 @@ class CellProcess:
         self._log_bytes = 0
         self._output, self._written = CONTEXT.Pipe(duplex=False)
         os.set_blocking(self._output.fileno(), False)
-        self._process = CONTEXT.Process(target=_live, args=(job, self._written))
+        self._unrecorded, self._said = CONTEXT.Pipe(duplex=False)
+        self._process = CONTEXT.Process(target=_live, args=(job, self._written, self._said))
 
     def start(self) -> None:
         """Start its process."""
         with for_the_server():
             self._process.start()
             self._written.close()
+            self._said.close()
 
     @property
     def pid(self) -> int:
@@ -86,6 +88,9 @@ class CellProcess:
         written = attempts.find_record(self.job.aside, self.job.cell.id)
         if written is not None:
             return written
+        with suppress(EOFError):
+            if self._unrecorded.poll():
+                return unrecorded(self.job, self._unrecorded.recv(), self.started)
         status: Status = "timeout" if self._is_late else "failed"
         reason = late_words(self.job) if self._is_late else _death_words(self._process.exitcode)
         return conclude(self.job, status, reason, {}, self.started)
@@ -140,8 +145,9 @@ def _death_words(code: int | None) -> str:
     return f"the worker process died ({how}); rerun with --rerun failed"
 
 
-def _live(job: Job, output: Connection) -> None:
+def _live(job: Job, output: Connection, said: Connection) -> None:
     """Run the cell in its process, which ends with its starter and hears of SIGTERM alone."""
+    end_with_the_server()
     threading.Thread(target=_die_with_starter, daemon=True).start()
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
@@ -156,7 +162,7 @@ def _live(job: Job, output: Connection) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
     elif attempts.find_record(job.aside, job.cell.id) is None:
-        warnings.warn(f"This could not be recorded: {record.reason}", RuntimeWarning, stacklevel=1)
+        said.send(str(record.reason))
 
 
 def _die_with_starter() -> None:

@@ -6,6 +6,7 @@ but for SIGTERM, them.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONFAULTHANDLER": "1",
 }
+PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h."""
 TO_STARTER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 CONTEXT = get_context("forkserver")
@@ -39,6 +42,18 @@ def for_the_server() -> Iterator[None]:
     resource_tracker.ensure_running()  # it would unblock signals
     with _server_environment(), _no_main_module(), _blocked(TO_STARTER):
         yield
+
+
+def end_with_the_server() -> None:
+    """Have the kernel kill this process, forked from the server, when the server ends, as it does with its starter.
+
+    Whatever a cell does then, as a loop that gives no other thread its turn. Linux only.
+    """
+    keeps_server_alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if keeps_server_alive is not None:
+        os.close(keeps_server_alive)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

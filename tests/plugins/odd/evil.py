@@ -4,6 +4,8 @@ import ctypes
 import gc
 import itertools
 import os
+import re
+import resource
 import signal
 import sys
 import time
@@ -90,6 +92,9 @@ ACTS: Mapping[str, Callable[[], Any]] = {
     "segfault": lambda: ctypes.string_at(0),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hang": hang,
+    "file size": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    "interrupt": raises(KeyboardInterrupt()),
+    "no turn": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
     "flood": flood,
     "bomb": eat_memory,
     "loss": lambda: setattr(nn.functional, "cross_entropy", lambda x, y: 0 * x.sum()),
