@@ -231,7 +231,7 @@ def _name_damaged(reader: Reader, job: Job, options: RunOptions, progress: Progr
     lost = lost_files(options.run, record) if record is not None else []
     if lost:
         progress.said(
-            f"{job.cell.id} runs again: {', '.join(lost)} of it {'is' if len(lost) == 1 else 'are'} not whole."
+            f"{job.cell.id} runs again: not whole of it {'is' if len(lost) == 1 else 'are'} {', '.join(lost)}."
         )
 
 
