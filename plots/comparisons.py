@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
-from fedfore.judgement.contrasts import Contrast, problem
-from fedfore.judgement.judging import Judged, judged
+from fedfore.judgement.contrasts import Contrast, answerable
+from fedfore.judgement.judging import Judged, judged_pairings
 from fedfore.judgement.selection import GROUPS, settings
 from fedfore.plots.naming import Series
 from fedfore.plots.study import Study
@@ -48,41 +51,47 @@ def explored(cells: pd.DataFrame, asked: Sequence[Contrast]) -> list[Judged]:
     setting, and a contrast that no cells answer is left out.
     """
     own = [name for name in settings(cells) if name.startswith(GROUPS)]
-    return judged(cells, [one for one in asked if not problem(cells, one, own, _AGREEING)], own, _AGREEING)
+    return judged_pairings(cells, list(answerable(cells, asked, own, _AGREEING)))
 
 
 def _exploring(study: Study, metric: str) -> Iterator[Contrast]:
     """Yield a contrast of each series that has a reference, in the family of that reference; controls have no part."""
     cells = study.cells[study.cells["trained"] & ~study.cells["control"]]
     series = study.series_of(cells)
-    dense = [one for one in series if not one.has_sparsity]
+    reference = study.reference
+    nearest = {} if reference in series else _nearest(cells, series)
+    met = _by_series(cells, _SETTING)
     for one in series:
-        other = study.reference if study.reference in series else _nearest(cells, one, dense)
-        if other is not None and other != one and _meet(cells, one, other):
+        other = nearest.get(one.label, reference)
+        if other is not None and other != one and met[one.label] & met[other.label]:
             yield Contrast(one.label, {"series": one.label}, {"series": other.label}, metric, family=other.label)
 
 
-def _nearest(cells: pd.DataFrame, one: Series, dense: list[Series]) -> Series | None:
-    """Return what a series is compared with where a study has several dense ones, the first of the best.
+def _nearest(cells: pd.DataFrame, series: Sequence[Series]) -> dict[str, Series | None]:
+    """Return what each series is compared with where a study has several dense ones, the first of the best.
 
     For a sparse series the dense one that differs from it in the fewest settings that both have; for a dense one that
     with the most cells.
     """
-    if one.has_sparsity:
-        return min(dense, key=lambda other: _differences(cells, one, other), default=None)
-    return max(dense, key=lambda other: int((cells["series"] == other.label).sum()), default=None)
-
-
-def _differences(cells: pd.DataFrame, one: Series, other: Series) -> int:
-    rows, others = (cells[cells["series"] == side.label] for side in (one, other))
+    dense = [one for one in series if not one.has_sparsity]
+    counts = cells["series"].value_counts()
+    largest = max(dense, key=lambda other: int(counts[other.label]), default=None)
     columns = ["estimator", *(name for name in settings(cells) if name.startswith(GROUPS))]
-    known = [name for name in columns if rows[name].notna().any() and others[name].notna().any()]
-    return sum(not set(rows[name].dropna()) & set(others[name].dropna()) for name in known)
+    values = [_by_series(cells[cells[name].notna()], [name]) for name in columns]
+
+    def differences(one: Series, other: Series) -> int:
+        sides = [(own[one.label], own[other.label]) for own in values]
+        return sum(bool(first) and bool(second) and not first & second for first, second in sides)
+
+    return {
+        one.label: min(dense, key=partial(differences, one), default=None) if one.has_sparsity else largest
+        for one in series
+    }
 
 
-def _meet(cells: pd.DataFrame, one: Series, other: Series) -> bool:
-    sides = [
-        set(cells.loc[cells["series"] == side.label, list(_SETTING)].astype(str).itertuples(index=False, name=None))
-        for side in (one, other)
-    ]
-    return bool(sides[0] & sides[1])
+def _by_series(cells: pd.DataFrame, names: Sequence[str]) -> Mapping[str, set[tuple[Any, ...]]]:
+    """Return the combinations of values that the cells of each series have in these columns."""
+    found: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
+    for label, *values in cells[["series", *names]].drop_duplicates().itertuples(index=False, name=None):
+        found[label].add(tuple(values))
+    return found

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
 from fedfore.judgement.certificates import MOST_SCALAR_ERROR
 from fedfore.judgement.estimates import Estimate
-from fedfore.judgement.sides import difference, side, withheld
+from fedfore.judgement.selection import places_of
+from fedfore.judgement.sides import Side, difference, needed, side, withheld
 from fedfore.plots.budget import budget_sentences
 from fedfore.plots.charts.kernel_figures import ntk_sentences
 from fedfore.plots.charts.mask_figures import mask_sentences
-from fedfore.plots.points import POINT, select
+from fedfore.plots.points import POINT
 from fedfore.plots.sentences.costs import cost_sentences
 from fedfore.plots.sentences.ranks import Ranked, leading, rank_sentences, rankings, standing_sentence
 from fedfore.plots.sentences.verdicts import certainty, verdict_sentences
@@ -43,14 +45,15 @@ class Findings:
     sentences: tuple[str, ...]
 
 
-def answer(study: Study) -> tuple[str, ...]:
+def answer(study: Study, found: Sequence[Ranked] | None = None) -> tuple[str, ...]:
     """Return the few sentences that answer first: who leads and by how much, the contrasts, what it costs, how sure.
 
-    Before them, where budgets were not kept or not equal. None where no cell ended well.
+    Before them, where budgets were not kept or not equal. None where no cell ended well. `found` are the study's
+    `rankings`, for who has them already.
     """
     if not study.ok.shape[0]:
         return ()
-    found = rankings(study)
+    found = rankings(study) if found is None else found
     trained = study.cells[study.cells["trained"]]
     return (
         *budget_sentences(trained),
@@ -72,9 +75,12 @@ def _judged(study: Study, found: Sequence[Ranked]) -> Iterator[str]:
         yield certainty(study.judged)
 
 
-def findings(study: Study) -> list[Findings]:
-    """Return what is to be known beside the answer, on each dataset and model with an ok cell."""
-    ranked = rankings(study)
+def findings(study: Study, ranked: Sequence[Ranked] | None = None) -> list[Findings]:
+    """Return what is to be known beside the answer, on each dataset and model with an ok cell.
+
+    `ranked` are the study's `rankings`, for who has them already.
+    """
+    ranked = rankings(study) if ranked is None else ranked
     found = [Findings("Accuracy", tuple(_of_rankings(study, ranked)))] if ranked else []
     for (dataset, model), cells in study.by_setting():
         if cells["ok"].any():
@@ -96,21 +102,33 @@ def _of_rankings(study: Study, ranked: Sequence[Ranked]) -> Iterator[str]:
         yield from rank_sentences(study, one)
 
 
-def against_reference(study: Study, point: Mapping[str, Any]) -> Estimate | None:
-    """Return a point's accuracy difference to the reference (a fraction), or None where nothing is to be said of it.
+def against_reference(study: Study, points: Sequence[Mapping[str, Any]]) -> list[Estimate | None]:
+    """Return points' accuracy differences to the reference (a fraction), None where nothing is to be said of one.
 
-    Paired by seed, failures as chance; its 95% interval is that of one comparison alone.
+    Paired by seed, failures as chance; their 95% intervals are those of one comparison alone.
     """
-    if study.reference is None or point["series"] == study.reference.label:
-        return None
-    trained = {**point, "trained": True}
-    reference = {**trained, "series": study.reference.label, "sparsity": 0.0}
-    rows = (select(study.cells, one).index for one in (trained, reference))
-    of, against = (side(study.evidence.loc[own], study.accuracy) for own in rows)
-    if any(one.cells.empty or any(withheld(one)) for one in (of, against)):
-        return None
-    found = difference(of, against)
-    return Estimate(found.mean, *found.interval(), found.n)
+    if study.reference is None:
+        return [None] * len(points)
+    label, metric, trained = study.reference.label, study.accuracy, study.cells[study.cells["trained"]]
+    groups = trained.groupby(list(POINT), observed=True)
+    places = dict(zip(groups.size().index, places_of(groups), strict=True))
+    own = study.evidence.loc[trained.index].assign(**{name: trained[name] for name in POINT})
+    evidence = needed(own, metric, POINT)
+
+    @cache
+    def told(*point: object) -> Side | None:
+        found = side(evidence.iloc[places[point]], metric) if point in places else None
+        return None if found is None or any(withheld(found)) else found
+
+    def minus(point: Mapping[str, Any]) -> Estimate | None:
+        reference = {**point, "series": label, "sparsity": 0.0}
+        of, against = (told(*(one[name] for name in POINT)) for one in (point, reference))
+        if point["series"] == label or of is None or against is None:
+            return None
+        found = difference(of, against)
+        return Estimate(found.mean, *found.interval(), found.n)
+
+    return [minus(one) for one in points]
 
 
 def _origin(cells: pd.DataFrame) -> Iterator[str]:

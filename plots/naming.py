@@ -224,17 +224,20 @@ def method_series(
     for family in _families(_told(cells), method_look, saliencies, alone=alone):
         naming = _naming(family.cells, chosen)
         labels = _labels(family.cells, naming, family.label, method_look.label)
+        own = cells.loc[labels.index]
+        estimated = own["estimator"].notna().groupby(labels, observed=True).any()
+        control = own["control"].astype(bool).groupby(labels, observed=True).all()
         for place, label in enumerate(labels.cat.categories):
             own_look = family.looks[place % len(family.looks)]
             variant = sum(one.look == own_look for one in series)
-            shown = cells.loc[labels.index[labels == label]]
-            estimated, control = bool(shown["estimator"].notna().any()), bool(shown["control"].all())
-            series.append(Series(method, label, own_look, variant, has_sparsity, estimated, control))
+            flags = bool(estimated[label]), bool(control[label])
+            series.append(Series(method, label, own_look, variant, has_sparsity, *flags))
             named[label] = [*naming, SALIENCY, *SWITCHES]
         rows.append(labels.astype(str))
-    own = pd.concat(rows).reindex(cells.index)
-    tuned, left_out = _tuned(cells, own, method_look.label), _left_out(cells, own, named, method_look.label)
-    return MethodSeries(tuple(series), own, tuple(tuned), tuple(left_out))
+    labelled = pd.concat(rows).reindex(cells.index)
+    tuned = _tuned(cells, labelled, method_look.label)
+    left_out = _left_out(cells, labelled, named, method_look.label)
+    return MethodSeries(tuple(series), labelled, tuple(tuned), tuple(left_out))
 
 
 def _tuned(cells: pd.DataFrame, own: pd.Series[str], method: str) -> Iterator[str]:
@@ -255,12 +258,13 @@ def _left_out(
     """Yield a sentence on the settings that take one value in a series, and another elsewhere, and are not `named`."""
     alike: dict[str, list[str]] = {}
     varying = _varying(cells)
+    counts = {name: cells[name].groupby(own).nunique(dropna=False) for name in varying}
+    first = {label: index for index, label in own.drop_duplicates().items()}
     for label, names in named.items():
-        shown = cells.loc[own == label, varying]
         fields = [
-            field_label(name, shown[name].iloc[0])
+            field_label(name, cells.at[first[label], name])
             for name in varying
-            if name not in names and shown[name].nunique(dropna=False) == 1
+            if name not in names and counts[name][label] == 1
         ]
         alike.setdefault(", ".join(filter(None, fields)), []).append(label)
     said = [f"{' / '.join(labels)} ({fields})" for fields, labels in alike.items() if fields]

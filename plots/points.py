@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedfore.judgement.sides import FAILED, mean_of
+from fedfore.judgement.selection import places_of
+from fedfore.judgement.sides import FAILED, means_of
 
 POINT = ("dataset", "model", "alpha", "series", "sparsity")
 """The columns that say which cells differ in nothing but the seed."""
@@ -27,7 +28,8 @@ def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POIN
     marked = cells.assign(
         failed=cells["status"].isin(FAILED), **{name: cells[name] & cells["ok"] for name in ("stale", "overspent")}
     )
-    frame = marked.groupby(keys, observed=True).agg(
+    groups = marked.groupby(keys, observed=True)
+    frame = groups.agg(
         n_ok=("ok", "sum"),
         n_planned=("ok", "size"),
         n_failed=("failed", "sum"),
@@ -35,8 +37,8 @@ def points(cells: pd.DataFrame, metrics: Sequence[str], by: Sequence[str] = POIN
         overspent=("overspent", "any"),
         withheld=("withheld", "any"),
     )
-    groups = [own for _, own in cells.groupby(keys, observed=True)]
-    means = {metric: [mean_of(own, metric).mean for own in groups] for metric in metrics}
+    places = places_of(groups) if metrics else []
+    means = {metric: [one.mean for one in means_of(cells, metric, places)] for metric in metrics}
     return frame.assign(**means).reset_index()
 
 

@@ -244,9 +244,10 @@ def test_differences_to_the_reference_count_failures_as_chance(study_of: Make) -
         change=lambda cell: {"test_accuracy": 0.9},
     )  # fmt: skip
     values = ("digits", "lenet5", "iid", "FedTiny", 0.8)
-    found = against_reference(study, dict(zip(POINT, values, strict=True)))
+    keys = (values, (*values[:3], "FedAvg (dense)", 0.0))
+    found, reference = against_reference(study, [dict(zip(POINT, key, strict=True)) for key in keys])
     assert found is not None and found.mean == pytest.approx(-0.8 / 5) and found.n == 5
-    assert against_reference(study, dict(zip(POINT, (*values[:3], "FedAvg (dense)", 0.0), strict=True))) is None
+    assert reference is None
 
 
 def test_nothing_that_ended_well_has_no_answer(study_of: Make) -> None:

@@ -64,12 +64,12 @@ def test_a_verb_reads_each_record_once(run: Path, verb: str, monkeypatch: pytest
     assert set(read.values()) == {1} and len(read) == 10
 
 
-def test_a_report_reads_lines_once_for_what_it_shows_and_once_to_say_what_is_damaged(
+def test_a_report_reads_lines_once_to_show_them_and_to_say_what_is_damaged(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = count(monkeypatch, "fedfore.records.run_folder.read_cell_lines", lambda folder, cell, name: (cell, name))
     assert main(["report", str(run)]) == 0
-    assert {times for (_, name), times in read.items() if name in (ROUNDS, LAYERS)} == {2}
+    assert {times for (_, name), times in read.items() if name in (ROUNDS, LAYERS)} == {1}
 
 
 def matrix(folder: Path, **grid: list[Any]) -> Path:
@@ -91,14 +91,14 @@ def finished(tmp_path: Path) -> Callable[[], int]:
     return lambda: main(["run", str(path), "--out", str(tmp_path / "run")])
 
 
-def test_a_resumed_run_plans_once_and_reads_each_record_twice(
+def test_a_resumed_run_plans_once_and_reads_each_record_once(
     finished: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = count(monkeypatch, "fedfore.execution.tuning.resolve")
     read = count(monkeypatch, "fedfore.records.run_folder.record_from_json", lambda stored, cell: cell)
     assert finished() == 0
     assert planned.total() == 1
-    assert len(read) == 4 and set(read.values()) == {2}  # to see what is to run, and for its tables
+    assert len(read) == 4 and set(read.values()) == {1}  # to see what is to run, and for its tables
 
 
 def test_a_report_is_written_anew_only_where_something_changed(

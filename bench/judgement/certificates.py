@@ -33,6 +33,8 @@ def certificate(seeds: Sequence[pd.Series[float]]) -> Certificate:
     Certified: at every milestone the geometric mean over seeds is at most `MOST_SCALAR_ERROR`, and no seed's error is
     unknown. Uncertified: at some milestone the mean over what is known is larger.
     """
+    if all(own.empty for own in seeds):
+        return "unknown"
     errors = pd.concat(list(seeds), axis=1)
     with np.errstate(divide="ignore"):
         means = np.exp(np.log(errors).mean(axis=1))
@@ -48,8 +50,9 @@ def certificates(cells: pd.DataFrame, point: Sequence[str]) -> pd.Series[str]:
     """
     found = pd.Series("", cells.index, dtype=object)
     needing = cells[needs_certificate(cells)]
-    for _, own in needing.groupby(list(point), observed=True, dropna=False):
-        found[own.index] = certificate(list(own["scalar_errors"]))
+    groups = needing[[*point, "scalar_errors"]].groupby(list(point), observed=True, dropna=False)
+    for _, errors in groups["scalar_errors"]:
+        found[errors.index] = certificate(list(errors))
     return found
 
 

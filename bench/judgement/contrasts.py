@@ -15,7 +15,8 @@ one comparison a setting, each a member of the family; where `against` leaves it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -155,6 +156,15 @@ def problem(
     return None
 
 
+def answerable(
+    cells: pd.DataFrame, asked: Iterable[Contrast], tuned: Sequence[str] = (), agreeing: Sequence[str] = ()
+) -> Iterator[Pairing]:
+    """Yield the `pairings` of those contrasts that a table's cells can answer."""
+    for contrast in asked:
+        with suppress(ConfigError):
+            yield from pairings(cells, contrast, tuned, agreeing)
+
+
 @dataclass(frozen=True)
 class Pairing:
     """One comparison of a contrast: the rows of both sides in a table, and the setting in which they are compared.
@@ -178,13 +188,12 @@ def pairings(
     both sides agree, even where one of them has a single value. Raises ConfigError where a filter fits no cell, where a
     cell is on both sides, and where a setting has several opponents or none.
     """
-    reported = cells[cells["stage"] == "report"]
-    of, against = _side(reported, contrast, "of", contrast.of), _opponents(reported, contrast)
+    of, against = _side(cells, contrast, "of", contrast.of), _opponents(cells, contrast)
     both = of.index.intersection(against.index)
     if len(both):
         raise ConfigError(f'Contrast "{contrast.name}": {cells.loc[both[0], "cell_id"]} is on both sides; narrow one.')
-    shared = list(dict.fromkeys([*agreeing, *(name for name in varying(against) if name not in tuned)]))
-    own = [name for name in varying(of) if name not in tuned]
+    shared = list(dict.fromkeys([*agreeing, *varying(against, leave_out=tuned)]))
+    own = varying(of, leave_out=tuned)
     keys = list(dict.fromkeys([*own, *shared]))
     if not keys:
         return [Pairing(contrast, {}, of.index, against.index)]
@@ -204,15 +213,15 @@ def pairings(
     return found
 
 
-def _opponents(reported: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
+def _opponents(cells: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
     if isinstance(contrast.against, float):
-        return reported.iloc[:0]
-    return _side(reported, contrast, "against", contrast.against)
+        return cells.iloc[:0]
+    return _side(cells, contrast, "against", contrast.against)
 
 
-def _side(reported: pd.DataFrame, contrast: Contrast, name: str, filters: Filters) -> pd.DataFrame:
+def _side(cells: pd.DataFrame, contrast: Contrast, name: str, filters: Filters) -> pd.DataFrame:
     try:
-        rows = reported[fitting(reported, filters)]
+        rows = cells[fitting(cells, filters) & cells["stage"].eq("report").to_numpy(dtype=bool)]
     except ConfigError as error:
         raise ConfigError(f'Contrast "{contrast.name}", {name}: {error}') from None
     if rows.empty:

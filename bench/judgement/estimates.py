@@ -138,7 +138,12 @@ def scale_of_fractions(values: ArrayLike) -> Scale:
 
 def paired(first: pd.Series[float], second: pd.Series[float], scale: DifferenceScale = "linear") -> Difference:
     """Return the difference over the seeds that both know; each is indexed by seed, NaN is unknown."""
-    sides = pd.concat([_on(scale, first), _on(scale, second)], axis=1, join="inner").dropna().to_numpy(dtype=float)
+    scaled = [_on(scale, first), _on(scale, second)]
+    if first.index.equals(second.index):
+        sides = np.column_stack([side.to_numpy(dtype=float) for side in scaled])
+        sides = sides[~np.isnan(sides).any(axis=1)]
+    else:
+        sides = pd.concat(scaled, axis=1, join="inner").dropna().to_numpy(dtype=float)
     values = sides[:, 0] - sides[:, 1]
     n = len(values)
     mean = float(values.mean()) if n else math.nan

@@ -17,11 +17,11 @@ from fedfore.judgement.contrasts import (
     Contrast,
     Control,
     Pairing,
+    answerable,
     contrasts,
     controls,
     is_control,
     pairings,
-    problem,
 )
 from fedfore.judgement.estimates import Difference, DifferenceScale, paired
 from fedfore.judgement.sides import Side, chance_accuracies, difference, is_accuracy, is_metered, side, withheld
@@ -122,7 +122,7 @@ def judged_of(run: Run, known: pd.DataFrame | None = None) -> list[Judged]:
     if not asked:
         return []
     cells, tuned = evidence(run) if known is None else known, tuned_columns(run)
-    return judged(cells, [one for one in asked if not problem(cells, one, tuned)], tuned)
+    return judged_pairings(cells, list(answerable(cells, asked, tuned)))
 
 
 def judged(
@@ -133,7 +133,12 @@ def judged(
     `tuned` and `agreeing` are those of `pairings`. Raises ConfigError for a contrast that the table cannot answer
     because it is misspelt.
     """
-    found = [_compared(cells, one) for contrast in asked for one in pairings(cells, contrast, tuned, agreeing)]
+    return judged_pairings(cells, [one for contrast in asked for one in pairings(cells, contrast, tuned, agreeing)])
+
+
+def judged_pairings(cells: pd.DataFrame, asked: Iterable[Pairing]) -> list[Judged]:
+    """Return comparisons among an `evidence` table, judged within their families. Raises as `judged` does."""
+    found = [_compared(cells, one) for one in asked]
     families: dict[str, list[int]] = {}
     for place, one in enumerate(found):
         families.setdefault(one.contrast.family, []).append(place)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, rankdata
 
 from fedfore.judgement.estimates import LEVEL, Difference, Estimate, Values
-from fedfore.judgement.sides import Side, difference, estimate_of, side, withheld
+from fedfore.judgement.sides import Side, difference, estimate_of, needed, side, withheld
 from fedfore.judgement.verdicts import ERROR, LEAST_PAIRS
 from fedfore.records.metrics import METRICS
 
@@ -73,7 +73,7 @@ def ranking(cells: pd.DataFrame, by: Sequence[str], metric: str) -> Ranking:
     """
     found = {
         key if isinstance(key, tuple) else (key,): side(rows, metric)
-        for key, rows in cells.groupby(list(by), observed=True, sort=False, dropna=False)
+        for key, rows in needed(cells, metric, by).groupby(list(by), observed=True, sort=False, dropna=False)
     }
     reasons = {key: reason for key, one in found.items() if (reason := next(withheld(one), None))}
     complete = {key: one for key, one in found.items() if key not in reasons}
@@ -81,7 +81,8 @@ def ranking(cells: pd.DataFrame, by: Sequence[str], metric: str) -> Ranking:
     ranked, controls = dict[Key, Side](), dict[Key, Side]()
     for key, one in complete.items():
         if seeds and seeds <= set(one.values.index):
-            own = side(one.cells[one.cells["seed"].isin(seeds)], metric)
+            shared = len(seeds) == len(one.values)
+            own = one if shared else side(one.cells[one.cells["seed"].isin(seeds)], metric)
             (controls if _is_control(one) else ranked)[key] = own
         else:
             reasons[key] = f"it was not run at the seeds of the others ({', '.join(map(str, sorted(seeds)))})"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.typing import DataFrameGroupBy
 
 from fedfore.errors import ConfigError, suggestion
 
@@ -63,14 +64,22 @@ def _equal(values: pd.Series[Any], wanted: object) -> NDArray[np.bool_]:
     return np.asarray(same | values.isna() if wanted == "none" else same, dtype=bool)
 
 
+def places_of(groups: DataFrameGroupBy) -> list[NDArray[np.intp]]:
+    """Return the places of each group's rows in the table, in the order of groups."""
+    numbers = groups.ngroup().fillna(-1).to_numpy(dtype=np.intp)
+    order = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[order], np.arange(numbers.max(initial=-1) + 1))
+    return np.split(order, starts)[1:]
+
+
 def settings(table: pd.DataFrame) -> list[str]:
     """Return the columns that say what a cell is, but for its seed."""
     return [name for name in map(str, table) if name in AXES or name.startswith(GROUPS)]
 
 
-def varying(table: pd.DataFrame) -> list[str]:
-    """Return the columns of settings in which rows differ."""
-    return [name for name in settings(table) if table[name].nunique(dropna=False) > 1]
+def varying(table: pd.DataFrame, leave_out: Collection[str] = ()) -> list[str]:
+    """Return the columns of settings in which rows differ, but for those that are left out."""
+    return [name for name in settings(table) if name not in leave_out and table[name].nunique(dropna=False) > 1]
 
 
 def telling(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:

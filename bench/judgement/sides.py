@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fedfore.errors import ConfigError
 from fedfore.judgement.certificates import SIMULATING, WITHHELD, certificate
@@ -27,6 +27,11 @@ FAILED = {
     "failed": "failed", "diverged": "diverged", "timeout": "ran out of time", "out_of_memory": "ran out of memory",
 }  # fmt: skip
 """Endings that count against a method, as chance accuracy, in words."""
+_NEEDED = (
+    "method", "status", "seed", "control", "chance_accuracy", "partition_sha256", "estimator", "scalar_errors",
+    "test_accuracy_last5", "test_accuracy_span", "headline_mask_changes", "choice_at_edge", "lacks_choice",
+)  # fmt: skip
+"""The columns that a side is judged by, beside those of its metric."""
 WITHOUT_RESULT = ("missing", "skipped")
 _WORST_CLIENTS = ("client_accuracy_min", "client_accuracy_p10")
 WIDEST_SPAN = 0.1
@@ -102,6 +107,15 @@ def side(rows: pd.DataFrame, metric: str) -> Side:
     return Side(rows, metric, values)
 
 
+def needed(cells: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
+    """Return an `evidence` table with no more columns than sides need that agree in the columns `by`, and those.
+
+    With all of its columns where a side has two cells of one seed, since it is refused with what they differ in.
+    """
+    names = {metric, *by, *_NEEDED}
+    return cells if cells.duplicated([*by, "seed"]).any() else cells[[name for name in cells if name in names]]
+
+
 def counted(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
     """Return a metric of each row: of one that failed the accuracy of chance, and nothing of another metric.
 
@@ -118,9 +132,16 @@ def mean_of(rows: pd.DataFrame, metric: str) -> Estimate:
 
     It is unknown where a failure counts as chance, and chance is not known.
     """
-    values = counted(rows, metric)
-    is_unknown = is_accuracy(metric) and values[rows["status"].isin(FAILED)].isna().any()
-    return estimate_of(metric, () if is_unknown else values.dropna())
+    return next(means_of(rows, metric, [np.arange(len(rows))]))
+
+
+def means_of(rows: pd.DataFrame, metric: str, groups: Iterable[NDArray[np.intp]]) -> Iterator[Estimate]:
+    """Yield `mean_of` of each of these groups of rows, which are given by their places."""
+    values = counted(rows, metric).to_numpy()
+    lacks_chance = is_accuracy(metric) & rows["status"].isin(FAILED).to_numpy() & np.isnan(values)
+    for own in groups:
+        known = values[own]
+        yield estimate_of(metric, () if lacks_chance[own].any() else known[~np.isnan(known)])
 
 
 def estimate_of(metric: str, values: ArrayLike) -> Estimate:
@@ -135,6 +156,9 @@ def difference(of: Side, against: Side, scale: DifferenceScale = "linear") -> Di
 
 def same_partitions(of: Side, against: Side) -> bool:
     """Return whether both sides train on the same partition at every seed that they share, as far as that is known."""
+    if of.values.index.equals(against.values.index):
+        first, second = (one.cells["partition_sha256"].to_numpy(dtype=object) for one in (of, against))
+        return bool(np.all((first == second) | pd.isna(first) | pd.isna(second)))
     known = [pd.Series(one.cells["partition_sha256"].array, one.values.index).dropna() for one in (of, against)]
     both = known[0].index.intersection(known[1].index)
     return bool((known[0][both] == known[1][both]).all())

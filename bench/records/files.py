@@ -35,6 +35,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             aside.unlink(missing_ok=True)
 
 
+def version(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells a file from one that took its place, or None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def set_aside(path: Path) -> Path:
     """Give a file or folder that cannot be used another name beside it, in the place of an earlier one; return that.
 

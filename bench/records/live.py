@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fedfore.cell import Cell
+from fedfore.errors import StoreError
 from fedfore.records import plan_file, run_folder
 from fedfore.records.choices import Tuning
+from fedfore.records.lines import LINES
 from fedfore.records.record import Record
 from fedfore.records.run import Run
 
@@ -16,14 +20,16 @@ from fedfore.records.run import Run
 class LiveRun(Run):
     """A folder that a matrix runs into. Plan and records are read once, at the first question about them.
 
-    What is written later is seen by a run that is opened anew.
+    What is written later is seen by a run that is opened anew. `known` are records that were read just now.
     """
 
     is_published = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: Iterable[Record] = ()) -> None:
         super().__init__(path)
-        self._found: dict[str, Record | None] = {}
+        self._found: dict[str, Record | None] = {record.cell_id: record for record in known}
+        self._problems: dict[tuple[str, str], str | None] = {}
+        """What is wrong with each lines file that has been read, by cell and name; None where nothing is."""
 
     def plan(self) -> list[Cell]:
         return self._plan
@@ -52,7 +58,22 @@ class LiveRun(Run):
         return self._found[cell_id]
 
     def lines(self, cell_id: str, name: str) -> list[dict[str, Any]]:
-        return run_folder.read_cell_lines(self.path, cell_id, name)
+        self._problems[cell_id, name] = None
+        try:
+            return run_folder.read_cell_lines(self.path, cell_id, name)
+        except StoreError as error:
+            self._problems[cell_id, name] = str(error)
+            raise
+
+    def damaged_lines(self) -> list[str]:
+        known = self._problems
+        for cell in self.plan():
+            for name in run_folder.lines_files(self.path, cell.id):
+                if (cell.id, name) not in known:
+                    with suppress(StoreError):
+                        self.lines(cell.id, name)
+        sentences = (known.get((cell.id, name)) for cell in self.plan() for name in LINES)
+        return list(dict.fromkeys(filter(None, sentences)))
 
     def notes(self, cell_id: str) -> dict[str, Any]:
         return run_folder.read_notes(self.path, cell_id)

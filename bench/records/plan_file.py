@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fedfore.cell import Cell, cell_from_json, cell_to_json
 from fedfore.errors import ConfigError, DamagedError, StoreError
 from fedfore.records.choices import TUNING, Tuning, tuning_from_json, tuning_to_json
-from fedfore.records.files import damaged, dumped, read_object, set_aside, write_atomically
+from fedfore.records.files import damaged, dumped, read_object, set_aside, version, write_atomically
 from fedfore.records.migration import SCHEMA_VERSION, migrated_cells, migrated_plan
 from fedfore.records.run_folder import locked
 
@@ -48,8 +50,15 @@ def write_plan(
         "cells": [cell_to_json(cell) for cell in planned.values()],
         **({} if tuning is None else {TUNING: tuning_to_json(tuning)}),
     }
-    write_atomically(run / "plan.json", dumped(document))
+    if not _says(run / "plan.json", document):
+        write_atomically(run / "plan.json", dumped(document))
     return list(planned.values())
+
+
+def _says(path: Path, document: Mapping[str, Any]) -> bool:
+    """Return whether a plan's file says this already."""
+    now = version(path)
+    return now is not None and json.dumps(_stored(path, now), sort_keys=True) == json.dumps(document, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -104,23 +113,37 @@ def _with_defaults(cell: Cell, defaults: Mapping[str, Mapping[str, Any]]) -> Cel
 
 def read_plan_document(run: Path) -> Mapping[str, Any]:
     """Return what is stored of a plan, in this schema. Raises StoreError where that cannot be read."""
-    document = read_object(run / "plan.json", f"{run} is no run directory of fedfore")
-    version = document.get("schema_version")
-    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+    document = _stored(run / "plan.json", version(run / "plan.json"))
+    schema = document.get("schema_version")
+    if not isinstance(schema, int) or not 1 <= schema <= SCHEMA_VERSION:
         raise StoreError(
-            f"{run} was written with record schema {version}, this is schema {SCHEMA_VERSION}; read it with the "
+            f"{run} was written with record schema {schema}, this is schema {SCHEMA_VERSION}; read it with the "
             "version of fedfore that wrote it."
         )
     return migrated_plan(document)
 
 
+@lru_cache(maxsize=1)
+def _stored(path: Path, now: tuple[int, int, int] | None) -> Mapping[str, Any]:
+    """Return what is stored of a plan, parsed once as long as its file is that of the version `now`."""
+    del now
+    return read_object(path, f"{path.parent} is no run directory of fedfore")
+
+
 def read_plan(run: Path) -> list[Cell]:
     """Return the planned cells. Raises StoreError where there is no readable plan."""
+    return list(_cells(run, version(run / "plan.json")))
+
+
+@lru_cache(maxsize=1)
+def _cells(run: Path, now: tuple[int, int, int] | None) -> tuple[Cell, ...]:
+    """Return the planned cells of the version `now` of a plan's file."""
+    del now
     document = read_plan_document(run)
     try:
         cells = migrated_cells([cell_from_json(cell) for cell in document["cells"]])
         if all(Path(cell.id).name == cell.id for cell in cells):
-            return cells
+            return tuple(cells)
     except ConfigError as error:
         raise DamagedError(f"{run / 'plan.json'} cannot be read: {error}") from None
     except (AttributeError, KeyError, TypeError):

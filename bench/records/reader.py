@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedfore.records.attempts import find_record
+from fedfore.records.files import version
 from fedfore.records.record import Record
 from fedfore.records.run_folder import RECORD, cell_dir
 
@@ -18,16 +19,8 @@ class Reader:
 
     def find(self, cell_id: str) -> Record | None:
         """Return a cell's record as it is now, or None where there is none that can be read."""
-        version = _version(cell_dir(self._run, cell_id) / RECORD)
+        now = version(cell_dir(self._run, cell_id) / RECORD)
         known = self._known.get(cell_id)
-        if known is None or known[0] != version:
-            known = self._known[cell_id] = (version, find_record(self._run, cell_id))
+        if known is None or known[0] != now:
+            known = self._known[cell_id] = (now, find_record(self._run, cell_id))
         return known[1]
-
-
-def _version(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -175,6 +175,17 @@ def lines_writer(run: Path, cell_id: str, name: str) -> AbstractContextManager[C
     return writing_lines(cell_dir(run, cell_id) / name)
 
 
+def lines_files(run: Path, cell_id: str) -> list[str]:
+    """Return the names of the files of lines that stand in a cell's folder, all where that cannot be looked into."""
+    try:
+        there = {path.name for path in cell_dir(run, cell_id).iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        return list(LINES)
+    return [name for name in LINES if name in there]
+
+
 def read_cell_lines(run: Path, cell_id: str, name: str) -> list[dict[str, Any]]:
     """Return the lines of a cell's file `name`, none where it is absent. Raises StoreError for a damaged file."""
     path = cell_dir(run, cell_id) / name

@@ -64,17 +64,21 @@ def figures(view: View) -> Iterator[Planned]:
     """Yield the forest plot of a study that compares anything, of many comparisons in several figures."""
     if not compares(view.study):
         return
-    count = len(comparisons(view.study, view.metric).found)
+    known = comparisons(view.study, view.metric)
+    count = len(known.found)
     pages = max(1, -(-count // MOST_ROWS))
     for page in range(pages):
         suffix, part = (f"-{page + 1}", f" ({page + 1} of {pages})") if pages > 1 else ("", "")
         own = slice(page * count // pages, (page + 1) * count // pages)
-        yield view.planned(f"forest{suffix}", f"Paired differences{part}", partial(forest, view, own))
+        yield view.planned(f"forest{suffix}", f"Paired differences{part}", partial(forest, view, known, own))
 
 
-def forest(view: View, page: slice = slice(None)) -> Drawn:
-    """Draw one row a comparison of a page, grouped by family; a panel a metric. The message is of all comparisons."""
-    whole = comparisons(view.study, view.metric)
+def forest(view: View, whole: Comparisons | None = None, page: slice = slice(None)) -> Drawn:
+    """Draw one row a comparison of a page, grouped by family; a panel a metric. The message is of all comparisons.
+
+    `whole` are the study's comparisons, for who has them already.
+    """
+    whole = whole or comparisons(view.study, view.metric)
     known = replace(whole, found=whole.found[page])
     remarks = list(dict.fromkeys(remark for one in known.found for remark in one.remarks))
     kinds = dict.fromkeys((one.contrast.metric, one.contrast.compare) for one in known.found)

@@ -19,6 +19,7 @@ from fedfore.plots.report.folded import Table
 from fedfore.plots.report.pictures import pictures
 from fedfore.plots.report.results import results
 from fedfore.plots.report.settings import settings_tables, tuning_table
+from fedfore.plots.sentences.ranks import rankings
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.tables.masks import mask_tables
 from fedfore.records.metrics import METRICS
@@ -53,11 +54,12 @@ def _template() -> Template:
 def _page(study: Study) -> str:
     table = results(study)
     matrix = matrix_of(study.run)
+    ranked = rankings(study)
     return _template().render(
         facts=facts(study, matrix),
         finished=bool(study.cells["ok"].any()),
-        answer=answer(study),
-        findings=findings(study),
+        answer=answer(study, ranked),
+        findings=findings(study, ranked),
         trained=bool(study.ok["trained"].any()),
         results=table,
         stale=int(study.ok["stale"].sum()),

@@ -61,7 +61,7 @@ def results(study: Study) -> Results:
     cells = study.cells.assign(**{name: masks[name] for name in ("forward_flops_left", "starved")})
     table = point_table(cells, None)
     keys = records(table.numbers[list(POINT)])
-    differences = [against_reference(study, point) for point in keys]
+    differences = against_reference(study, keys)
     found = told(study)
     verdicts = [found.get(tuple(point.values()), []) for point in keys]
     known = quantities(study, table)

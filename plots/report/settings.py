@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pandas as pd
@@ -48,11 +49,12 @@ def tuning_table(study: Study) -> Table | None:
 
 def _of_series(study: Study, keys: list[str]) -> Iterator[Table]:
     """Yield how the series differ of the methods that have several."""
-    several = [one.label for one in study.series if sum(one.method == other.method for other in study.series) > 1]
+    counts = Counter(one.method for one in study.series)
+    several = [one.label for one in study.series if counts[one.method] > 1]
     if not several:
         return
-    rows = {label: study.cells[study.cells["series"] == label] for label in several}
-    texts = {name: [_values(own[name]) for own in rows.values()] for name in keys}
+    rows = dict(tuple(study.cells[["series", *keys]].groupby("series", observed=True)))
+    texts = {name: [_values(rows[label][name]) for label in several] for name in keys}
     differing = {name: own for name, own in texts.items() if len(set(own)) > 1}
     table = tuple((label, *(own[place] for own in differing.values())) for place, label in enumerate(several))
     yield Table("Settings of series", ("Series", *map(short, differing)), table)

@@ -75,7 +75,7 @@ def best(cells: pd.DataFrame, columns: Sequence[str]) -> Best:
 
 def chosen(table: PointTable, columns: Sequence[str]) -> list[Shown]:
     """Return a quantity a key: the value of it that each point has."""
-    values = {name: [own[name].iloc[0] for own in table.cells] for name in columns}
+    values = {name: [table.cells[name].iloc[own[0]] for own in table.places] for name in columns}
     return [
         Shown(f"Chosen {short(name)}", tuple(Entry(UNKNOWN if one != one else value_label(one)) for one in own))
         for name, own in values.items()

@@ -70,7 +70,8 @@ def differences(study: Study, table: PointTable, metric: str, baseline: str) -> 
         for one in stated
         if one.contrast.metric == metric and one.contrast.compare == "difference"
     }
-    ids = [list(dict.fromkeys(own["cell_id"])) for own in table.cells]
+    names = table.cells["cell_id"].to_numpy()
+    ids = [list(dict.fromkeys(names[own])) for own in table.places]
     minus = []
     for place in range(len(ids)):
         opponent = _opponent(table, place, baseline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import pandas as pd
+import numpy as np
 
 from fedfore.errors import ConfigError, printable
 from fedfore.plots.footnotes import table_notes
@@ -75,7 +75,7 @@ def line_page(study: Study, kind: str, asked: Asked) -> Page:
 
 def _page(table: PointTable, columns: Sequence[Shown], notes: Sequence[str], asked: Asked) -> Page:
     made = grid(table, [*columns, seeds(table)], _marks(table))
-    under = [*_constants(made), *notes, *_controls(table), *table_notes(pd.concat(table.cells))]
+    under = [*_constants(made), *notes, *_controls(table), *table_notes(table.cells.iloc[np.concatenate(table.places)])]
     bold = _bold(table, made) if any(entry.best for row in made.rows for entry in row) else ""
     return Page(made, bold, tuple(under), caption=asked.caption, label=asked.label)
 

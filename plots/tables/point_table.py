@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from fedfore.judgement.selection import places_of
 from fedfore.plots.fields import dataset_label, field_label, model_label, value_label
 from fedfore.plots.naming import settings
 from fedfore.plots.points import POINT, points
@@ -24,13 +27,14 @@ class PointTable:
 
     `axes` are the columns that tell points apart, `by` the one whose values are columns. `numbers` has one row a point:
     the axes, the counts and flags of `fedfore.plots.points.points`, `control`, and `trained`: whether its cells go on
-    to training. `cells` are those of each point, as rows of a study's table.
+    to training. `cells` are rows of a study's table, `places` those of each point among them.
     """
 
     axes: tuple[str, ...]
     by: str | None
     numbers: pd.DataFrame
-    cells: tuple[pd.DataFrame, ...]
+    cells: pd.DataFrame
+    places: tuple[NDArray[np.intp], ...]
 
     @property
     def rivals(self) -> list[str]:
@@ -53,13 +57,13 @@ def point_table(cells: pd.DataFrame, by: str | None, line: str | None = None) ->
     groups = cells.groupby(axes, observed=True)
     flags = groups.agg(control=("control", "all"), trained=("trained", "any")).reset_index(drop=True)
     numbers = points(cells, [], axes).join(flags)
-    own = [cells.iloc[places] for places in groups.indices.values()]
+    own = places_of(groups)
     order = [*BLOCK, "control", *(axis for axis in axes if axis not in BLOCK)]
     if by == SERIES:
         order = [*(axis for axis in order if axis not in ("control", SERIES)), SERIES]
-    places = numbers.sort_values(order, kind="stable").index
+    ordered = numbers.sort_values(order, kind="stable")
     return PointTable(
-        tuple(axes), by, numbers.loc[places].reset_index(drop=True), tuple(own[place] for place in places)
+        tuple(axes), by, ordered.reset_index(drop=True), cells, tuple(own[point] for point in ordered.index)
     )
 
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from fedfore.judgement.estimates import LEVEL, Estimate, estimate, scale_of_fractions
-from fedfore.judgement.sides import counted, is_accuracy, is_metered, is_percent, mean_of
+from fedfore.judgement.sides import counted, is_accuracy, is_metered, is_percent, means_of
 from fedfore.plots.points import records
 from fedfore.plots.tables.grid import Entry, Shown
 from fedfore.plots.tables.lines import LINE_METRICS
@@ -55,9 +56,9 @@ def quantity(table: PointTable, metric: str, decimals: int | None) -> Quantity:
 
     What is counted has no interval, nor what no seed changes. What trains nothing has no accuracy where it fails.
     """
-    needed = list(dict.fromkeys((metric, "status", "chance_accuracy")))
-    rows = [own.loc[own["trained"], needed] if is_accuracy(metric) else own for own in table.cells]
-    found = [mean_of(own, metric) for own in rows]
+    trained = table.cells["trained"].to_numpy(dtype=bool)
+    rows = [own[trained[own]] for own in table.places] if is_accuracy(metric) else table.places
+    found = list(means_of(table.cells, metric, rows))
     unit = unit_of(metric, (one.mean for one in found), decimals)
     made = Quantity(metric, tuple(found), unit)
     varies = described(metric).unit not in _COSTS and any(one.half_width > 0 for one in found)
@@ -66,8 +67,9 @@ def quantity(table: PointTable, metric: str, decimals: int | None) -> Quantity:
 
 def share(table: PointTable, name: str) -> Quantity:
     """Return what a mask leaves of a whole, a column of fractions, at each point, in percent."""
-    values = [counted(own, name).dropna() for own in table.cells]
-    return Quantity(name, tuple(estimate(one, scale_of_fractions(one)) for one in values), PERCENT)
+    values = counted(table.cells, name).to_numpy()
+    known = [own[~np.isnan(own)] for own in (values[places] for places in table.places)]
+    return Quantity(name, tuple(estimate(one, scale_of_fractions(one)) for one in known), PERCENT)
 
 
 def without_intervals(own: Quantity) -> Quantity:

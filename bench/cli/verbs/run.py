@@ -97,7 +97,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.execution.trials import ended_trials
     from fedfore.execution.tuning import staged_plan
     from fedfore.records.publishing import unpack
-    from fedfore.records.store import open_run, remarks
+    from fedfore.records.store import LiveRun, open_run, remarks
 
     here = Path.cwd()  # a method may go elsewhere
     options.plugins = [here / folder for folder in options.plugins]
@@ -144,7 +144,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.tables.show import render
 
     options.status = 0 if outcome.is_complete else 1
-    ended = open_run(settings.run)
+    ended = LiveRun(settings.run, outcome.records)
     try:
         report = current_report(settings.run, asked_before) or write_report(ended)
         print(render(ended, "plain"))
