@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -114,12 +115,12 @@ class View:
         """Return a figure of the view, named by its kind and by what the view shows."""
         return Planned(f"{kind}-{self.slug}", f"{title}: {self.title}", content)
 
-    @property
+    @cached_property
     def series(self) -> list[Series]:
         """The series with a finished cell."""
         return self.study.series_of(self.cells)
 
-    @property
+    @cached_property
     def alphas(self) -> list[str]:
         """The labels of the panels."""
         return list(self.cells["alpha"].cat.remove_unused_categories().cat.categories)

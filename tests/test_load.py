@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import tomli_w
 
@@ -19,8 +21,10 @@ from fedfore.contract.registry import discover
 from fedfore.execution.matrix import PlannedCell, resolve
 from fedfore.execution.runner import Progress, RunOptions, run_plan
 from fedfore.execution.worker import Job, conclude
+from fedfore.judgement.sides import means_of
 from fedfore.records import attempts
 from fedfore.records.lines import LAYERS, ROUNDS
+from fedfore.records.plan_file import read_commands
 from fedfore.records.reader import Reader
 from fedfore.records.record import Record
 from fedfore.records.run_folder import RECORD, cell_dir, read_record, write_record
@@ -151,6 +155,56 @@ def test_what_names_series_is_found_once_and_not_once_a_series(tmp_path: Path, m
             assert main(["show", str(tmp_path / str(number)), "--columns", "test_accuracy"]) == 0
         looked.append(calls.total())
     assert looked[0] == looked[1]
+
+
+def test_comparisons_and_rankings_are_made_once_a_report(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = count(monkeypatch, "fedfore.plots.charts.forest.comparisons")
+    ranked = count(monkeypatch, "fedfore.plots.report.page.rankings")
+    anew = count(monkeypatch, "fedfore.plots.findings.rankings")
+    monkeypatch.setattr("fedfore.plots.charts.forest.MOST_ROWS", 1)
+    assert main(["report", str(run)]) == 0
+    assert (compared.total(), ranked.total(), anew.total()) == (1, 1, 0)
+    assert (run / "report.html").read_text().count('id="forest-') > 1
+
+
+@pytest.mark.parametrize(
+    ("where", "times"),
+    [("fedfore.judgement.sides.counted", 1), ("fedfore.judgement.sides.estimate_of", 8)],
+)
+def test_a_metric_is_looked_up_once_and_not_once_a_point(
+    where: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = pd.DataFrame({"test_accuracy": 0.5, "status": "ok", "chance_accuracy": 0.1}, index=range(40))
+    calls = count(monkeypatch, where)
+    means = list(means_of(cells, "test_accuracy", np.split(np.arange(40), 8)))
+    assert [one.mean for one in means] == [0.5] * 8 and calls.total() == times
+
+
+def test_a_plan_is_parsed_once_and_stays_as_it_is_where_a_run_asks_for_the_same(
+    tmp_path: Path, finished: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert finished() == 0
+    plan = tmp_path / "run" / "plan.json"
+    before = plan.stat()
+    parsed = count(monkeypatch, "fedfore.records.plan_file.cell_from_json")
+    stored = count(monkeypatch, "fedfore.records.plan_file.read_object")
+    assert finished() == 0
+    assert (plan.stat().st_ino, plan.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert stored.total() <= 1 and parsed.total() <= 4
+    plan.write_text(plan.read_text().replace("some.toml", "another.toml"))
+    assert finished() == 0
+    assert plan.stat().st_ino != before.st_ino and len(read_commands(tmp_path / "run")) == 2
+
+
+def test_a_report_draws_the_first_figures_of_a_kind_and_says_how_to_get_the_others(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedfore.plots.charts.forest.MOST_ROWS", 1)
+    monkeypatch.setattr("fedfore.plots.report.pictures.MOST_OF_A_KIND", 1)
+    drawn = count(monkeypatch, "fedfore.plots.report.pictures._picture", lambda planned: planned.name.split("-")[0])
+    assert main(["report", str(run)]) == 0
+    assert set(drawn.values()) == {1}
+    assert "fedfore plot RUN --only forest" in (run / "report.html").read_text()
 
 
 def at_once(job: Job) -> Record:

@@ -64,7 +64,7 @@ def _equal(values: pd.Series[Any], wanted: object) -> NDArray[np.bool_]:
     return np.asarray(same | values.isna() if wanted == "none" else same, dtype=bool)
 
 
-def places_of(groups: DataFrameGroupBy) -> list[NDArray[np.intp]]:
+def places_of(groups: DataFrameGroupBy[Any, Any]) -> list[NDArray[np.intp]]:
     """Return the places of each group's rows in the table, in the order of groups."""
     numbers = groups.ngroup().fillna(-1).to_numpy(dtype=np.intp)
     order = np.argsort(numbers, kind="stable")

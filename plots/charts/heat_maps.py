@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fedfore.judgement.estimates import Estimate, estimate
+from fedfore.judgement.selection import places_of
 from fedfore.judgement.sides import FAILED, counted, difference, mean_of, side, withheld
 from fedfore.plots.drawing.layout import frame
 from fedfore.plots.drawing.texts import text_width, wrapped
@@ -71,8 +72,10 @@ def map_of(cells: pd.DataFrame, title: str, row: str, of: Callable[[pd.DataFrame
     """Return the map of these cells over a column and sparsity; None unless two rows have two tiles each."""
     order: list[Any] = list(cells[row].cat.categories) if cells[row].dtype == "category" else sorted(set(cells[row]))
     levels = sorted(set(cells["sparsity"]))
-    crossing = {key: cells[(cells[row] == key[0]) & (cells["sparsity"] == key[1])] for key in product(order, levels)}
-    groups = {key: own for key, own in crossing.items() if own["ok"].any()}
+    crossing = cells.groupby([row, "sparsity"], observed=True)
+    places = dict(zip(crossing.size().index, places_of(crossing), strict=True))
+    found = {key: cells.iloc[places[key]] for key in product(order, levels) if key in places}
+    groups = {key: own for key, own in found.items() if own["ok"].any()}
     columns = tuple(level for level in levels if any((one, level) in groups for one in order))
     rows = tuple(one for one in order if any((one, level) in groups for level in columns))
     if sum(sum((one, level) in groups for level in columns) > 1 for one in rows) < 2:

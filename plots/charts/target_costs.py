@@ -104,13 +104,15 @@ def _competes(one: Series, own: pd.DataFrame) -> bool:
 
 def reaching(known: pd.DataFrame, cells: Sequence[str], target: float) -> pd.DataFrame:
     """Return one row a cell that reaches the target, the first evaluation at which it does (see `first_reaching`)."""
-    rows = []
+    own = known[known["cell_id"].isin(cells)]
+    places = own.groupby("cell_id").indices
+    accuracies, rows = own[ACCURACY].to_numpy(dtype=float), []
     for cell in cells:
-        lines = known[known["cell_id"] == cell]
-        place = first_reaching(lines[ACCURACY], target)
+        lines = places.get(cell, ())
+        place = first_reaching(accuracies[lines], target) if len(lines) else None
         if place is not None:
-            rows.append(lines.iloc[place])
-    return pd.DataFrame(rows, columns=known.columns)
+            rows.append(lines[place])
+    return own.iloc[rows]
 
 
 def cost_to_target(view: View, known: pd.DataFrame, targets: Mapping[str, float]) -> Drawn:

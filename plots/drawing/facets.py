@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -58,13 +59,15 @@ def _columns(cells: pd.DataFrame) -> list[str]:
 
 def _groups(cells: pd.DataFrame, series: Sequence[Series], column: str) -> dict[object, list[Series]]:
     """Return the series by their value of a column, none where one of them has several values of it, or lacks it."""
+    values: dict[str, list[Any]] = {}
+    for row, label in cells[["series", column]].drop_duplicates()["series"].items():
+        values.setdefault(label, []).append(cells.at[row, column])
     found: dict[object, list[Series]] = {}
     for one in series:
-        own = cells.loc[cells["series"] == one.label, column]
-        values = own.dropna().unique()
-        if len(values) != 1 or own.isna().any():
+        own = values.get(one.label, [])
+        if len(own) != 1 or pd.isna(own[0]):
             return {}
-        found.setdefault(values[0], []).append(one)
+        found.setdefault(own[0], []).append(one)
     return found
 
 
