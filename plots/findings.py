@@ -117,7 +117,7 @@ def against_reference(study: Study, points: Sequence[Mapping[str, Any]]) -> list
 
     @cache
     def told(*point: object) -> Side | None:
-        found = side(evidence.iloc[places[point]], metric) if point in places else None
+        found = side(evidence.take(places[point]), metric) if point in places else None
         return None if found is None or any(withheld(found)) else found
 
     def minus(point: Mapping[str, Any]) -> Estimate | None:

@@ -74,7 +74,7 @@ def map_of(cells: pd.DataFrame, title: str, row: str, of: Callable[[pd.DataFrame
     levels = sorted(set(cells["sparsity"]))
     crossing = cells.groupby([row, "sparsity"], observed=True)
     places = dict(zip(crossing.size().index, places_of(crossing), strict=True))
-    found = {key: cells.iloc[places[key]] for key in product(order, levels) if key in places}
+    found = {key: cells.take(places[key]) for key in product(order, levels) if key in places}
     groups = {key: own for key, own in found.items() if own["ok"].any()}
     columns = tuple(level for level in levels if any((one, level) in groups for one in order))
     rows = tuple(one for one in order if any((one, level) in groups for level in columns))
