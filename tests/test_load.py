@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,16 @@ import tomli_w
 from fedfore.cell import Cell, Protocol
 from fedfore.cli.main import main
 from fedfore.contract.registry import discover
+from fedfore.execution.executors.processes import Processes
+from fedfore.execution.job import Job
 from fedfore.execution.matrix import PlannedCell, resolve
 from fedfore.execution.runner import Progress, RunOptions, run_plan
-from fedfore.execution.worker import Job, conclude
+from fedfore.execution.worker import conclude
 from fedfore.judgement.sides import means_of
-from fedfore.records import attempts
 from fedfore.records.lines import LAYERS, ROUNDS
 from fedfore.records.plan_file import read_commands
 from fedfore.records.reader import Reader
-from fedfore.records.record import Record
+from fedfore.records.record import Moment
 from fedfore.records.run_folder import RECORD, cell_dir, read_record, write_record
 from tests import synthetic
 
@@ -207,10 +207,9 @@ def test_a_report_draws_the_first_figures_of_a_kind_and_says_how_to_get_the_othe
     assert "fedfore plot RUN --only forest" in (run / "report.html").read_text()
 
 
-def at_once(job: Job) -> Record:
-    """End a cell without running it, in a worker."""
-    attempts.begin(job.aside, job.cell.id)
-    return conclude(job, "ok", None, {"test_accuracy": 0.5}, datetime.now(UTC))
+def at_once(job: Job, *_: object) -> None:
+    """End a cell without running it, in its process."""
+    conclude(job, "ok", None, {"test_accuracy": 0.5}, Moment.now())
 
 
 def held() -> tuple[int, int, int]:
@@ -221,14 +220,14 @@ def held() -> tuple[int, int, int]:
 
 @pytest.mark.slow
 def test_the_driver_holds_as_much_after_a_hundred_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedfore.execution.runner.run_job", at_once)
+    monkeypatch.setattr("fedfore.execution.executors.cell_process._live", at_once)
     cells = [
         Cell("fedavg", "digits", "lenet5", Protocol(rounds=1), seed=seed, id=f"fedavg-{seed:012}")
         for seed in range(120)
     ]
     samples: list[tuple[int, int, int]] = []
     progress = Progress(done=lambda record: samples.append(held()))
-    options = RunOptions(tmp_path / "run", "fedfore run some.toml", workers=2)
+    options = RunOptions(tmp_path / "run", "fedfore run some.toml", Processes(2))
     outcome = run_plan([PlannedCell(cell) for cell in cells], discover(()), options, progress)
     assert len(outcome.records) == 120 and read_record(tmp_path / "run", cells[-1].id) is not None
     early, late = samples[19], samples[-1]

@@ -88,7 +88,7 @@ class CellProcess:
         written = attempts.find_record(self.job.aside, self.job.cell.id)
         if written is not None:
             return written
-        with suppress(EOFError):
+        with suppress(EOFError), self._unrecorded:
             if self._unrecorded.poll():
                 return unrecorded(self.job, self._unrecorded.recv(), self.started)
         status: Status = "timeout" if self._is_late else "failed"
