@@ -45,8 +45,6 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], stamp: Stamp) -> None
 def read_checkpoint(path: Path, torch_device: torch.device) -> dict[str, Any]:
     """Return the state in a checkpoint. Raises StoreError where there is none, or a damaged one."""
     header, tensors = _content(path)
-    if header.get("sha256") != _sha256(header.get("state", ""), tensors):
-        raise StoreError(f"{path} is damaged: it does not hold what was written.")
     state: dict[str, Any] = _with_tensors(json.loads(header["state"]), tensors, torch_device)
     return state
 
@@ -54,12 +52,9 @@ def read_checkpoint(path: Path, torch_device: torch.device) -> dict[str, Any]:
 def unusable(path: Path, stamp: Stamp) -> str | None:
     """Return in a sentence why a cell of this stamp cannot go on from a checkpoint, or None where it can."""
     try:
-        header, tensors = _content(path)
+        header, _ = _content(path)
         found = Stamp(**json.loads(header["stamp"]))
-        is_whole = header["sha256"] == _sha256(header["state"], tensors)
     except (StoreError, ValueError, TypeError, KeyError):
-        is_whole = False
-    if not is_whole:
         return f"The checkpoint of {stamp.cell_id} is damaged; the cell starts anew."
     if found != stamp:
         return f"The checkpoint of {stamp.cell_id} was made with other code than is here; the cell starts anew."
@@ -76,12 +71,16 @@ def write_model(path: Path, model: nn.Module, mask: Mask | None) -> None:
 
 
 def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the header and the tensors of a checkpoint that is whole. Raises StoreError for any other file."""
     try:
         with writing(path), safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise StoreError(f"{path} is damaged: {error}.") from None
+    if header.get("sha256") != _sha256(header.get("state", ""), tensors):
+        raise StoreError(f"{path} is damaged: it does not hold what was written.")
+    return header, tensors
 
 
 def _without_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
