@@ -204,6 +204,7 @@ GOLDEN_PLANS = {
     "certification-cifar10": (14, 0, "96c57e7e22ccdb8e"),
     "certification": (30, 0, "65ac62d216c766dd"),
     "device-costs": (151, 0, "e022345d23e040df"),
+    "fedmef-why": (35, 0, "d659980293e35cfe"),
     "fedpruning-costs": (36, 0, "cacdcd99df4da28a"),
     "fedpruning-protocol": (48, 0, "b51fa8d0a47df896"),
     "layer-densities": (288, 0, "7e8b96870770164f"),
