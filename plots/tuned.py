@@ -37,7 +37,9 @@ def tuned_series(study: Study) -> list[Tuned]:
 
 def _label(study: Study, one: Choice) -> str:
     names = study.cells.loc[fits(study.cells, one), "series"].unique()
-    return str(names[0]) if len(names) == 1 else one.name
+    if len(names) != 1:
+        return one.name
+    return ", ".join([str(names[0]), *(str(one.where[name]) for name in _GROUP if name in one.where)])
 
 
 def _of_cells(study: Study) -> Iterator[Tuned]:

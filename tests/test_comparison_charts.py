@@ -118,6 +118,14 @@ def test_a_row_has_its_seeds_its_margin_its_verdict_and_its_difference(stated: S
     assert heading == "3 comparisons stated beforehand: 2 better, 1 inconclusive"
 
 
+def test_sides_that_are_equal_in_all_seeds_are_in_the_middle_of_an_axis(study_of: MakeStudy) -> None:
+    planned = cells(("fedtiny", "fedavg"), alphas=("iid",), sparsities=(0.8,), seeds=(0, 1))
+    equal = study_of(planned, change=lambda cell: {"test_accuracy": 0.8, "peak_device_bytes": 40960})
+    for panel in drawn(forest, equal).figure.axes:
+        low, high = np.log(panel.get_xlim()) if panel.get_xscale() == "log" else panel.get_xlim()
+        assert low == pytest.approx(-high) and high > 0
+
+
 def test_intervals_are_those_of_holms_steps(stated: Study) -> None:
     """FedMef's p is the smaller of two: its level is 97.5%, t(.9875, 4) = 3.495406; FedTiny's 95%, t = 2.776445."""
     accuracy = drawn(forest, stated).figure.axes[0]

@@ -68,6 +68,7 @@ def test_a_contrast_has_the_headline_no_margin_and_one_family_unless_it_says_mor
         ({"against": "0.95"}, "[[contrast]] 1: against."),
         ({"against": 0, "compare": "ratio"}, "there is no ratio to 0; give a number above 0."),
         ({"marign": 0.01}, "marign: unexpected keyword argument"),
+        ({"at_most": {"chrun": 0.5}}, 'at_most: there is no metric "chrun". Did you mean "churn"?'),
         ({"compare": "quotient"}, "compare: input should be 'difference' or 'ratio'"),
         ({"name": ""}, "[[contrast]] 1: name:"),
     ],

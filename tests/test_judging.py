@@ -216,6 +216,27 @@ def test_one_bad_seed_of_a_certified_point_stays_in() -> None:
     assert found.verdict == "better" and found.difference is not None and found.difference.n == 5
 
 
+@pytest.mark.parametrize(
+    ("churn", "verdict", "reason"),
+    [
+        (
+            lambda cell: 0.7 if is_masked(cell) else None,
+            "not tested",
+            "churn is 0.7 on average, above 0.5 (fed_ntk_zo)",
+        ),
+        (lambda cell: None if is_masked(cell) else 0.6, "not tested", "churn is 0.6 on average, above 0.5 (baffle)"),
+        (lambda cell: 0.4 + 0.05 * cell.seed if is_masked(cell) else None, "better", ""),
+        (lambda cell: None, "better", ""),
+    ],
+)
+def test_a_contrast_says_up_to_which_mean_of_a_field_it_is_judged(churn: Value, verdict: str, reason: str) -> None:
+    asked = Contrast("mask", OF, AGAINST, at_most={"churn": 0.5})
+    (one,) = judged(table(churn=churn), [asked])
+    assert (one.verdict, one.reason) == (verdict, reason)
+    (against_a_number,) = judged(table(churn=churn), [Contrast("mask", OF, 0.5, at_most={"churn": 0.3})])
+    assert (against_a_number.verdict == "not tested") == (churn(cells(("fed_ntk_zo",), seeds=(0,))[0]) is not None)
+
+
 def test_metered_numbers_need_no_certificate() -> None:
     memory = Contrast("memory", OF, AGAINST, "peak_device_bytes")
     assert judge(memory, errors=lambda cell: (0.5, 0.5), peak_device_bytes=lambda cell: 9).verdict == "equivalent"

@@ -125,6 +125,7 @@ def test_what_cannot_be_merged_is_one_sentence(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     assert "is there already and not empty" in refused(capsys, one, other, str(tmp_path / "full"))
+    assert f"lies in {one}, a run" in refused(capsys, one, other, f"{one}/both")
     assert f"{one} is named twice" in refused(capsys, one, f"{one}/../run-0/.", str(tmp_path / "both"))
     assert "no run directory" in refused(capsys, one, str(tmp_path / "nowhere"), str(tmp_path / "both"))
     with locked(Path(other)):

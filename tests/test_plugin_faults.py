@@ -29,7 +29,7 @@ RAISED = {
 HOOKS = ("check", "prepare", "start", "aggregate", "evaluation_weights")
 CHANGED = {
     "chdir": "the working folder", "dtype": "default dtype", "no grad": "gradients are recorded",
-    "threads": "number of threads",
+    "threads": "number of threads", "umask": "permissions of new files",
     "autocast": "autocast", "hook of all modules": "hooks of all modules", "loss": "torch.nn.functional",
 }  # fmt: skip
 REFUSED = {

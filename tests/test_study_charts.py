@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,12 @@ def test_cells_that_differ_in_their_rate_alone_are_a_tuned_series_with_a_choice(
     assert [one.at_edge for one in found.values()] == [label == "FedTiny" for label in found]
     failed = {one.values["lr"]: (one.failed, one.accuracies[0]) for one in found["FedTiny"].trials}
     assert failed[0.03] == (1, pytest.approx(0.1)), "chance, of ten classes"
+
+
+def test_two_models_of_a_method_are_tuned_series_of_two_names() -> None:
+    archive = Path(__file__).parent.parent / "results"
+    named = [one.label for one in tuned_series(load_study(archive / "masks-or-scale"))]
+    assert {"BAFFLE, lenet5", "BAFFLE, lenet5:width=0.44"} <= set(named) and len(named) == len(set(named)) == 7
 
 
 def test_the_choice_is_ringed_and_an_edge_is_said(tried: Study) -> None:

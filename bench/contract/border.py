@@ -108,6 +108,12 @@ def _write_functional(functions: Mapping[str, Any]) -> None:
     vars(functional).update(functions)
 
 
+def _read_umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 _SHARED: Mapping[str, _Part] = {
     "torch's default dtype": _Part(torch.get_default_dtype, torch.set_default_dtype),
     "whether gradients are recorded": _Part(torch.is_grad_enabled, lambda enabled: torch._C._set_grad_enabled(enabled)),
@@ -119,6 +125,7 @@ _SHARED: Mapping[str, _Part] = {
     ),
     "torch's number of threads": _Part(torch.get_num_threads, torch.set_num_threads),
     "the working folder": _Part(_working_folder, lambda folder: os.chdir(folder) if folder else None),
+    "the permissions of new files": _Part(_read_umask, os.umask),
     "the hooks of all modules": _Part(_read_hooks, _write_hooks),
     "torch.nn.functional": _Part(_read_functional, _write_functional),
 }  # fmt: skip

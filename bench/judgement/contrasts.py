@@ -55,6 +55,9 @@ class Contrast:
     """What is too small to matter, in the metric's unit or relative for a ratio. Unset, nothing is equivalent."""
     family: str = "study"
     """The comparisons that are corrected together; unset, all of the matrix are one family."""
+    at_most: Mapping[str, Finite] = field(default_factory=dict)
+    """What a side's mean of other fields must not exceed for it to be judged, such as { churn = 0.5 } where a mask is
+    to move and not only to flicker; a side that does not know the field passes."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -119,6 +122,11 @@ def _contrast(number: int, table: Any) -> Contrast:
     reason = unjudged(found.metric)
     if reason:
         raise ConfigError(f'Contrast "{found.name}": {reason}')
+    for name in found.at_most:
+        if name not in METRICS:
+            raise ConfigError(
+                f'Contrast "{found.name}": at_most: there is no metric "{name}".{suggestion(name, METRICS)}'
+            )
     if found.compare == "ratio" and isinstance(found.against, float) and found.against <= 0:
         raise ConfigError(f'Contrast "{found.name}": there is no ratio to {found.against:g}; give a number above 0.')
     return found

@@ -6,6 +6,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -185,9 +186,19 @@ def _compared(cells: pd.DataFrame, pairing: Pairing) -> Judged:
         of,
         against,
         found if found.n else None,
-        reason=next(_reasons(sides, found, scale), ""),
+        reason=next(chain(_exceeded(cells, pairing), _reasons(sides, found, scale)), ""),
         remarks=tuple(_remarks(sides, found)),
     )
+
+
+def _exceeded(cells: pd.DataFrame, pairing: Pairing) -> Iterator[str]:
+    """Yield what is above the most that a contrast allows for a verdict."""
+    for name, most in pairing.contrast.at_most.items():
+        for index in filter(len, (pairing.of, pairing.against)):
+            own = cells.loc[index]
+            mean = pd.to_numeric(own[name]).mean()
+            if mean > most:
+                yield f"{name} is {mean:.2g} on average, above {most:g} ({own['method'].iloc[0]})"
 
 
 def _reasons(sides: Sequence[Side], found: Difference, scale: DifferenceScale) -> Iterator[str]:

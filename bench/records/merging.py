@@ -36,6 +36,9 @@ def merge(runs: Sequence[Path], out: Path, *, extend: bool = False) -> Merged:
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise StoreError(f"{out} is there already and not empty; choose another --out.")
+    within = next((run for run in runs if run.resolve() in out.resolve().parents), None)
+    if within is not None:
+        raise StoreError(f"{out} lies in {within}, a run of its own; choose another --out.")
     opened = [_opened(run) for run in runs]
     tuning = _united_plan(opened, extend=extend)
     cells = {cell.id: cell for run in opened for cell in run.plan()}

@@ -1,8 +1,7 @@
-"""How far a run has come, seen from outside at any time: names of files, and one word of each record. No torch."""
+"""How far a run has come, seen from outside at any time: what its files are called and its records say. No torch."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedfore.errors import StoreError
-from fedfore.records.attempts import failed
+from fedfore.records.attempts import failed, find_record
 from fedfore.records.heartbeat import UnderWay, under_way
 from fedfore.records.outline import Outline, read_outline
 from fedfore.records.packed import is_packed
 from fedfore.records.record import DONE, STATUSES
-from fedfore.records.run_folder import RECORD, cell_dir, checkpoint_file, is_held
+from fedfore.records.run_folder import RECORD, checkpoint_file, is_held
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,8 @@ def run_status(run: Path) -> RunStatus:
 
 def _status(run: Path, cell_id: str) -> str | None:
     """Return what a cell's record says of its end, or None where there is none that can be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads((cell_dir(run, cell_id) / RECORD).read_bytes())["status"])
-    return None
+    record = find_record(run, cell_id)
+    return None if record is None else record.status
 
 
 def _written(file: Path) -> float | None:

@@ -91,7 +91,7 @@ class DifferenceAxis:
         farthest = _FARTHEST * max(map(abs, moved)) or 1.0
         inside = [*moved, *(max(-farthest, min(farthest, self._moved(end))) for end in ends)]
         low, high = min(inside), max(inside)
-        pad = 0.06 * (high - low)
+        pad = 0.06 * (high - low) or farthest / 2
         if self.ratio:
             panel.set_xscale("log")
             panel.set_xlim(math.exp(low - pad), math.exp(high + pad))

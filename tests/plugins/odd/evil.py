@@ -87,6 +87,7 @@ ACTS: Mapping[str, Callable[[], Any]] = {
     "hook of all modules": lambda: register_module_forward_hook(lambda *_: None),
     "data": overwrite_data,
     "threads": lambda: torch.set_num_threads(3),
+    "umask": lambda: os.umask(0o777),
     "exit 0": lambda: os._exit(0),
     "exit 3": lambda: os._exit(3),
     "segfault": lambda: ctypes.string_at(0),
