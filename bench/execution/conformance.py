@@ -23,9 +23,10 @@ from fedfore.contract.instance import make_config
 from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ContractError, FedForeError, Skip
-from fedfore.execution.dead_keys import dead_keys, writes_its_own_loop
+from fedfore.execution.dead_keys import OF_LOCAL_SGD, Changes, dead_keys, own_changes, writes_its_own_loop
 from fedfore.execution.hidden_state import hidden_state
 from fedfore.execution.linear_cost import LinearityCheck, declares_linear
+from fedfore.execution.remedies import remedy
 from fedfore.federation.assembly import federation_of
 from fedfore.federation.clients import Clients, ClientsOneByOne
 from fedfore.federation.loop import Federation
@@ -91,7 +92,7 @@ def _tried(name: str, method: type[Method], rule: str, check: Callable[[], objec
     except Skip as skip:
         return Finding(name, rule, "skip", str(skip))
     except ContractError as error:
-        return Finding(name, error.rule, "broken", error.message)
+        return Finding(name, error.rule, "broken", f"{error.message} {remedy(error.rule)}".rstrip())
     except Odd as odd:
         return Finding(name, rule, "warning", str(odd))
     except FedForeError as error:
@@ -120,7 +121,9 @@ def _checks(method: type[Method]) -> Iterator[tuple[str, Callable[[], object]]]:
     if declares_linear(method):
         yield "linear_cost", lambda: _watched(method, _cell(method), also=[LinearityCheck()])
     if writes_its_own_loop(method):
-        yield "dead_keys", lambda: _dead_keys(method)
+        yield "dead_keys", lambda: _inherited_keys(method)
+    if own := own_changes(method):
+        yield "dead_keys", lambda: _own_keys(method, own)
 
 
 def _cell(method: type[Method]) -> Cell:
@@ -246,23 +249,35 @@ def _repeatable(first: Trial, second: Trial) -> None:
             raise ContractError("repeatable", f'Two runs of one cell end with different weights in "{name}".')
 
 
-def _dead_keys(method: type[Method]) -> None:
+def _inherited_keys(method: type[Method]) -> None:
     """Raise Odd where keys of local SGD change neither what two rounds of one device send nor what they cost."""
     one_device = replace(TINY, clients=10, participation=0.1, batch_size=8)
     cell = replace(_cell(method), train=one_device, alpha="iid", sparsity=0.0)
-
-    def observe(params: Mapping[str, Any]) -> object:
-        changed = replace(cell, params=dataclasses.asdict(make_config(method, {**cell.params, **params}, "params")))
-        federation, watcher = _watched(method, changed)
-        sent = [[tensor.numpy().tobytes() for tensor in _named(update).values()] for update in watcher.updates]
-        return sent, federation.ledger, federation.seen_by(CostMeter).state_dict()
-
-    dead = dead_keys(observe)
+    dead = _dead_keys(method, cell, OF_LOCAL_SGD)
     if dead:
         raise Odd(
             f"The keys {', '.join(dead)} of LocalSGDConfig change neither what a device sends nor what it costs; "
             "train with local_sgd, or declare the keys that are read."
         )
+
+
+def _own_keys(method: type[Method], changes: Changes) -> None:
+    """Raise Odd where a key that the method defines changes nothing of two rounds."""
+    dead = _dead_keys(method, _cell(method), changes)
+    if dead:
+        keys = ", ".join(dead)
+        raise Odd(f"Nothing of a tiny run changes with {keys}; read self.config.{dead[0]}, or take the key out.")
+
+
+def _dead_keys(method: type[Method], cell: Cell, changes: Changes) -> list[str]:
+    def observe(params: Mapping[str, Any]) -> object:
+        changed = replace(cell, params=dataclasses.asdict(make_config(method, {**cell.params, **params}, "params")))
+        federation, watcher = _watched(method, changed)
+        held = [_named(update) for update in watcher.updates] + [model_tensors(federation.server.model)]
+        seen = [[tensor.numpy().tobytes() for tensor in tensors.values()] for tensors in held]
+        return seen, federation.ledger, federation.seen_by(CostMeter).state_dict()
+
+    return dead_keys(observe, changes)
 
 
 def _vectorised(method: type[Method]) -> None:
