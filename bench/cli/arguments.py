@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from pathlib import Path
+
+_UNITS = {"B": 1, **{f"{prefix}iB": 2 ** (10 * power) for power, prefix in enumerate("KMGT", 1)}}
+_UNITS |= {f"{prefix}B": 10 ** (3 * power) for power, prefix in enumerate("kMGT", 1)}
 
 
 def add_matrix(parser: argparse.ArgumentParser) -> None:
@@ -86,3 +90,15 @@ def sparsity(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError("must lie in [0, 1)")
     return value
+
+
+def size(text: str) -> int:
+    """Return a size such as "512KiB", "2 MiB" or "1.5MB" in bytes, rounded down."""
+    units = {unit.lower(): count for unit, count in _UNITS.items()}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower())
+    if found is None or found[2] not in units:
+        raise argparse.ArgumentTypeError(f'must be a number and a unit ({", ".join(_UNITS)}), not "{text}"')
+    count = int(float(found[1]) * units[found[2]])
+    if count < 1:
+        raise argparse.ArgumentTypeError(f'must be at least one byte, not "{text}"')
+    return count

@@ -1,4 +1,4 @@
-"""What one cell would cost a device: at ERK layer densities, or at those that a stored cell ended with."""
+"""What cells would cost a device: at ERK layer densities, or one at those that a stored cell ended with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from fedfore.cell import Cell, cell_to_json
 from fedfore.contract.registry import MethodEntry, lookup
-from fedfore.errors import ConfigError, StoreError
+from fedfore.errors import ConfigError, FedForeError, Skip, StoreError
 from fedfore.execution.document import grid_blocks
 from fedfore.execution.matrix import resolve
 from fedfore.execution.metering import metered_fields
@@ -25,11 +25,12 @@ OPTIONS = {"alpha": "--alpha", "seed": "--seed"}
 
 
 def cost_document(point: Mapping[str, Any], batch_size: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the matrix of one cell that is metered alone; of the axes in `point`, those that are None are left out.
+    """Return the matrix of cells that are metered alone; `point` has a value or a list an axis, None leaves it out.
 
     Raises ConfigError as `apply_override` does.
     """
-    grid = {axis: [value] for axis, value in point.items() if value is not None}
+    lists = {axis: value if isinstance(value, list) else [value] for axis, value in point.items()}
+    grid = {axis: values for axis, values in lists.items() if values != [None]}
     document: dict[str, Any] = {"grid": grid, "train": {"meter_only": True, "batch_size": batch_size}}
     for override in overrides:
         apply_override(document, override)
@@ -52,6 +53,32 @@ def cost_record(
         raise ConfigError(f"{cell.method} does not apply: {planned[0].skip}.")
     given = _given(spelt_out(document, methods), cell.method)
     densities = layer_densities(open_run(run), cell, given) if run else None
+    return _metered(cell, methods, densities)
+
+
+def cost_records(
+    document: Mapping[str, Any], methods: Mapping[str, MethodEntry]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the fields of a record that need no training, of each cell of a matrix, and why others have none.
+
+    The reasons are by method, in one clause each. Raises ConfigError as `resolve` does.
+    """
+    found: list[dict[str, Any]] = []
+    reasons: dict[str, str] = {}
+    for item in resolve(document, methods):
+        try:
+            if item.skip:
+                reasons[item.cell.method] = item.skip
+            else:
+                found.append(_metered(item.cell, methods))
+        except (FedForeError, Skip) as error:
+            reasons[item.cell.method] = str(error)
+    return found, reasons
+
+
+def _metered(
+    cell: Cell, methods: Mapping[str, MethodEntry], densities: Mapping[str, float] | None = None
+) -> dict[str, Any]:
     try:
         metered = metered_fields(cell, lookup(methods, cell.method), torch.device("cpu"), densities)
     except (MemoryError, RuntimeError) as error:
