@@ -11,6 +11,7 @@ Its rooms, from the doors down; each `__init__` says what its room may import, w
     judgement       what records say against one another: estimates, contrasts, verdicts
     records         what is stored, and read without torch
     matrices        the matrices that ship
+    templates       the plug-in files that `fedfore new` writes
     errors, cell, streams, masks: the vocabulary that everybody may import
 
 `fedfore.plots`, `fedfore.methods` and `fedfore.baselines` lie beside this folder.

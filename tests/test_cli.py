@@ -7,9 +7,11 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,9 +19,12 @@ import pytest
 
 from fedfore.cli.listings import LISTS
 from fedfore.cli.main import main
+from fedfore.cli.parser import EXAMPLES, parser
+from fedfore.cli.verbs import VERBS
 from fedfore.cli.verbs.show import FORMATS
 from fedfore.contract.registry import discover
 from fedfore.matrices import named_matrices
+from fedfore.primitives.local_sgd import LocalSGDConfig
 from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.provenance import ROOT
 from fedfore.tasks.datasets import DATASETS
@@ -194,11 +199,72 @@ def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) ->
     assert caught.value.code == 0 and capsys.readouterr().out == f"fedfore {version('fedfore')}\n"
 
 
-@pytest.mark.parametrize("verb", ["run", "plan", "ls", "check", "show", "plot", "report", "messages", "data", "env"])
-def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_and_shows_two_commands_before_its_options(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main([verb, "--help"])
-    assert caught.value.code == 0 and f"usage: fedfore {verb}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert caught.value.code == 0 and f"usage: fedfore {verb}" in text
+    before = text.partition("\noptions:")[0].partition("\npositional arguments:")[0]
+    assert before.splitlines()[-3:] == ["examples:", *(f"  {example}" for example in VERBS[verb].EXAMPLES)]
+
+
+EXAMPLES_OF_ALL = re.findall(r"^  (fedfore .*?)(?:  |$)", EXAMPLES, re.MULTILINE)
+SHOWN = [*EXAMPLES_OF_ALL, *(example for verb in VERBS.values() for example in verb.EXAMPLES)]
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_a_command_that_help_shows_can_be_parsed(command: str) -> None:
+    _, verb, *words = shlex.split(command.partition(" > ")[0])
+    assert parser().parse_args([verb, *words]).execute is VERBS[verb].execute
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["rnu"], "run"),
+        (["ls", "methds"], "methods"),
+        (["run", "--wokers", "3"], "--workers"),
+        (["run", "--plugin-dir=here"], "--plugins"),
+        (["show", ".", "--basline", "x"], "--baseline"),
+        (["new", "mine", "--kind", "bpfree"], "bp_free"),
+    ],
+)
+def test_a_verb_an_option_or_a_choice_that_is_misspelt_gets_a_near_name(
+    words: list[str], near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2 and capsys.readouterr().err.endswith(f' Did you mean "{near}"?\n')
+
+
+@pytest.mark.parametrize("words", ["ls fields", "run --help"])
+def test_a_pipe_that_is_closed_early_ends_a_command_quietly_with_its_usual_status(words: str) -> None:
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m fedfore.cli.main {words} | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+
+
+def test_the_keys_of_a_method_or_a_model_have_their_values_defaults_and_meanings(
+    printed: Callable[..., str], refusal: Refusal
+) -> None:
+    plugins = ROOT / "tests" / "plugins"
+    lines = printed("ls", "keys", "fedprox", "--plugins", plugins).splitlines()
+    assert lines[-1].split(maxsplit=1) == [
+        "mu",
+        "[number ≥ 0; 0.01] Weight of the proximal term (mu / 2) |w - w_server|^2.",
+    ]
+    assert first_words("\n".join(lines)) == [item.name for item in fields(LocalSGDConfig)] + ["mu"]
+    for model in MODELS:
+        lines = printed("ls", "keys", model).splitlines()
+        assert first_words("\n".join(lines)) == list(MODELS[model].defaults)
+        assert all(line.endswith(".") for line in lines)
+    assert '[batch, group, none, standardised; "batch"]' in printed("ls", "keys", "resnet20:norm=group")
+    assert 'no method or model "lenet". Did you mean "lenet5"?' in refusal("ls", "keys", "lenet")
+    assert "takes the name of a method or a model" in refusal("ls", "keys")
+    assert "the other lists take none" in refusal("ls", "methods", "fedavg")
 
 
 def test_messages_prints_a_table_of_what_the_json_holds(printed: Callable[..., str]) -> None:

@@ -48,6 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "fedfore.docs*": ("fedfore.*",),
     "fedfore.methods*": ("fedfore.api", "fedfore.primitives.*"),
     "fedfore.baselines*": ("fedfore.api", "fedfore.primitives.*"),
+    "fedfore.templates*": ("fedfore.api", "fedfore.primitives.*"),
     "fedfore.plots*": ("fedfore.judgement.*", "fedfore.records.*", "fedfore.errors", "fedfore.cell"),
 }
 MOST_IN_ONE_FOLDER = 10

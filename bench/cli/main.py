@@ -52,7 +52,11 @@ def entry() -> None:
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    status = main()
+    status: int | str | None
+    try:
+        status = main()
+    except SystemExit as asked:  # as --help and what cannot be parsed end
+        status = asked.code
     for stream in streams:
         try:
             stream.flush()

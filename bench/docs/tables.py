@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from fedfore.cell import Cell, Protocol
+from fedfore.cli.keys import KeyDoc, documented, shown
 from fedfore.cli.listings import listing
 from fedfore.cli.verbs import VERBS
 from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry, discover
 from fedfore.docs import error_rates
-from fedfore.docs.keys import KeyDoc, documented, shown
 from fedfore.execution.document import AXES, REQUIRED_AXES
 from fedfore.execution.matrix import DEFAULT_ESTIMATOR
 from fedfore.execution.tune_table import Tune

@@ -1,7 +1,8 @@
 """The verbs of the `fedfore` command, one module each, in the order in which `--help` shows them.
 
-A verb says what it is for (`HELP`), adds its arguments to its parser and, asked, returns an exit status. To add one,
-write its module and put it into `VERBS`. What needs torch, pandas or plots is imported inside `execute`.
+A verb says what it is for (`HELP`), shows two commands (`EXAMPLES`), adds its arguments to its parser and, asked,
+returns an exit status. To add one, write its module and put it into `VERBS`. What needs torch, pandas or plots is
+imported inside `execute`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fedfore.cli.verbs import (
     ls,
     merge,
     messages,
+    new,
     plan,
     plot,
     publish,
@@ -37,6 +39,7 @@ class Verb(Protocol):
     """What a module of this folder gives."""
 
     HELP: str
+    EXAMPLES: tuple[str, str]
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add what this verb can be asked."""
@@ -50,6 +53,7 @@ VERBS: Mapping[str, Verb] = {
     "status": status,
     "plan": plan,
     "ls": ls,
+    "new": new,
     "check": check,
     "show": show,
     "plot": plot,

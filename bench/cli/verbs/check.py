@@ -8,6 +8,7 @@ from fedfore.cli.arguments import add_plugins
 from fedfore.errors import ConfigError, suggestion
 
 HELP = "try every rule of the plug-in contract on methods"
+EXAMPLES = ("fedfore check fedavg", "fedfore check my_method --plugins my_methods")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

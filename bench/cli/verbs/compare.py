@@ -10,6 +10,7 @@ from fedfore.cli.studies import run_folder
 from fedfore.errors import ConfigError, FedForeError, printable
 
 HELP = "judge the contrasts of runs, or every series against one, over runs and models"
+EXAMPLES = ("fedfore compare results/runs/quick", "fedfore compare results/runs/quick --baseline BAFFLE --by alpha")
 FORMATS = ("markdown", "csv", "json")
 
 

@@ -7,6 +7,7 @@ import argparse
 from fedfore.cli.arguments import add_data_dir
 
 HELP = "download a data set: fedfore data get NAME"
+EXAMPLES = ("fedfore data get cifar10", "fedfore data get mnist --data-dir my_data")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

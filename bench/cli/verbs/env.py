@@ -8,6 +8,7 @@ import json
 from fedfore.records.provenance import environment, git_commit
 
 HELP = "print versions, processor and commit"
+EXAMPLES = ("fedfore env", "fedfore env > environment.json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

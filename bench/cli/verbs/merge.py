@@ -8,6 +8,10 @@ from pathlib import Path
 from fedfore.errors import ConfigError
 
 HELP = "unite runs of one matrix that several machines computed"
+EXAMPLES = (
+    "fedfore merge parts/1 parts/2 --out results/merged",
+    "fedfore merge parts/1 parts/2 --extend --out results/merged",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,10 @@ from fedfore.cell import WirePrecision
 from fedfore.cli.arguments import positive, sparsity
 
 HELP = "print what exchanging training steps costs a client, in bytes"
+EXAMPLES = (
+    "fedfore messages lenet5 --dataset digits",
+    "fedfore messages lenet5 --dataset cifar10 --num-perturbations 100 --sparsity 0.8",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from fedfore.cli.listings import plan_lines
 from fedfore.cli.planning import planned_matrix
 
 HELP = "list the cells of a matrix without running them"
+EXAMPLES = ("fedfore plan", "fedfore plan my.toml --set seed=[0,1,2]")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

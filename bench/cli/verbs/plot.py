@@ -10,6 +10,7 @@ from fedfore.cli.output import complain, remark_on
 from fedfore.errors import printable
 
 HELP = "draw the figures of a run"
+EXAMPLES = ("fedfore plot results/runs/quick", "fedfore plot results/runs/quick --width 3.3 --only pareto")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

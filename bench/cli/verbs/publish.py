@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fedfore.records.run import Run
 
 HELP = "pack a run into a published study: a few files, with tables and figures for its card"
+EXAMPLES = ("fedfore publish results/runs/my my-study", "fedfore publish results/runs/my my-study --unfinished")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

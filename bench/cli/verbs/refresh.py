@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 HELP = "write the tables, figures and chosen values of published studies again, from their records"
+EXAMPLES = ("fedfore refresh", "fedfore refresh quick")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

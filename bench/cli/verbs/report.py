@@ -8,6 +8,7 @@ from pathlib import Path
 from fedfore.cli.output import remark_on
 
 HELP = "write the report of a run: one self-contained HTML file"
+EXAMPLES = ("fedfore report results/runs/quick", "fedfore report results/quick")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fedfore.judgement.repetition import Comparison
 
 HELP = "compute some cells of a published study again and compare"
+EXAMPLES = ("fedfore reproduce quick --cells 2", "fedfore reproduce quick --cells 2 --seed 1 --workers 1")
 FRESH_SEED_BITS = 32
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedfore.execution.tuning import StagedPlan
 
 HELP = "run a matrix and write its report"
+EXAMPLES = ("fedfore run", "fedfore run my.toml --plugins my_methods --workers 4 --out results/runs/my")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

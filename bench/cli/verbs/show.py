@@ -13,6 +13,7 @@ from fedfore.errors import printable
 from fedfore.records.lines import LINES
 
 HELP = "print the results of a run as a table, or all of its records and lines as CSV, JSON or Parquet"
+EXAMPLES = ("fedfore show results/runs/quick --by alpha", "fedfore show results/runs/quick --rows rounds --csv")
 FORMATS = ("markdown", "latex", "csv", "json", "parquet")
 PLAIN, CELLS = "plain", "cells"
 

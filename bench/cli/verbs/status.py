@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fedfore.records.run_status import RunStatus
 
 HELP = "say how far a run has come: what is done, what runs now, what is left"
+EXAMPLES = ("fedfore status results/runs/quick", "fedfore status results/runs/quick --json")
 NAMED = 20
 """How many cells of a kind are named."""
 

@@ -10,6 +10,7 @@ from fedfore.cli.studies import RESULTS
 from fedfore.errors import FedForeError, printable
 
 HELP = "print what published studies say of published claims"
+EXAMPLES = ("fedfore verdicts", "fedfore verdicts --csv")
 FORMATS = ("markdown", "csv", "json")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedfore.records.findings import Finding
 
 HELP = "check published studies: ids, cells, choices, code, matrix, lines, tables, sentences and figures"
+EXAMPLES = ("fedfore verify", "fedfore verify quick")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""What the fields of a dataclass say of themselves: name, type in words, default, and the text under each."""
+"""What keys say of themselves: name, values in words, default, and what they mean.
+
+Those of a dataclass have their text under each field; the options of a model are the arguments of its function.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,25 @@ import dataclasses
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
 
 from fedfore.cell import MOST
+from fedfore.errors import ConfigError, suggestion
 
 _KINDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
+
+_OPTIONS = {
+    "activation": "Function after each layer.",
+    "norm": "Layers of normalisation; none and standardised have none, of which the latter standardises weights.",
+    "width": "Factor, above 0, of channels and hidden units.",
+}
+"""What the options of the models that ship mean."""
 
 
 @dataclass(frozen=True)
@@ -78,3 +90,30 @@ def _texts(kind: type) -> Mapping[str, str]:
             text = ast.literal_eval(after.value)
             found[field.target.id] = " ".join(inspect.cleandoc(text).split())
     return found
+
+
+def key_listing(name: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return each key of a method, or each option of a model, with its values, its default and what it means.
+
+    Raises ConfigError for a name of neither, PluginError for a broken method.
+    """
+    from fedfore.contract.registry import discover, lookup
+    from fedfore.tasks.model_registry import MODELS
+
+    methods = discover(plugins)
+    if name in methods:
+        keys = documented(lookup(methods, name).Config)
+    elif (model := name.partition(":")[0]) in MODELS:
+        keys = _options(model)
+    else:
+        raise ConfigError(f'There is no method or model "{name}".{suggestion(name, [*methods, *MODELS])}')
+    return [(key.name, f"[{key.values}; {key.default}] {key.text}".replace("`", "")) for key in keys]
+
+
+def _options(model: str) -> Iterator[KeyDoc]:
+    from fedfore.tasks.architectures.layers import CHOICES
+    from fedfore.tasks.model_registry import MODELS
+
+    for option, default in MODELS[model].defaults.items():
+        values = ", ".join(CHOICES[option]) if option in CHOICES else in_words(type(default))
+        yield KeyDoc(option, type(default), values, shown(default), _OPTIONS.get(option, ""))
