@@ -73,6 +73,13 @@ CUTS: dict[str, list[str]] = {
     "fedfore verdicts": ["--results", str(ROOT / "results")],
     "fedfore messages lenet5 --dataset cifar10": [],
     "fedfore check": ["fedavg"],
+    "fedfore check my_method --plugins .": [],
+    "fedfore new": ["another", "--dir", "more"],
+    "fedfore new my_method": ["--dir", "more"],
+    "fedfore new my_mask --kind pruning": [],
+    "fedfore ls keys my_method --plugins .": [],
+    "fedfore cost lenet5 --all --memory 1MiB": [],
+    "fedfore cost lenet5 --dataset digits --batch 16 --all --memory 1MiB": [],
     "fedfore check fedprox --plugins tests/plugins": [],
     "fedfore run my.toml --plugins tests/plugins": [
         *ONE, *SHORT, *sets('method=["fedprox"]', "train.eval_every=0.1"),
@@ -100,7 +107,8 @@ CUTS: dict[str, list[str]] = {
         for cluster in CLUSTERS
     },
 }  # fmt: skip
-SLOW = tuple(f"fedfore {start}" for start in ("run my", "run quick", "run device", "run baffle", "cost resnet", "plot"))
+LONG = ("run my", "run quick", "run device", "run baffle", "cost resnet", "cost lenet5 --all", "plot")
+SLOW = tuple(f"fedfore {start}" for start in LONG)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +118,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (matrix,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     (folder / "my.toml").write_text(matrix, encoding="utf-8")
     shutil.copytree(ROOT / "tests" / "plugins", folder / "tests" / "plugins")
+    (folder / "more").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_in_this_process(patch)
+        assert main(["new", "my_method"]) == 0
         assert main(["run", *CUTS["fedfore run"]]) == 0
         for part in ("1", "2"):
             shutil.copytree(folder / "results" / "runs" / "quick", folder / "parts" / part)
@@ -158,7 +168,8 @@ def test_every_command_of_readme_has_a_row_and_every_row_is_of_readme() -> None:
     assert sorted(CUTS) == COMMANDS
 
 
-RUN_HERE = sorted(set(CUTS) - {"fedfore data get cifar10", "fedfore run"})
+FITTING = "fedfore cost lenet5 --dataset digits --batch 16 --all --memory 1MiB"
+RUN_HERE = sorted(set(CUTS) - {"fedfore data get cifar10", "fedfore run", FITTING})
 """`tests/test_ray.py` has clusters; here such a command is read and planned, and runs in this process."""
 
 
@@ -182,6 +193,13 @@ def test_every_matrix_that_a_page_prints_has_a_plan(place_of: Path, tmp_path: Pa
 def test_the_method_that_readme_prints_is_the_whole_file_that_its_commands_run() -> None:
     (printed,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     assert printed == (ROOT / "tests" / "plugins" / "fedprox.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_table_that_readme_prints_is_what_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    (printed,) = re.findall(rf"^{FITTING}\n```\n\n```text\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert main(shlex.split(FITTING)[1:]) == 0
+    assert [line.rstrip() for line in capsys.readouterr().out.strip().splitlines()] == printed.splitlines()
 
 
 def test_running_a_matrix_writes_the_report_that_readme_names(place: Path) -> None:
