@@ -1,7 +1,11 @@
-"""What several test files share: a tiny real data set and a way to run one cell of it."""
+"""What several test files share: a tiny real data set, a way to run one cell of it, and the suite as a wheel."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from fedfore.execution.executors.inline import Inline
 from fedfore.federation.assembly import federation_of
 from fedfore.federation.loop import Federation
 from fedfore.federation.observers.observer import Observer, View, Work
+from fedfore.records.sources import BESIDE, ROOT
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import load
 
@@ -23,6 +28,20 @@ def run_in_this_process(patch: pytest.MonkeyPatch, executor: type[Inline] = Inli
     """Have every command run its cells in this process, with no worker to start."""
     patch.setattr("fedfore.execution.executors.choice.executor_of", lambda *_, **__: executor())
     patch.setattr("fedfore.execution.executors.warm_server.warm_up", lambda: None)
+
+
+@pytest.fixture(scope="session")
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a wheel of a copy of the shipped files, without a network."""
+    source = tmp_path_factory.mktemp("source")
+    for folder in ("bench", *BESIDE):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('made')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (file,) = (source / "made").iterdir()
+    return file
 
 
 class Received(Observer):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 import zipfile
 from email.parser import Parser
@@ -16,9 +13,9 @@ import pytest
 import yaml
 
 from fedfore.cell import Cell, Protocol
+from fedfore.cli.keys import documented
 from fedfore.contract.method import Method
 from fedfore.contract.registry import discover
-from fedfore.docs.keys import documented
 from fedfore.docs.pages import outdated, pages
 from fedfore.errors import ConfigError
 from fedfore.records.sources import BESIDE, PACKAGE, ROOT, SUITE
@@ -31,17 +28,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Build a wheel of a copy of the shipped files, without a network."""
-    source = tmp_path_factory.mktemp("source")
-    for folder in ("bench", *BESIDE):
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", PROJECT["readme"], *PROJECT["license-files"]):
-        shutil.copy(ROOT / name, source)
-    build = "from setuptools.build_meta import build_wheel; build_wheel('made')"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
-    (file,) = (source / "made").iterdir()
-    return zipfile.ZipFile(file)
+def wheel(wheel_file: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(wheel_file)
 
 
 def shipped() -> set[str]:
