@@ -264,6 +264,22 @@ def test_augmentation_follows_its_generator():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_owners_go_with_their_examples_through_every_copy():
+    owned = replace(examples([0, 1, 2, 3]), client=torch.tensor([7, 7, 5, 9]))
+    assert owned.subset([2, 0]).client.tolist() == [5, 7]
+    assert owned.scaled("unit").to("cpu").client.tolist() == [7, 7, 5, 9]
+    assert [part.client.tolist() for part in split(owned, 0.25, np.random.default_rng(0))][1][0] in (5, 7, 9)
+    assert list(examples([0, 1]).to("cpu").tensors) == ["images", "labels", "mean", "std"]
+
+
+def test_floats_are_scaled_as_they_are_and_bytes_by_their_full_range():
+    grey = examples([0, 1, 2])
+    floats = replace(grey, images=grey.images.float() / 255)
+    for one, other in ((grey, floats), (grey.scaled("unit"), floats.scaled("unit"))):
+        assert torch.allclose(one.batch([1, 2])[0], other.batch([1, 2])[0], atol=1e-6)
+    assert torch.equal(floats.scaled("unit").batch([1])[0], floats.images[1:2])
+
+
 def test_unknown_names_get_a_suggestion():
     with pytest.raises(ConfigError, match=r'Unknown data set "cifar_10"\. Did you mean "cifar10"\?'):
         spec("cifar_10")

@@ -192,7 +192,7 @@ def _run(method: type[Method], cell: Cell) -> Trial:
 def _digest(dataset: Dataset) -> bytes:
     digest = hashlib.sha256()
     for examples in (dataset.train, dataset.test):
-        for tensor in vars(examples).values():
+        for tensor in examples.tensors.values():
             digest.update(tensor.numpy().tobytes())
     return digest.digest()
 

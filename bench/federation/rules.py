@@ -233,7 +233,7 @@ def global_rng() -> tuple[object, ...]:
 
 def writes_to(examples: Iterable[Examples]) -> tuple[int, ...]:
     """Return how often each tensor of these examples has been written to in place, as torch counts it."""
-    return tuple(tensor._version for part in examples for tensor in vars(part).values())
+    return tuple(tensor._version for part in examples for tensor in part.tensors.values())
 
 
 def check_data(examples: Iterable[Examples], before: tuple[int, ...], method: type[Method]) -> None:
