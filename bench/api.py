@@ -1,4 +1,4 @@
-"""What a method file imports, beside `fedfore.primitives`: the whole public contract in one place."""
+"""What a plug-in file imports, beside `fedfore.primitives`: the whole public contract in one place."""
 
 from fedfore.cell import Cell, Fraction
 from fedfore.contract.bp_free import BPFreeConfig, BPFreeMethod
@@ -12,6 +12,8 @@ from fedfore.errors import Skip
 from fedfore.masks import Mask, erk_densities, erk_mask, prunable_shapes, random_mask, uniform_densities
 from fedfore.primitives.keys import Key
 from fedfore.records.look import Look
+from fedfore.tasks.dataset_spec import dataset
+from fedfore.tasks.model_registry import model
 
 __all__ = [
     "BPFreeConfig",
@@ -34,8 +36,10 @@ __all__ = [
     "ServerContext",
     "Skip",
     "Update",
+    "dataset",
     "erk_densities",
     "erk_mask",
+    "model",
     "prunable_shapes",
     "random_mask",
     "shares",

@@ -20,7 +20,8 @@ from fedfore.cli.main import main
 from fedfore.errors import ConfigError, DataError
 from fedfore.federation.assembly import federation_of
 from fedfore.tasks.augmentation import augment
-from fedfore.tasks.datasets import DATASETS, DatasetSpec, spec
+from fedfore.tasks.dataset_spec import DatasetSpec
+from fedfore.tasks.datasets import DATASETS, spec
 from fedfore.tasks.download import download
 from fedfore.tasks.examples import Dataset, Examples
 from fedfore.tasks.files import data_root, ensure_present
@@ -333,7 +334,7 @@ def test_an_entry_without_a_reader_is_one_sentence(monkeypatch, tmp_path, capsys
     ("read", "words"),
     [
         (lambda root: (random_part(60), random_part(21)), r"gives torch.uint8 \[21, 1, 32, 32\].* describes .*\[20, 1"),
-        (lambda root: ((random_part(60)[0].float(), random_part(60)[1]), random_part(20)), "gives torch.float32"),
+        (lambda root: ((random_part(60)[0].double(), random_part(60)[1]), random_part(20)), "gives torch.float64"),
         (lambda root: ((random_part(60)[0], random_part(60)[1] + 1), random_part(20)), "labels .* run from 1 to 5"),
         (lambda root: None, "cannot be read"),
         (partial(read_cifar, "labels", ["absent"], []), "cannot be read from .*absent"),

@@ -13,7 +13,8 @@ from fedfore.masks import prunable_weights
 from fedfore.measure.flops import ForwardMacs, forward_macs
 from fedfore.measure.light_operators import LIGHT_OPERATORS, LIGHT_TAGS, is_light
 from fedfore.measure.step_meter import StepMeter
-from fedfore.tasks.models import MODELS, build
+from fedfore.tasks.model_registry import MODELS
+from fedfore.tasks.models import build
 
 CIFAR = (3, 32, 32)
 NO_PRODUCTS = ("batch_norm", "group_norm", "layer_norm", "instance_norm", "adaptive_avg_pool2d", "upsample_nearest2d")
@@ -45,7 +46,7 @@ def by_torch(model: nn.Module) -> tuple[dict[str, int], int]:
     [
         f"{name}:norm={norm}" if norm else name
         for name, model in MODELS.items()
-        for norm in (("batch", "group", "standardised") if "norm" in model.defaults else ("",))
+        for norm in (("batch", "group", "standardised") if "norm" in model.load().defaults else ("",))
     ],
 )
 def test_every_shipped_model_has_fvcores_macs_in_every_layer(written: str) -> None:

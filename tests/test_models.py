@@ -8,6 +8,7 @@ import itertools
 import math
 import pkgutil
 from functools import cache
+from typing import get_args
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from fedfore.errors import ConfigError
 from fedfore.primitives.sparse_normalisation import GAIN, NormalisedConv2d, activation_gain, normalise_convolutions
 from fedfore.tasks import architectures, torchvision_compat
-from fedfore.tasks.architectures.layers import ACTIVATIONS, CHOICES
+from fedfore.tasks.architectures.layers import ACTIVATIONS, Activation, Norm
 from fedfore.tasks.architectures.resnet import BasicBlock
 from fedfore.tasks.model_registry import MODELS
 from fedfore.tasks.models import build, canonical, initialise
@@ -140,10 +141,14 @@ def test_convolutions_are_biased_where_published():
 def variants():
     """Yield every model of the suite's own with each combination of its options, at half its width where it has one."""
     for name in OWN:
-        options = MODELS[name].defaults
-        norms, activations = (CHOICES[key] if key in options else (None,) for key in ("norm", "activation"))
+        known = MODELS[name].load()
+        norms, activations = (known.choices.get(key, (None,)) for key in ("norm", "activation"))
         for norm, activation in itertools.product(norms, activations):
-            values = {"norm": norm, "activation": activation, "width": 0.5 if "width" in options else None}
+            values = {
+                "norm": norm,
+                "activation": activation,
+                "width": 0.5 if "width" in known.defaults else None,
+            }
             written = ",".join(f"{key}={value}" for key, value in values.items() if value is not None)
             yield pytest.param(
                 f"{name}:{written}".removesuffix(":"), norm, activation, id=f"{name}-{norm}-{activation}"
@@ -155,7 +160,7 @@ def test_every_option_trains(written, norm, activation):
     trains(written, norm, activation)
 
 
-@pytest.mark.parametrize("norm", CHOICES["norm"])
+@pytest.mark.parametrize("norm", get_args(Norm))
 def test_every_option_of_torchvisions_models_trains(norm):
     trains(f"resnet18:norm={norm},activation=hardswish", norm, "hardswish")
     trains(f"mobilenet_v2:norm={norm},width=0.25", norm, None)
@@ -451,6 +456,10 @@ def test_descriptions_are_one_line():
     assert all(entry.description and "\n" not in entry.description for entry in MODELS.values())
 
 
+def test_every_activation_and_no_other_is_a_value_of_the_option():
+    assert set(get_args(Activation)) == set(ACTIVATIONS)
+
+
 def test_a_function_of_an_architecture_is_a_model_by_its_place_alone():
     """The registry reads syntax and imports nothing; what the imported modules define is the same."""
     found = {}
@@ -462,5 +471,5 @@ def test_a_function_of_an_architecture_is_a_model_by_its_place_alone():
             places = [one.name for one in given if one.kind is one.POSITIONAL_OR_KEYWORD]
             if own and places == ["input_shape", "num_classes"]:
                 found[name] = value
-    assert {name: model.load() for name, model in MODELS.items()} == found
+    assert {name: model.load().build for name, model in MODELS.items()} == found
     assert all(MODELS[name].description == inspect.getdoc(value).partition("\n")[0] for name, value in found.items())

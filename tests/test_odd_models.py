@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from fedfore.federation.loop import Federation
 from fedfore.measure.ntk import empirical_ntk
 from fedfore.primitives.flat import active_coordinates, flat_parameters
 from fedfore.primitives.gradients import Batch, flat_gradient
-from fedfore.tasks.model_registry import MODELS, Model
+from fedfore.tasks.model_registry import MODELS, Architecture, Model
 from fedfore.tasks.models import build
 from tests.conftest import TINY
 
@@ -87,7 +88,7 @@ def vector_norm(input_shape, num_classes: int) -> nn.Module:
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     for function in (frozen, without_layers, unused, tied, untrainable, vector_norm):
-        monkeypatch.setitem(MODELS, function.__name__, Model("A user's.", lambda function=function: function))
+        monkeypatch.setitem(MODELS, function.__name__, Model("A user's.", partial(Architecture, function)))
 
 
 def run(federation: Callable[..., Federation], name: str, model: str, **fields):

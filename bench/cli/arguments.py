@@ -26,7 +26,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--plugins", action="append", type=Path, default=[], metavar="DIR", help="folder of method files"
+        "--plugins", action="append", type=Path, default=[], metavar="DIR", help="folder of plug-in files"
     )
 
 

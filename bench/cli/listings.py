@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedfore.cell import Cell
+from fedfore.errors import PluginError
 from fedfore.records.choices import Choice, Tuning, values_text
+from fedfore.records.declared import Kind, known
 from fedfore.records.metrics import FIELDS, METRICS
 
 if TYPE_CHECKING:
@@ -34,17 +37,33 @@ def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
     if what == "datasets":
         from fedfore.tasks.datasets import DATASETS
 
-        return [(spec.name, spec.description) for spec in DATASETS.values()]
+        return [*((spec.name, spec.description) for spec in DATASETS.values()), *_plugged("dataset", plugins)]
     if what == "models":
         from fedfore.tasks.model_registry import MODELS
 
-        return [(name, model.description) for name, model in MODELS.items()]
+        return [*((name, model.description) for name, model in MODELS.items()), *_plugged("model", plugins)]
     from fedfore.matrices import named_matrices
 
     return [
         (name, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# "))
         for name, path in named_matrices().items()
     ]
+
+
+def _plugged(kind: Kind, folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield name and description of the plug-ins of a kind, or why one cannot be used."""
+    if not folders and not entry_points(group=f"fedfore.{kind}s"):
+        return
+    from fedfore.contract.plugins import know_plugins
+
+    know_plugins(folders)
+    for plugin in known(kind).values():
+        try:
+            plugin.load()
+            text = plugin.summary
+        except PluginError as error:
+            text = str(error)
+        yield plugin.name, f"[plugin] {text}"
 
 
 def plan_lines(plan: StagedPlan) -> Iterator[str]:

@@ -1,13 +1,17 @@
 """Files in a folder of plug-ins: which of them are methods, seen without running any, and how one is imported.
 
-A method file imports the suite, or a file beside it that does, and defines a class with a base. Other files are
-helpers and scripts: a helper is importable by its name from the files beside it, a script is never run.
+A method file imports the suite, or a file beside it that does, defines a class with a base and declares no plug-in of
+another kind. Other files are those that do (see `fedfore.records.declared`), helpers and scripts: a helper is
+importable by its name from the files beside it, a script is never run.
+
+One rule for names, that of bare keys in TOML, since a name is a key of the matrix and a part of a folder's name.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +19,10 @@ from types import ModuleType
 
 from fedfore.contract.border import unchanged_process
 from fedfore.errors import PluginError, printable
+from fedfore.records.declared import declarations
 from fedfore.records.sources import SUITE, imports, own_files, tree, version
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 PREFIX = "fedfore_plugin_"
 FOLDER = "bench"
 """The folder of a checkout that the suite lies in; it is imported by no such name."""
@@ -32,24 +38,39 @@ class MethodFile:
     helps: bool
 
 
+def python_files(folder: Path) -> list[Path]:
+    """Return the Python files of a folder that may be plug-ins, sorted: names that begin with `_` are helpers.
+
+    Raises PluginError for a folder that is none, or cannot be read.
+    """
+    return [file for file in _beside(folder) if not file.name.startswith("_")]
+
+
+def _beside(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise PluginError(f"--plugins {folder} is no folder.")
+    try:
+        beside = sorted(folder.resolve().iterdir())
+    except OSError as error:
+        raise PluginError(f"--plugins {printable(str(folder))} cannot be read: {error.strerror}.") from None
+    return [file for file in beside if file.suffix == ".py" and not file.name.startswith(".")]
+
+
 def method_files(folder: Path) -> list[MethodFile]:
     """Return the method files of `folder`, sorted; such as cannot be read or parsed are among them.
 
-    Names that begin with `_` are helpers. Raises PluginError for a folder that cannot be read.
+    Raises PluginError as `python_files` does.
     """
-    try:
-        beside = sorted(folder.iterdir())
-    except OSError as error:
-        raise PluginError(f"--plugins {printable(str(folder))} cannot be read: {error.strerror}.") from None
-    files = [file for file in beside if file.suffix == ".py" and not file.name.startswith(".")]
-    imported = {other for file in files for other in own_files(file) if other != file}
-    return [MethodFile(file, file in imported) for file in files if not file.name.startswith("_") and _is_method(file)]
+    imported = {other for file in _beside(folder) for other in own_files(file) if other != file}
+    return [MethodFile(file, file in imported) for file in python_files(folder) if _is_method(file)]
 
 
 def _is_method(file: Path) -> bool:
     """Return whether a file defines a class with a base and imports the suite, itself or through files beside it."""
     try:
         statements = tree(file, version(file)).body
+        if any(declarations(file)):
+            return False
     except PluginError:
         return True
     derives = any(isinstance(node, ast.ClassDef) and node.bases for node in statements)

@@ -3,15 +3,12 @@
 A method is a file in `methods/`, `baselines/` or a folder given with --plugins (its name is the file's), or an entry
 point of the group `fedfore.methods` of an installed package. A broken file is kept with its reason: it hides no other
 method, and asking for it says what is wrong.
-
-One rule for names, that of bare keys in TOML, since a name is a key of the matrix and a part of a folder's name.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +20,12 @@ from typing import Literal
 from fedfore.contract.border import plugin_border
 from fedfore.contract.declarations import check_declarations
 from fedfore.contract.method import Method
-from fedfore.contract.plugin_files import MethodFile, import_file, method_files
+from fedfore.contract.plugin_files import NAME, MethodFile, import_file, method_files
+from fedfore.contract.plugins import NAME_RULE, know_plugins
 from fedfore.errors import ConfigError, FedForeError, PluginError, printable, suggestion
 from fedfore.records.sources import package_folder
 
 ENTRY_POINT_GROUP = "fedfore.methods"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 Role = Literal["method", "baseline", "plugin"]
 
 
@@ -51,7 +48,8 @@ class MethodEntry:
 def discover(plugins: Sequence[Path] = (), *, only: str | None = None) -> dict[str, MethodEntry]:
     """Return every method by name, or that called `only`; no file of another one is imported then.
 
-    Raises PluginError for a missing folder and for two files of one name.
+    Plug-ins of the other kinds become known to this process (see `know_plugins`). Raises PluginError for a missing
+    folder and for two files of one name.
 
     An entry point gives way to a file of its name: it is kept as broken, under the name of what it points at.
     """
@@ -67,6 +65,7 @@ def discover(plugins: Sequence[Path] = (), *, only: str | None = None) -> dict[s
             continue
         entry = _from_point(point, found)
         found[entry.name] = entry
+    know_plugins(plugins)
     return found
 
 
@@ -89,9 +88,7 @@ def _file_entries(plugins: Sequence[Path], only: str | None) -> Iterator[MethodE
         for file in wanted(package_folder(package)):
             yield from _from_file(file, role, partial(importlib.import_module, f"fedfore.{package}.{file.path.stem}"))
     for folder in plugins:
-        if not folder.is_dir():
-            raise PluginError(f"--plugins {folder} is no folder.")
-        for file in wanted(folder.resolve()):
+        for file in wanted(folder):
             yield from _from_file(file, "plugin", partial(import_file, file.path))
 
 
@@ -139,7 +136,7 @@ def _entry(name: str, role: Role, file: Path, load: Callable[[], type[Method] | 
     shown = printable(name)
     try:
         if not NAME.fullmatch(name):
-            raise PluginError("a method's name is made of letters, digits, _ and -, and begins with no mark")
+            raise PluginError(NAME_RULE)
         with plugin_border(shown, file):
             method = load()
             if method is None:

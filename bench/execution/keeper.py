@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -90,4 +92,7 @@ class Keeper:
 
 def stamp_of(job: Job) -> Stamp:
     """Return the stamp of the checkpoints of a cell."""
-    return Stamp(job.cell.id, job.origin.code_sha256, job.origin.hash_scheme)
+    code, others = job.origin.code_sha256, job.origin.plugin_code
+    if others:
+        code = hashlib.sha256(json.dumps([code, others], sort_keys=True).encode()).hexdigest()
+    return Stamp(job.cell.id, code, job.origin.hash_scheme)

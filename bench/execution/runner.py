@@ -19,6 +19,7 @@ from fedfore.execution.job import CHECKPOINT_SECONDS, Job
 from fedfore.execution.keeper import stamp_of
 from fedfore.execution.matrix import PlannedCell
 from fedfore.execution.only import Only
+from fedfore.execution.plugged import code_files, plugin_code
 from fedfore.execution.worker import conclude
 from fedfore.records import attempts
 from fedfore.records.choices import Tuning
@@ -132,7 +133,8 @@ def run_plan(
     options = replace(options, run=options.run.absolute())
     run, commit, reader = options.run, git_commit(), reader or Reader(options.run)
     used = {item.cell.method: methods[item.cell.method] for item in planned}
-    present = present_code({name: entry.file for name, entry in used.items()})
+    files = code_files(used, [item.cell for item in planned])
+    present = present_code(files)
     preflight(
         [item.cell for item in planned if item.skip is None and selected(item, options, present, reader)], options
     )
@@ -142,7 +144,7 @@ def run_plan(
             [item.cell for item in planned],
             options.command,
             extend=options.extend,
-            plugins={name: entry.file for name, entry in used.items() if entry.role == "plugin"},
+            plugins={name: file for name, file in files.items() if name not in used or used[name].role == "plugin"},
             defaults={name: asdict(entry.method.Config()) for name, entry in used.items() if entry.method},
             tuning=options.tuning,
         )
@@ -199,6 +201,7 @@ def _job(
         label=method.label if method else None,
         look=asdict(method.look) if method and method.look else None,
         code_sha256=present(cell.method, HASH_SCHEME),
+        plugin_code=plugin_code(cell, lambda plugin: present(plugin.key, HASH_SCHEME)),
         hash_scheme=HASH_SCHEME,
         git_commit=commit,
         environment=environment_name,

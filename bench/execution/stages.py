@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from fedfore.cell import Stage
 from fedfore.contract.registry import MethodEntry
+from fedfore.execution.plugged import code_files
 from fedfore.execution.runner import Outcome, Progress, RunOptions, run_plan, selected
 from fedfore.execution.trials import ended_trials
 from fedfore.execution.tuning import StagedPlan, staged_plan
@@ -47,12 +48,12 @@ def run_stages(
         progress.said(lost)
     run, there = open_run(options.run), (options.run / "plan.json").exists()
     before = run.tuning() if there else None
-    present = present_code({name: entry.file for name, entry in methods.items()})
     failures: list[Record] = []
     ran: Outcome | None = None
     planned: list[str] = []
     reader = Reader(options.run)
     plan = plan or staged_plan(document, methods, {})
+    present = present_code(code_files(methods, [item.cell for item in plan.cells]))
     chosen: frozenset[str] | None = None
     while True:
         if plan.tuning is not None and plan.tuning.is_by_trials:

@@ -15,11 +15,12 @@ import torch
 
 from fedfore.contract.border import unchanged_process, words
 from fedfore.contract.registry import discover, lookup
-from fedfore.errors import Diverged, PluginError, Skip, StoreError, printable
+from fedfore.errors import Diverged, FedForeError, PluginError, Skip, StoreError, printable
 from fedfore.execution.checkpoint import write_model
 from fedfore.execution.job import Job
 from fedfore.execution.keeper import Keeper, Stopped, TimedOut
 from fedfore.execution.metering import metered_fields
+from fedfore.execution.plugged import plugin_code
 from fedfore.federation.assembly import federation_of
 from fedfore.federation.loop import Federation
 from fedfore.records import attempts
@@ -42,7 +43,9 @@ CHANGED = (
 
 
 @cache
-def _dataset(name: str, data_dir: Path | None) -> Dataset:
+def _dataset(name: str, data_dir: Path | None, code: str | None) -> Dataset:
+    """Return a data set, the one of a plug-in as its code of this hash reads it."""
+    del code
     return load(name, data_dir)
 
 
@@ -116,12 +119,13 @@ def _measure(job: Job, keeper: Keeper) -> dict[str, Any]:
     """
     cell = job.cell
     entry = discover(job.plugins, only=cell.method)[cell.method]
-    if _code(entry.file) != job.origin.code_sha256:
+    others = plugin_code(cell, lambda plugin: _code(plugin.file))
+    if (_code(entry.file), others) != (job.origin.code_sha256, job.origin.plugin_code):
         raise PluginError(CHANGED)
     method = lookup({cell.method: entry}, cell.method)
     if cell.train.meter_only:
         return metered_fields(cell, method, torch.device(job.device))
-    dataset = _dataset(cell.dataset, job.data_dir)
+    dataset = _dataset(cell.dataset, job.data_dir, (others or {}).get(f"dataset {cell.dataset}"))
     folder = cell_dir(job.aside, cell.id)
     with ExitStack() as open_files:
         log = {name: open_files.enter_context(lines_writer(job.aside, cell.id, name)) for name in LOGS}
@@ -186,7 +190,15 @@ def conclude(
 
 def _record(job: Job, status: Status, reason: str | None, measured: Mapping[str, Any], started: Moment) -> Record:
     folder = cell_dir(job.aside, job.cell.id)
-    known = {**measured, "chance_accuracy": 1 / spec(job.cell.dataset).num_classes}
+    known = {**measured, "chance_accuracy": _chance(job.cell.dataset)}
     return new_record(
         job.cell, job.origin, status, printable(reason) if reason else None, known, started, data_files(folder)
     )
+
+
+def _chance(dataset: str) -> float | None:
+    """Return the accuracy of guessing; None where the data set is of a plug-in that cannot be used."""
+    try:
+        return 1 / spec(dataset).num_classes
+    except FedForeError:
+        return None

@@ -19,7 +19,7 @@ from fedfore.masks import Mask
 from fedfore.primitives.gradients import Batch
 from fedfore.records.probes import PROBE_EXAMPLES
 from fedfore.streams import numpy_generator, stream_seed, torch_generator
-from fedfore.tasks.datasets import DatasetSpec
+from fedfore.tasks.dataset_spec import DatasetSpec
 from fedfore.tasks.examples import Dataset, Examples
 from fedfore.tasks.models import build, initialise
 from fedfore.tasks.partition import partition

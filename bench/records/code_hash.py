@@ -26,6 +26,8 @@ WORDLESS = frozenset(
         "fedfore",
         FACADE,
         "fedfore.contract.border",
+        "fedfore.records.declared",
+        "fedfore.records.sources",
         "fedfore.records.look",
         "fedfore.errors",
         "fedfore.records.lines",

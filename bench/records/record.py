@@ -85,6 +85,11 @@ class Making:
     )
     files: list[str] = told("The files beside the record when it was written.")
     code_sha256: str | None = told("Hash of the code that the cell ran, as it was when the run began.", default=None)
+    plugin_code: dict[str, Any] | None = told(
+        "Hash of the code of each plug-in that the cell used beside its method, such as `dataset NAME`; null where "
+        "there is none.",
+        default=None,
+    )
     hash_scheme: int = told("How the code was hashed: 1 its bytes, 2 its syntax trees.")
     environment: str | None = told("Hash of versions and processor, which lie beside the records.", default=None)
     git_commit: str | None = told("Commit of the suite when the run began; null where it is installed.", default=None)
@@ -138,6 +143,7 @@ class Origin:
     attempt: int
     label: str | None = None
     look: dict[str, Any] | None = None
+    plugin_code: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -208,6 +214,7 @@ def new_record(
         uses=sorted(origin.uses),
         files=sorted(files),
         code_sha256=origin.code_sha256,
+        plugin_code=origin.plugin_code,
         hash_scheme=origin.hash_scheme,
         environment=origin.environment,
         git_commit=origin.git_commit,

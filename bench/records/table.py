@@ -24,18 +24,19 @@ OTHER_SETTINGS = "other settings"
 UNKNOWN = "unknown"
 NAMED = 5
 """How many cells a remark names."""
-_NESTED = ("train", "params", "files")
+_NESTED = ("train", "params", "files", "plugin_code")
 """The fields of a record that are no single value, and so no column of their own."""
 PresentCode = Callable[[str, int], str | None]
-"""The present hash of a method's code under a scheme; None where its file is not to be found."""
+"""The present hash of the code of a method, or of another plug-in by its key, under a scheme; None where there is no
+such file."""
 
 
 def present_code(files: Mapping[str, Path]) -> PresentCode:
-    """Return what hashes the code of shipped methods, and of those in `files`, as it is now."""
+    """Return what hashes the code of shipped methods, and of the plug-ins in `files`, as it is now."""
 
     @cache
-    def sha256(method: str, scheme: int) -> str | None:
-        file = files.get(method) or shipped_method_file(method)
+    def sha256(name: str, scheme: int) -> str | None:
+        file = files.get(name) or shipped_method_file(name)
         try:
             return code_sha256(file, scheme) if file else None
         except PluginError:
@@ -52,9 +53,11 @@ def staleness(record: Record, cell: Cell, present: PresentCode) -> str:
     settings = differing_settings(completed(record, cell), cell)
     if settings:
         return f"{OTHER_SETTINGS}: {', '.join(settings)}"
-    stored = record.code_sha256
-    now = present(cell.method, record.hash_scheme) if stored else None
-    return "" if stored == now else OTHER_CODE if now else UNKNOWN
+    stored = {cell.method: record.code_sha256, **(record.plugin_code or {})} if record.code_sha256 else {}
+    now = {name: present(name, record.hash_scheme) for name in stored}
+    if any(now[name] not in (code, None) for name, code in stored.items()):
+        return OTHER_CODE
+    return UNKNOWN if None in now.values() else ""
 
 
 def is_stale(why: str) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedfore.cell import InputScaling
-from fedfore.tasks.datasets import DatasetSpec
+from fedfore.tasks.dataset_spec import DatasetSpec
 
 Indices = Tensor | NDArray[np.integer]
 """Positions of examples, int64 [B] (not a boolean mask)."""
@@ -20,8 +20,8 @@ Indices = Tensor | NDArray[np.integer]
 class Examples:
     """Labelled images; they stay bytes in memory and become normalised floats batch by batch.
 
-    `images: uint8 [N, C, H, W]`, or float32, `labels: int64 [N]`, `mean, std: float32 [C]` in units
-    of a byte's full range, or of the floats: with them batches have mean 0 and deviation 1 over the training set, unless `scaled` says
+    `images: uint8 [N, C, H, W]`, or float32, `labels: int64 [N]`, `mean, std: float32 [C]` in units of a byte's full
+    range, or of the floats: with them batches have mean 0 and deviation 1 over the training set, unless `scaled` says
     otherwise. `client: int64 [N]` are the examples' natural owners, where they have any.
     """
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from fedfore.cell import MOST, Initialiser
-from fedfore.errors import ConfigError, suggestion
+from fedfore.errors import ConfigError, PluginError, suggestion
 from fedfore.primitives.sequences import Chain
 from fedfore.primitives.sparse_normalisation import normalise_convolutions, note_gains
-from fedfore.tasks.architectures.layers import CHOICES, Shape
-from fedfore.tasks.model_registry import MODELS
+from fedfore.tasks.architectures.layers import Shape
+from fedfore.tasks.model_registry import Architecture, Option, architecture_of
 
 MOST_OPTION = 1_000_000
 """The largest number that an option can be; up to it the sizes of layers can be computed exactly."""
@@ -27,12 +27,8 @@ def canonical(model: str) -> str:
     Raises ConfigError for an unknown model, option or value.
     """
     name, options = _parse(model)
-    defaults = MODELS[name].defaults
-    changed = [
-        f"{option}={str(value).removesuffix('.0')}"
-        for option, value in sorted(options.items())
-        if value != defaults[option]
-    ]
+    defaults = architecture_of(name).defaults
+    changed = [f"{option}={_written(value)}" for option, value in sorted(options.items()) if value != defaults[option]]
     return f"{name}:{','.join(changed)}" if changed else name
 
 
@@ -40,7 +36,8 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     """Return the model on the CPU, in training mode, with the weights of seed 0 (see `initialise`).
 
     It maps float [B, *input_shape] to logits [B, num_classes]. Raises ConfigError as `canonical` does, for images too
-    small for the model, and for a model that cannot be trained: all of it frozen, or with weights shared by layers.
+    small for the model, and for a model that cannot be trained: all of it frozen, or with weights shared by layers;
+    PluginError for a plug-in that cannot be used.
     """
     module = _assembled(model, input_shape, num_classes, "cpu")
     initialise(module, torch.Generator().manual_seed(0))
@@ -64,14 +61,18 @@ def outline(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
 
 def _assembled(model: str, input_shape: Shape, num_classes: int, device: str) -> nn.Module:
     name, options = _parse(model)
+    architecture = architecture_of(name)
+    _check_size(name, architecture.smallest, input_shape)
     with torch.device(device), torch.random.fork_rng(devices=[]):  # torch's own initialisers draw from the global one
         torch.manual_seed(0)
-        module = MODELS[name].load()(input_shape, num_classes, **options)
+        module = architecture.build(input_shape, num_classes, **options)
+    if not isinstance(module, nn.Module):
+        raise PluginError(f'The model "{name}" builds a {type(module).__name__}, and no module.')
     _check_parameters(name, module)
     for part in module.modules():
         if type(part) is nn.Sequential:
             part.__class__ = Chain
-    if options.get("norm") in ("none", "standardised"):
+    if options.get("norm") in ("none", "standardised") and isinstance(module, nn.Sequential):
         note_gains(module)
     if options.get("norm") == "standardised":
         normalise_convolutions(module)
@@ -106,6 +107,14 @@ def initialise(model: nn.Module, generator: torch.Generator, init: Initialiser =
             module.reset_running_stats()
 
 
+def _check_size(name: str, smallest: int, input_shape: Shape) -> None:
+    _, height, width = input_shape
+    if min(height, width) < smallest:
+        raise ConfigError(
+            f'Model "{name}" needs images of at least {smallest}x{smallest} pixels, not {height}x{width}.'
+        )
+
+
 def _check_parameters(name: str, model: nn.Module) -> None:
     """Raise ConfigError where no parameter is trained, or one has two names."""
     first: dict[nn.Parameter, str] = {}
@@ -119,34 +128,42 @@ def _check_parameters(name: str, model: nn.Module) -> None:
         raise ConfigError(f'Model "{name}" has nothing to train: it has no parameter that requires a gradient.')
 
 
-def _parse(model: str) -> tuple[str, dict[str, str | float]]:
+def _written(value: Option) -> str:
+    """Return an option's value as a matrix has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+
+
+def _parse(model: str) -> tuple[str, dict[str, Option]]:
     """Return the model's name and all of its options, defaults included."""
     name, colon, text = model.partition(":")
-    if name not in MODELS:
-        raise ConfigError(f'Unknown model "{name}".{suggestion(name, MODELS)}')
-    given: dict[str, str | float] = {}
+    architecture = architecture_of(name)
+    given: dict[str, Option] = {}
     for item in text.split(",") if colon else ():
         option, equals, value = (part.strip() for part in item.partition("="))
         if not equals or option in given:
             raise ConfigError(f'Model "{model}" cannot be read: write "{name}:option=value,...", each option once.')
-        given[option] = _value(name, option, value)
-    return name, {**MODELS[name].defaults, **given}
+        given[option] = _value(name, architecture, option, value)
+    return name, {**architecture.defaults, **given}
 
 
-def _value(name: str, option: str, text: str) -> str | float:
-    defaults = MODELS[name].defaults
+def _value(name: str, architecture: Architecture, option: str, text: str) -> Option:
+    defaults = architecture.defaults
     if option not in defaults:
         raise ConfigError(f'Model "{name}" has no option "{option}".{suggestion(option, defaults)}')
-    if isinstance(defaults[option], str):
-        if text not in CHOICES[option]:
-            raise ConfigError(f'Model "{name}" has no {option} "{text}".{suggestion(text, CHOICES[option])}')
-        return text
+    default = defaults[option]
+    known = (False, True) if isinstance(default, bool) else architecture.choices.get(option)
+    if known is not None:
+        written = {_written(value): value for value in known}
+        if text not in written:
+            raise ConfigError(f'Model "{name}" has no {option} "{text}".{suggestion(text, written)}')
+        return written[text]
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 < number <= MOST_OPTION:
+    kind = "whole number" if isinstance(default, int) else "number"
+    if not 0 < number <= MOST_OPTION or (isinstance(default, int) and not number.is_integer()):
         raise ConfigError(
-            f'Option {option}={text} of model "{name}" cannot be used: give a positive number up to {MOST_OPTION:,}.'
+            f'Option {option}={text} of model "{name}" cannot be used: give a positive {kind} up to {MOST_OPTION:,}.'
         )
-    return number
+    return int(number) if isinstance(default, int) else number

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,8 +28,8 @@ DIGITS = Path(__file__).with_name("digits.csv.gz")
 Part = tuple["Tensor", "Tensor"]
 """`images: uint8 [N, C, 32, 32]` and `labels: int64 [N]`."""
 
-Reader = Callable[[Path], tuple[Part, Part]]
-"""From the data folder to the examples to train on and those to test on."""
+Reader = Callable[[Path], tuple[Any, Any]]
+"""From the data folder to the examples to train on and those to test on, as `fedfore.api.dataset` has them."""
 
 
 def read_digits(root: Path) -> tuple[Part, Part]:

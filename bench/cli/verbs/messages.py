@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import get_args
 
 from fedfore.cell import WirePrecision
-from fedfore.cli.arguments import positive, sparsity
+from fedfore.cli.arguments import add_plugins, positive, sparsity
 
 HELP = "print what exchanging training steps costs a client, in bytes"
 EXAMPLES = (
@@ -28,12 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wire-precision", choices=get_args(WirePrecision), default="float32", help="the type of floats [float32]"
     )
     parser.add_argument("--json", action="store_true", help="every field, as JSON")
+    add_plugins(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
+    from fedfore.contract.plugins import know_plugins
     from fedfore.execution.messages import client_exchanges
     from fedfore.execution.seed_trick import Steps
 
+    know_plugins(options.plugins)
     train = Steps(options.batch_size, options.num_perturbations, options.sparsity, options.wire_precision)
     found, text = client_exchanges(options.model, options.dataset, options.clients, train)
     print(json.dumps(asdict(found), indent=1) if options.json else text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -19,18 +19,15 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
 }
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "norm": ("batch", "group", "none", "standardised"),
-    "activation": tuple(ACTIVATIONS),
-}
-"""The values of every option that is not a number."""
+Activation = Literal["relu", "hardswish", "tanh", "gelu"]
+Norm = Literal["batch", "group", "none", "standardised"]
 
 
 def sequential(**modules: nn.Module | None) -> nn.Sequential:
     return nn.Sequential(OrderedDict((name, module) for name, module in modules.items() if module is not None))
 
 
-def norm_layer(norm: str, channels: int) -> nn.Module | None:
+def norm_layer(norm: Norm, channels: int) -> nn.Module | None:
     """Return batch norm (affine, running statistics), BAFFLE's group norm, or None for `none` and `standardised`.
 
     Group norm is without affine, in max(2, channels // 16) groups as in BAFFLE's released code, or in the next smaller

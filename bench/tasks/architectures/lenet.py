@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from fedfore.errors import ConfigError
-from fedfore.tasks.architectures.layers import ACTIVATIONS, Shape, norm_layer, scaled, sequential
+from fedfore.tasks.architectures.layers import ACTIVATIONS, Activation, Norm, Shape, norm_layer, scaled, sequential
+from fedfore.tasks.model_registry import model
 
 
+@model(smallest=16)
 def lenet5(
-    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "none", width: float = 1.0
+    input_shape: Shape, num_classes: int, *, activation: Activation = "relu", norm: Norm = "none", width: float = 1.0
 ) -> nn.Sequential:
     """LeNet-5 (LeCun et al. 1998) in today's form: max pooling, ReLU, dense connections; 62,006 parameters on CIFAR-10.
 
@@ -17,8 +18,6 @@ def lenet5(
     """
     channels, *sides = input_shape
     rows, columns = (((side - 4) // 2 - 4) // 2 for side in sides)
-    if min(rows, columns) < 1:
-        raise ConfigError(f'Model "lenet5" needs images of at least 16x16 pixels, not {sides[0]}x{sides[1]}.')
     conv1, conv2, fc1, fc2 = scaled(width, 6, 16, 120, 84)
     act = ACTIVATIONS[activation]
     return sequential(
@@ -39,8 +38,14 @@ def lenet5(
     )
 
 
+@model(smallest=4)
 def baffle_lenet(
-    input_shape: Shape, num_classes: int, *, activation: str = "hardswish", norm: str = "group", width: float = 1.0
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    activation: Activation = "hardswish",
+    norm: Norm = "group",
+    width: float = 1.0,
 ) -> nn.Sequential:
     """The "LeNet" of BAFFLE's released code (arXiv 2301.12195), not LeNet-5: 27,530 parameters on CIFAR-10.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from fedfore.tasks.architectures.layers import Shape, norm_layer, sequential, swap
+from fedfore.tasks.architectures.layers import Norm, Shape, norm_layer, sequential, swap
+from fedfore.tasks.model_registry import model
 
 
-def mobilenet_v2(input_shape: Shape, num_classes: int, *, norm: str = "batch", width: float = 1.0) -> nn.Sequential:
+@model(smallest=17)
+def mobilenet_v2(input_shape: Shape, num_classes: int, *, norm: Norm = "batch", width: float = 1.0) -> nn.Sequential:
     """torchvision's MobileNetV2 with a first stride of 1 and no dropout: 2,236,682 parameters on CIFAR-10.
 
     ReLU6 throughout. `width` is torchvision's width_mult, which rounds channels to multiples of 8. Convolutions have no

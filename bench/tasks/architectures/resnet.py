@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fedfore.tasks.architectures.layers import ACTIVATIONS, Shape, norm_layer, scaled, sequential, swap
+from fedfore.tasks.architectures.layers import (
+    ACTIVATIONS,
+    Activation,
+    Norm,
+    Shape,
+    norm_layer,
+    scaled,
+    sequential,
+    swap,
+)
+from fedfore.tasks.model_registry import model
 
 _ONEDNN_BLOCK = 16
 """Of fewer channels, kept last, oneDNN's backward pass of a strided 1x1 convolution writes past its buffers (its issue
@@ -21,7 +31,7 @@ class _Pointwise(nn.Conv2d):
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes (option B)."""
 
-    def __init__(self, before: int, after: int, stride: int, activation: str, norm: str) -> None:
+    def __init__(self, before: int, after: int, stride: int, activation: Activation, norm: Norm) -> None:
         super().__init__()
         self.body = sequential(
             conv1=nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
@@ -43,7 +53,7 @@ class BasicBlock(nn.Module):
 
 
 def _cifar_resnet(
-    input_shape: Shape, num_classes: int, activation: str, norm: str, width: float, blocks: int
+    input_shape: Shape, num_classes: int, activation: Activation, norm: Norm, width: float, blocks: int
 ) -> nn.Sequential:
     """Return the ResNet of 6 `blocks` + 2 layers of He et al. 2016, section 4.2: three stages of `blocks` blocks."""
     widths = scaled(width, 16, 32, 64)
@@ -67,8 +77,9 @@ def _cifar_resnet(
     )
 
 
+@model(smallest=5)
 def resnet14(
-    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch", width: float = 1.0
+    input_shape: Shape, num_classes: int, *, activation: Activation = "relu", norm: Norm = "batch", width: float = 1.0
 ) -> nn.Sequential:
     """ResNet-20 with two blocks a stage instead of three: 175,258 parameters on CIFAR-10.
 
@@ -77,8 +88,9 @@ def resnet14(
     return _cifar_resnet(input_shape, num_classes, activation, norm, width, blocks=2)
 
 
+@model(smallest=5)
 def resnet20(
-    input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch", width: float = 1.0
+    input_shape: Shape, num_classes: int, *, activation: Activation = "relu", norm: Norm = "batch", width: float = 1.0
 ) -> nn.Sequential:
     """ResNet-20 for CIFAR (He et al. 2016, section 4.2), option-B shortcuts: 272,474 parameters on CIFAR-10.
 
@@ -87,7 +99,9 @@ def resnet20(
     return _cifar_resnet(input_shape, num_classes, activation, norm, width, blocks=3)
 
 
-def _torchvision_resnet(name: str, input_shape: Shape, num_classes: int, activation: str, norm: str) -> nn.Sequential:
+def _torchvision_resnet(
+    name: str, input_shape: Shape, num_classes: int, activation: Activation, norm: Norm
+) -> nn.Sequential:
     """Return torchvision's ResNet under its own parameter names, with a 3x3 first convolution and no first pooling.
 
     A block of torchvision's uses one activation module at several places.
@@ -103,7 +117,10 @@ def _torchvision_resnet(name: str, input_shape: Shape, num_classes: int, activat
     return swap(net, nn.ReLU, lambda module: ACTIVATIONS[activation]())
 
 
-def resnet18(input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch") -> nn.Sequential:
+@model(smallest=9)
+def resnet18(
+    input_shape: Shape, num_classes: int, *, activation: Activation = "relu", norm: Norm = "batch"
+) -> nn.Sequential:
     """torchvision's ResNet-18 with a CIFAR stem: 11,173,962 parameters on CIFAR-10.
 
     The stem is a 3x3 convolution of stride 1 without pooling. Convolutions have no biases, also where `norm` is none.
@@ -111,6 +128,9 @@ def resnet18(input_shape: Shape, num_classes: int, *, activation: str = "relu", 
     return _torchvision_resnet("resnet18", input_shape, num_classes, activation, norm)
 
 
-def resnet50(input_shape: Shape, num_classes: int, *, activation: str = "relu", norm: str = "batch") -> nn.Sequential:
+@model(smallest=9)
+def resnet50(
+    input_shape: Shape, num_classes: int, *, activation: Activation = "relu", norm: Norm = "batch"
+) -> nn.Sequential:
     """torchvision's ResNet-50 with a CIFAR stem (see resnet18): 23,520,842 parameters on CIFAR-10."""
     return _torchvision_resnet("resnet50", input_shape, num_classes, activation, norm)
