@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from fedfore.contract.method import Method
 from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ContractError, FedForeError, Skip
 from fedfore.execution.dead_keys import OF_LOCAL_SGD, Changes, dead_keys, own_changes, writes_its_own_loop
+from fedfore.execution.finding import Finding
 from fedfore.execution.hidden_state import hidden_state
 from fedfore.execution.linear_cost import LinearityCheck, declares_linear
 from fedfore.execution.remedies import remedy
@@ -37,19 +38,8 @@ from fedfore.records.metrics import METRICS
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import load
 
-Outcome = Literal["ok", "skip", "warning", "broken"]
 TINY = Protocol(clients=4, participation=0.5, batch_size=16, rounds=2, ntk=False)
 SPARSITY = 0.8
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One rule tried on one method; `sentence` says why it is skipped, what is odd, or how it is broken."""
-
-    method: str
-    rule: str
-    outcome: Outcome
-    sentence: str = ""
 
 
 @dataclass(frozen=True)

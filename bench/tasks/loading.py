@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ UNREADABLE = (
 )  # fmt: skip
 """What a reader may raise of files that are not what it expects."""
 DTYPES = (torch.uint8, torch.float32)
+Tensors = tuple[Tensor, ...]
+"""Images, labels and maybe owners."""
 PIXELS_AT_ONCE = 2**24
 """Pixels of which mean and deviation are computed at a time."""
 
@@ -33,44 +36,72 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     """
     ensure_present(name, data_dir)
     wanted, root = spec(name), data_root(data_dir)
+    parts = read_parts(wanted, root)
+    for _, fault in faults(wanted, parts):
+        raise DataError(fault)
+    mean, std = _scale(wanted, parts[0][0])
+    train, test = (Examples(x, y, mean, std, owners[0] if owners else None) for x, y, *owners in parts)
+    return Dataset(wanted, train, test)
+
+
+def read_parts(wanted: DatasetSpec, root: Path) -> tuple[Tensors, Tensors]:
+    """Return what the reader of a data set gives to train on and to test on, as tensors.
+
+    Raises DataError where it gives nothing of the kind, PluginError where that of a plug-in fails.
+    """
     assert wanted.read is not None, "ensure_present refuses an entry without a reader"
     try:
         train, test = (tuple(map(_tensor, part)) for part in wanted.read(root))
+        _ = (train[1], test[1])
     except UNREADABLE as error:
-        get = f"; run `fedfore data get {name}`" if wanted.downloadable else ""
-        raise DataError(f'Data set "{name}" cannot be read from {root} ({error}){get}.') from error
-    for part, size in ((train, wanted.num_train), (test, wanted.num_test)):
-        _check_part(part, size, wanted)
-    if train[0].dtype != test[0].dtype:
-        raise DataError(
-            f'Data set "{name}" has {train[0].dtype} images to train on and {test[0].dtype} ones to test on; give both '
-            "the same type."
-        )
-    mean, std = _scale(wanted, train[0])
-    parts = (Examples(part[0], part[1], mean, std, *part[2:]) for part in (train, test))
-    return Dataset(wanted, *parts)
+        get = f"; run `fedfore data get {wanted.name}`" if wanted.downloadable else ""
+        raise DataError(f'Data set "{wanted.name}" cannot be read from {root} ({error}){get}.') from error
+    return train, test
 
 
 def _tensor(values: Any) -> Tensor:
     return values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
 
 
-def _check_part(part: tuple[Tensor, ...], size: int, wanted: DatasetSpec) -> None:
-    """Raise DataError unless a part is images, labels and maybe owners, as many and of such shape as described."""
-    images, labels, *owners = part
-    found = " with ".join(f"{tensor.dtype} {list(tensor.shape)}" for tensor in part)
-    fits = images.dtype in DTYPES and list(images.shape) == [size, *wanted.input_shape]
-    fits &= all((one.dtype, list(one.shape)) == (torch.int64, [size]) for one in (labels, *owners)) and len(owners) < 2
-    if not fits:
+def faults(wanted: DatasetSpec, parts: Sequence[Tensors]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the parts of a data set, by rule and sentence, types and shapes before values."""
+    name, is_whole = wanted.name, True
+    for part, size in zip(parts, (wanted.num_train, wanted.num_test), strict=True):
+        types, shapes = [tensor.dtype for tensor in part], [list(tensor.shape) for tensor in part]
+        found = " with ".join(f"{dtype} {shape}" for dtype, shape in zip(types, shapes, strict=True))
         described = f"torch.uint8 or torch.float32 {[size, *wanted.input_shape]} with torch.int64 {[size]}"
-        raise DataError(f'The reader of data set "{wanted.name}" gives {found}; its entry describes {described}.')
-    if not 0 <= int(labels.min()) <= int(labels.max()) < wanted.num_classes:
-        raise DataError(
-            f'The labels of data set "{wanted.name}" run from {int(labels.min())} to {int(labels.max())}; '
-            f"{wanted.num_classes} classes are 0 to {wanted.num_classes - 1}."
+        sentence = f'The reader of data set "{name}" gives {found}; its entry describes {described}.'
+        right = {
+            "dtypes": types[0] in DTYPES and all(dtype == torch.int64 for dtype in types[1:]),
+            "shapes": shapes[0] == [size, *wanted.input_shape] and shapes[1] == [size],
+            "client": len(part) == 2 or shapes[2:] == [[size]],
+        }
+        yield from ((rule, sentence) for rule, is_right in right.items() if not is_right)
+        is_whole &= all(right.values())
+    if not is_whole:
+        return
+    (images, labels, *owners), (others, _, *_) = parts
+    if images.dtype != others.dtype:
+        yield (
+            "dtypes",
+            f'Data set "{name}" has {images.dtype} images to train on and {others.dtype} ones to test on; give both '
+            "the same type.",
         )
-    if images.dtype == torch.float32 and not bool(images.isfinite().all()):
-        raise DataError(f'The images of data set "{wanted.name}" hold NaN or infinite values; give finite ones.')
+    counts = torch.cat([part[1] for part in parts])
+    if not 0 <= int(counts.min()) <= int(counts.max()) < wanted.num_classes:
+        yield (
+            "labels",
+            f'The labels of data set "{name}" run from {int(counts.min())} to {int(counts.max())}; '
+            f"{wanted.num_classes} classes are 0 to {wanted.num_classes - 1}.",
+        )
+    elif wanted.class_counts is not None:
+        own = tuple(torch.bincount(labels, minlength=wanted.num_classes).tolist())
+        if own != wanted.class_counts:
+            yield "class_counts", f'Data set "{name}" has {own} training examples a class, and declares others.'
+    if not all(bool(part[0].isfinite().all()) for part in parts):
+        yield "values", f'The images of data set "{name}" hold NaN or infinite values; give finite ones.'
+    if owners and int(owners[0].min()) < 0:
+        yield "client", f'Data set "{name}" has an example of client {int(owners[0].min())}; number owners from 0.'
 
 
 def _scale(wanted: DatasetSpec, images: Tensor) -> tuple[Tensor, Tensor]:

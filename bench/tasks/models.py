@@ -128,6 +128,12 @@ def _check_parameters(name: str, model: nn.Module) -> None:
         raise ConfigError(f'Model "{name}" has nothing to train: it has no parameter that requires a gradient.')
 
 
+def options_of(model: str) -> tuple[Architecture, dict[str, Option]]:
+    """Return a model's architecture and all of its options. Raises as `canonical` does."""
+    name, options = _parse(model)
+    return architecture_of(name), options
+
+
 def _written(value: Option) -> str:
     """Return an option's value as a matrix has it."""
     return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
