@@ -135,8 +135,10 @@ class Cell:
     axis means nothing.
     """
     alpha: str | float = "iid"
-    """Heterogeneity of the clients: "iid", the concentration of a Dirichlet distribution of labels (small is skewed),
-    or "shards:s", s shards of sorted labels a client.
+    """Heterogeneity of the clients: "iid"; the concentration of a Dirichlet distribution of labels (small is skewed);
+    "shards:s", s shards of sorted labels a client; "quantity:q", the concentration of one of the clients' sizes, alone
+    or behind that of labels, "0.1,quantity:0.5"; "natural", the owners that the data set names; or "file:PATH", a
+    partition file.
     """
     seed: NonNegativeInt = 0
     """Seed of everything random in the cell."""

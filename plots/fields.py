@@ -7,6 +7,7 @@ setting that is not listed, such as a plug-in's, is called by its key, and each 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from fedfore.errors import printable
 from fedfore.plots.looks import SALIENCIES
@@ -76,6 +77,15 @@ _PHRASES: dict[tuple[str, str], str] = {
 _DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 _MODELS = {"lenet5": "LeNet-5", "baffle_lenet": "BAFFLE's LeNet", "mobilenet_v2": "MobileNetV2"}
 _NORMS = {"norm=none": "no norm", "norm=batch": "batch norm", "norm=group": "group norm"}
+
+
+def short_datasets(names: Iterable[str]) -> dict[str, str]:
+    """Return each data set's name, that of arrays of one's own by its file's stem; with its hash where two have one."""
+    found = {name: re.sub(r"^(?:npz|folder):(?:.*/)?([^/]*?)(?:\.npz)?(?::\d+)?@\w+$", r"\1", name) for name in names}
+    short = list(found.values())
+    return {
+        name: stem if short.count(stem) == 1 else f"{stem} {name.rpartition('@')[2]}" for name, stem in found.items()
+    }
 
 
 def dataset_label(name: str) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from fedfore.judgement.selection import is_on, is_trained
 from fedfore.judgement.sides import chance_accuracies
 from fedfore.plots.budget import TOLERANCE, budget_used
+from fedfore.plots.fields import short_datasets
+from fedfore.plots.heterogeneity import alpha_labels
 from fedfore.plots.looks import Look, Wish, deal_looks
 from fedfore.plots.naming import Series, method_series, saliency_looks
-from fedfore.plots.wording import HEADLINES, alpha_label
+from fedfore.plots.wording import HEADLINES
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ def grouped(cells: pd.DataFrame, chosen: Sequence[str] = ()) -> Grouped:
 
     `chosen` are the columns of keys that tuning chose, which tell no series apart.
     """
-    alphas = {alpha_label(alpha): None for alpha in sorted(cells["alpha"].unique(), key=_alpha_order)}
+    alphas = alpha_labels(cells["alpha"])
     cells = cells.assign(
-        alpha=pd.Categorical(cells["alpha"].map(alpha_label), list(alphas), ordered=True),
+        alpha=pd.Categorical(cells["alpha"].map(alphas), list(dict.fromkeys(alphas.values())), ordered=True),
         alpha_asked=cells["alpha"],
+        dataset=cells["dataset"].map(short_datasets(cells["dataset"].unique())),
+        dataset_asked=cells["dataset"],
         sparsity=cells["sparsity_asked"].astype(float),
         ok=cells["status"] == "ok",
         trained=is_trained(cells),
@@ -68,20 +70,13 @@ def grouped(cells: pd.DataFrame, chosen: Sequence[str] = ()) -> Grouped:
 
 def as_evidence(cells: pd.DataFrame) -> pd.DataFrame:
     """Return grouped cells as a table of `fedfore.judgement.judging.evidence`, with the labels of their series."""
-    return cells.assign(alpha=cells["alpha_asked"], series=cells["series"].astype(str))
+    return cells.assign(alpha=cells["alpha_asked"], dataset=cells["dataset_asked"], series=cells["series"].astype(str))
 
 
 def accuracy_of(cells: pd.DataFrame) -> str:
     """Return the headline where some ok cell has it, else what older records have in its place."""
     headline, older = HEADLINES
     return headline if cells.loc[cells["ok"], headline].notna().any() else older
-
-
-def _alpha_order(alpha: Any) -> tuple[int, float, str]:
-    if isinstance(alpha, str):
-        digits = re.sub(r"\D", "", alpha)
-        return (0, 0.0, "") if alpha == "iid" else (2, -float(digits or 0), alpha)
-    return (1, -float(alpha), "")
 
 
 def _wish(cells: pd.DataFrame) -> Wish:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from fedfore.judgement.estimates import Estimate
 from fedfore.judgement.sides import is_percent
-from fedfore.plots.fields import value_label
 from fedfore.records.metrics import METRICS
 from fedfore.records.probes import HEADLINE_EVALUATIONS, HEADLINE_SHARE
 
@@ -29,7 +28,6 @@ UNCOUNTED = "‖"
 """Marks FLOPs that leave operators out."""
 FAILED_SEEDS = "#"
 """Marks points of which seeds failed."""
-ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 MINUS = "\N{MINUS SIGN}"
 UNKNOWN = "\N{EN DASH}"
 """Stands in tables for a value that does not exist."""
@@ -106,13 +104,6 @@ def difference_text(difference: Estimate) -> str:
         return UNKNOWN
     text = estimate_text(difference, percent_text, both_ends=False).replace("-", MINUS)
     return f"+{text}" if difference.mean >= 0 else text
-
-
-def alpha_label(alpha: object) -> str:
-    """Return heterogeneity as a label: "iid", "shards: 2", or Dirichlet's alpha and its value."""
-    if isinstance(alpha, str):
-        return alpha.replace(":", ": ")
-    return f"{ALPHA} = {value_label(alpha)}"
 
 
 def together(names: Sequence[str], most: int = 2) -> str:

@@ -23,10 +23,11 @@ from fedfore.plots.drawing.labels import Label, write_apart
 from fedfore.plots.drawing.layout import panels
 from fedfore.plots.drawing.style import COLUMN_WIDTH, themed
 from fedfore.plots.figures import chosen, plan_figures
+from fedfore.plots.heterogeneity import ALPHA
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.training import mean_line
 from fedfore.plots.view import Drawn, Options, View
-from fedfore.plots.wording import ALPHA, MINUS
+from fedfore.plots.wording import MINUS
 from fedfore.records.lines import ROUNDS
 from tests.synthetic import cells, write_lines, write_run
 

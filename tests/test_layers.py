@@ -272,7 +272,7 @@ def test_the_code_hash_follows_a_name_through_the_facade_and_nothing_else() -> N
 
 COMPUTES = ("fedfore.federation.*", "fedfore.measure.*", "fedfore.tasks.*")
 WORDS = ("fedfore.cli*", "fedfore.docs*", "fedfore.plots*", "fedfore.records*")
-FETCHES = {"fedfore.tasks.download", "fedfore.tasks.torchvision_compat"}
+FETCHES = {"fedfore.tasks.download", "fedfore.tasks.partition_file", "fedfore.tasks.torchvision_compat"}
 """What brings files and libraries, and changes no number of theirs."""
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from fedfore.plots.wording import ALPHA, MINUS, UNKNOWN
+from fedfore.plots.heterogeneity import ALPHA
+from fedfore.plots.wording import MINUS, UNKNOWN
 from fedfore.records.markup import aligned, escaped, latex, lines_of, literal, markdown, plain
 
 ODD = r"a|b \ c_d & 50% of {x} ~^#$"

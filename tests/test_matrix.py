@@ -347,6 +347,7 @@ WRONG_VALUES: dict[str, tuple[Document, str]] = {
     "alpha true": (document(alpha=[True]), "positive number"),
     "alpha inf": (document(alpha=[float("inf")]), "positive number"),
     "shards 0": (document(alpha=["shards:0"]), "shards:S"),
+    "natural without owners": (document(alpha=["natural"]), "digits knows no owners of its examples; choose another"),
     "estimator 1, ignored": (document(estimator=[1]), 'estimator "1"'),
     "estimator unknown": (document(method=["baffle"], estimator=["oracle"]), 'estimator "oracle"'),
     "no budget": (document(train={}), "exactly one of data_passes and rounds"),

@@ -189,11 +189,38 @@ def test_values_whose_names_say_the_same_are_said_in_full(study_of: MakeStudy) -
 
 
 def test_alphas_go_from_alike_to_different(study_of: MakeStudy) -> None:
-    study = study_of(cells(("fedavg",), alphas=("shards:2", 0.1, "iid", 100.0, "shards:10", 1.0)))
+    study = study_of(
+        cells(
+            ("fedavg",),
+            alphas=(
+                "shards:2",
+                0.1,
+                "iid",
+                "file:b@0123456789ab",
+                "natural",
+                "0.1,quantity:2",
+                "quantity:0.5",
+                100.0,
+                "shards:10",
+                "0.1,quantity:0.5",
+                1.0,
+                "quantity:10",
+                "file:a@0123456789ab",
+            ),
+        )
+    )
     labels = list(study.cells["alpha"].cat.categories)
     assert [label.replace("\N{GREEK SMALL LETTER ALPHA}", "a") for label in labels] == [
-        "iid", "a = 100", "a = 1", "a = 0.1", "shards: 10", "shards: 2",
+        "iid", "quantity 10", "quantity 0.5", "a = 100", "a = 1", "a = 0.1", "a = 0.1 + quantity 2",
+        "a = 0.1 + quantity 0.5", "shards: 10", "shards: 2", "natural", "file a", "file b",
     ]  # fmt: skip
+
+
+def test_two_partition_files_of_one_name_are_two_settings(study_of: MakeStudy) -> None:
+    alphas = ("file:a@0123456789ab", "file:a@ba9876543210")
+    study = study_of(cells(("fedavg",), alphas=alphas, seeds=(0, 1)))
+    assert list(study.cells["alpha"].cat.categories) == ["file a 0123456789ab", "file a ba9876543210"]
+    assert study.cells.groupby("alpha", observed=True)["seed"].nunique().tolist() == [2, 2]
 
 
 def test_the_shown_sparsity_is_the_lower_median_above_zero(study_of: MakeStudy) -> None:

@@ -16,10 +16,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from fedfore.cell import Cell, cell_id
+from fedfore.plots.heterogeneity import ALPHA
 from fedfore.plots.report.page import write_report
 from fedfore.plots.report.pictures import pictures
 from fedfore.plots.view import Drawn, Planned
-from fedfore.plots.wording import ALPHA, UNKNOWN
+from fedfore.plots.wording import UNKNOWN
 from fedfore.records.lines import LAYERS
 from fedfore.records.metrics import METRICS
 from fedfore.records.run_folder import write_matrix

@@ -98,22 +98,25 @@ def key_listing(name: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
     Raises ConfigError for a name of neither, PluginError for a broken method.
     """
     from fedfore.contract.registry import discover, lookup
+    from fedfore.records.declared import known
     from fedfore.tasks.model_registry import MODELS
 
     methods = discover(plugins)
+    models = [*MODELS, *known("model")]
     if name in methods:
         keys = documented(lookup(methods, name).Config)
-    elif (model := name.partition(":")[0]) in MODELS:
+    elif (model := name.partition(":")[0]) in models:
         keys = _options(model)
     else:
-        raise ConfigError(f'There is no method or model "{name}".{suggestion(name, [*methods, *MODELS])}')
+        raise ConfigError(f'There is no method or model "{name}".{suggestion(name, [*methods, *models])}')
     return [(key.name, f"[{key.values}; {key.default}] {key.text}".replace("`", "")) for key in keys]
 
 
 def _options(model: str) -> Iterator[KeyDoc]:
-    from fedfore.tasks.architectures.layers import CHOICES
-    from fedfore.tasks.model_registry import MODELS
+    from fedfore.tasks.model_registry import architecture_of
 
-    for option, default in MODELS[model].defaults.items():
-        values = ", ".join(CHOICES[option]) if option in CHOICES else in_words(type(default))
+    architecture = architecture_of(model)
+    for option, default in architecture.defaults.items():
+        choices = architecture.choices.get(option)
+        values = ", ".join(map(str, choices)) if choices else in_words(type(default))
         yield KeyDoc(option, type(default), values, shown(default), _OPTIONS.get(option, ""))

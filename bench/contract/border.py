@@ -63,7 +63,7 @@ class _Part:
     """A part of the process's state that all methods share."""
 
     read: Callable[[], Any]
-    write: Callable[[Any], None]
+    write: Callable[[Any], object]
 
 
 def _working_folder() -> Path | None:

@@ -8,7 +8,7 @@ method's own and win. An axis of the grid is one of `AXES`, `"train.<key>"`, `"p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -21,7 +21,9 @@ AXES = (*REQUIRED_AXES, "sparsity", "alpha", "seed", "estimator")
 TRAIN_KEYS = (*(item.name for item in fields(Protocol)), "estimator")
 TUNE, FROM, CHOICE = "tune", "from", "choice"
 """The table of tuning, and its keys where it takes the choices of a published study."""
-TABLES = ("grid", "train", "params", TUNE, *JUDGED)
+DATA = "data"
+"""The table that describes arrays of one's own; reading a matrix makes it (see `data_names`)."""
+TABLES = ("grid", "train", "params", TUNE, *JUDGED, DATA)
 """The tables that a matrix can have."""
 BUDGETS = frozenset({"train.data_passes", "train.rounds"})
 """The keys of which one is the budget."""
@@ -38,6 +40,22 @@ def table_of(document: Mapping[str, Any], key: str) -> tuple[dict[str, Any], str
     for table in tables:
         place = place.get(table) if isinstance(place, dict) else None
     return (place if isinstance(place, dict) else {}), last
+
+
+def with_values(document: Mapping[str, Any], key: str, new: Callable[[str], str]) -> dict[str, Any]:
+    """Return a document whose texts under a key, single or in lists, in any table, are what `new` makes of them."""
+
+    def value(given: Any) -> Any:
+        if isinstance(given, list):
+            return [value(one) for one in given]
+        return new(given) if isinstance(given, str) else given
+
+    def walked(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {name: value(own) if name == key else walked(own) for name, own in part.items()}
+        return [walked(one) for one in part] if isinstance(part, list) else part
+
+    return {name: walked(part) for name, part in document.items()}
 
 
 def axis_owner(key: str) -> str:

@@ -9,6 +9,7 @@ from fedfore.cell import Cell
 from fedfore.errors import ConfigError
 from fedfore.streams import numpy_generator, stream_seed
 from fedfore.tasks.datasets import spec
+from fedfore.tasks.heterogeneity import NATURAL
 from fedfore.tasks.partition import require_partition
 from fedfore.tasks.validation import class_counts_left, num_held_out
 
@@ -78,6 +79,12 @@ def _require_validation(cell: Cell) -> None:
 
 def _require_partition(cell: Cell) -> None:
     described, train = spec(cell.dataset), cell.train
+    if cell.alpha == NATURAL and described.num_owners is not None and described.num_owners < train.clients:
+        whose = f"{described.num_owners} owners of" if described.num_owners else "no owners of"
+        raise ConfigError(
+            f'alpha = "natural" over {train.clients} clients: {cell.dataset} knows {whose} its examples; '
+            + ("lower clients." if described.num_owners else "choose another alpha.")
+        )
     counts = described.class_counts and class_counts_left(described.class_counts, train.validation_fraction)
     require_partition(
         described.num_train - num_held_out(described.num_train, train.validation_fraction),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from fedfore.cell import Cell
 from fedfore.records.record import Origin
+from fedfore.tasks.dataset_spec import DatasetSpec
+from fedfore.tasks.partition_file import PartitionFile
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -17,7 +19,8 @@ class Job:
 
     It writes its files under `aside`, which is laid out like a run, and its state into the file `checkpoint`: at the
     first end of a round after each `checkpoint_seconds`, and before it ends early, as after `timeout_seconds`. It goes
-    on from what lies there. With `save_model` the weights and the mask that it ends with are kept.
+    on from what lies there. With `save_model` the weights and the mask that it ends with are kept. `partition` is the
+    partition file that the cell names, if it names one, `data` what is known of its data set.
     """
 
     cell: Cell
@@ -30,3 +33,5 @@ class Job:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     timeout_seconds: float | None = None
     save_model: bool = False
+    partition: PartitionFile | None = None
+    data: DatasetSpec | None = None

@@ -17,13 +17,14 @@ from fedfore.contract.config import validated
 from fedfore.contract.instance import default_params, make_config
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, suggestion
+from fedfore.execution.data_names import know_data
 from fedfore.execution.document import AXES, BUDGETS, REQUIRED_AXES, axis_owner, check_document, grid_blocks
 from fedfore.execution.planning import Planning
 from fedfore.execution.shared_params import spelt_out
 from fedfore.judgement.contrasts import contrasts, controls
 from fedfore.tasks import models
 from fedfore.tasks.datasets import spec
-from fedfore.tasks.partition import parse_alpha
+from fedfore.tasks.heterogeneity import parse_alpha
 
 DEFAULT_ESTIMATOR = "directional"
 
@@ -44,6 +45,7 @@ def resolve(document: Mapping[str, Any], methods: Mapping[str, MethodEntry]) -> 
     check_document(document)
     contrasts(document)
     controls(document)
+    know_data(document)
     document = spelt_out(document, methods)
     train, params = _table(document, "train"), document["params"]
     for name, table in params.items():

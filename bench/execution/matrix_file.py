@@ -13,8 +13,12 @@ import tomli_w
 from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ConfigError, suggestion
 from fedfore.execution.choice_files import inlined, text_beside
+from fedfore.execution.data_names import with_data
 from fedfore.execution.overrides import apply_override
+from fedfore.execution.partition_names import beside, pinned
 from fedfore.matrices import named_matrices
+from fedfore.tasks.files import data_root
+from fedfore.tasks.partition_file import PartitionFile
 
 
 def find_matrix(matrix: str) -> Path:
@@ -33,12 +37,12 @@ def find_matrix(matrix: str) -> Path:
     )
 
 
-def matrix_text(path: Path, overrides: Sequence[str] = (), methods: Mapping[str, MethodEntry] = {}) -> str:
-    """Return a matrix as TOML: the file as it is, or, where something is overridden or inlined, written anew.
+def matrix_text(path: Path, document: Mapping[str, Any]) -> str:
+    """Return a matrix, read from a file as `document`, as TOML: the file as it is, or, where something was overridden
+    or inlined, written anew.
 
     A first line that says what the matrix asks stays.
     """
-    document = read_matrix(path, overrides, methods)
     text = path.read_text(encoding="utf-8-sig")
     if document == tomllib.loads(text):
         return text
@@ -50,7 +54,20 @@ def read_matrix(path: Path, overrides: Sequence[str] = (), methods: Mapping[str,
     """Read a matrix file, which is UTF-8, and apply `key=value` overrides (`--set`), the values in TOML syntax.
 
     An axis, or any dotted key with a list, replaces what the grid has; other keys are dotted paths into the file.
-    Choices that it takes from a study are in it (see `choice_files`).
+    Choices that it takes from a study are in it (see `choice_files`), and its partition files stand by name and hash.
+    """
+    return matrix_and_partitions(path, overrides, methods)[0]
+
+
+def matrix_and_partitions(
+    path: Path,
+    overrides: Sequence[str] = (),
+    methods: Mapping[str, MethodEntry] = {},
+    data_dir: Path | None = None,
+) -> tuple[dict[str, Any], dict[str, PartitionFile]]:
+    """Return a matrix as `read_matrix` does, and its partition files by name and hash, as far as they are at hand.
+
+    Arrays of one's own are read in the data folder, and stand by path and hash (see `data_names`).
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -62,4 +79,5 @@ def read_matrix(path: Path, overrides: Sequence[str] = (), methods: Mapping[str,
         raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
     for override in overrides:
         apply_override(document, override, methods)
-    return inlined(document, partial(text_beside, path))
+    document = with_data(inlined(document, partial(text_beside, path)), data_root(data_dir))
+    return pinned(document, beside(path))

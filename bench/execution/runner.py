@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,19 +19,24 @@ from fedfore.execution.job import CHECKPOINT_SECONDS, Job
 from fedfore.execution.keeper import stamp_of
 from fedfore.execution.matrix import PlannedCell
 from fedfore.execution.only import Only
+from fedfore.execution.partition_names import named_partition
 from fedfore.execution.plugged import code_files, plugin_code
 from fedfore.execution.worker import conclude
 from fedfore.records import attempts
 from fedfore.records.choices import Tuning
 from fedfore.records.code_hash import HASH_SCHEME
-from fedfore.records.files import set_aside
+from fedfore.records.files import set_aside, write_atomically
+from fedfore.records.partitions import partition_path
 from fedfore.records.plan_file import write_plan
 from fedfore.records.provenance import environment, git_commit
 from fedfore.records.reader import Reader
 from fedfore.records.record import DONE, Moment, Origin, Record
 from fedfore.records.run_folder import cell_dir, checkpoint_file, locked, lost_files, write_environment, write_matrix
 from fedfore.records.table import PresentCode, is_stale, present_code, staleness
+from fedfore.tasks.datasets import spec
 from fedfore.tasks.files import ensure_present
+from fedfore.tasks.own_arrays import is_own
+from fedfore.tasks.partition_file import PartitionFile
 
 Rerun = Literal["missing", "failed", "stale", "all"]
 
@@ -42,8 +47,8 @@ class RunOptions:
 
     Cells run `elsewhere` where devices and data are those of other machines, of which this one knows nothing.
     timeout_seconds limits the wall-clock time of an attempt at a cell; None does not. matrix is the text of the matrix,
-    and tuning what it tunes, both to be stored. Cells that are settled are kept, whatever rerun says. `only` limits
-    `run_stages` to some cells of the first plan that it makes.
+    tuning what it tunes, and partitions its partition files by name and hash, all to be stored. Cells that are settled
+    are kept, whatever rerun says. `only` limits `run_stages` to some cells of the first plan that it makes.
     """
 
     run: Path
@@ -60,6 +65,7 @@ class RunOptions:
     save_model: bool = False
     matrix: str | None = None
     tuning: Tuning | None = None
+    partitions: Mapping[str, PartitionFile] = field(default_factory=dict)
     settled: frozenset[str] = frozenset()
     only: Only | None = None
 
@@ -150,6 +156,8 @@ def run_plan(
         )
         if options.matrix is not None:
             write_matrix(run, options.matrix)
+        for key, partition in options.partitions.items():
+            write_atomically(partition_path(run, key), partition.text())
         attempts.recover(run)
         environment_name = write_environment(run, environment() | {"device": options.device})
         to_run = [item for item in planned if selected(item, options, present, reader)]
@@ -218,6 +226,8 @@ def _job(
         checkpoint_seconds=options.checkpoint_seconds,
         timeout_seconds=options.timeout_seconds,
         save_model=options.save_model,
+        partition=named_partition(options.run, cell),
+        data=spec(cell.dataset) if is_own(cell.dataset) else None,
     )
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 from fedfore.errors import HistoryError
 from fedfore.execution.choice_files import inlined
+from fedfore.execution.data_names import without_hashes
 from fedfore.execution.id_rules import problems
+from fedfore.execution.partition_names import committed, pinned
 from fedfore.execution.subject import Subject
 from fedfore.records.agreement import environment_problems, line_problems, relation_problems
 from fedfore.records.findings import Finding, findings
@@ -62,8 +64,8 @@ def matrix_problems(subject: Subject) -> Iterator[str]:
     """
     places = (SHIPPED_MATRIX.format(subject.asked.matrix), subject.asked.matrix)
     found = ((place, file_at(subject.checkout, subject.commit, place)) for place in places)
-    place, committed = next((one for one in found if one[1] is not None), ("", None))
-    if committed is None:
+    place, content = next((one for one in found if one[1] is not None), ("", None))
+    if content is None:
         raise HistoryError(
             f"Commit {subject.commit[:12]} has no matrix {subject.asked.matrix}; a matrix is committed before it runs."
         )
@@ -72,8 +74,9 @@ def matrix_problems(subject: Subject) -> Iterator[str]:
         text = file_at(subject.checkout, subject.commit, PurePosixPath(place).with_name(name).as_posix())
         return None if text is None else text.decode()
 
-    right = inlined(subject.asked.overridden(tomllib.loads(committed.decode()), subject.methods), text_of)
-    for place in _differing(subject.document, right):
+    right = inlined(subject.asked.overridden(tomllib.loads(content.decode()), subject.methods), text_of)
+    right, _ = pinned(right, committed(subject.checkout, subject.commit, place))
+    for place in _differing(without_hashes(subject.document), without_hashes(right)):
         yield f"{MATRIX}: {place} is not as in commit {subject.commit[:12]}, by which the cells ran; restore it."
 
 

@@ -29,7 +29,7 @@ from fedfore.records.files import plain_notes, write_atomically
 from fedfore.records.lines import DIAGNOSTICS, ROUNDS
 from fedfore.records.record import Moment, Record, Status, new_record
 from fedfore.records.run_folder import MODEL, cell_dir, data_files, lines_writer, write_notes, write_record
-from fedfore.tasks.datasets import spec
+from fedfore.tasks.datasets import know, spec
 from fedfore.tasks.examples import Dataset
 from fedfore.tasks.loading import load
 
@@ -69,6 +69,8 @@ def run_job(job: Job, should_stop: Callable[[], bool] = lambda: False) -> Record
     tells how far it has come.
     """
     torch.set_num_threads(1)
+    if job.data is not None:
+        know(job.data)
     started = Moment.now()
     measured: dict[str, Any] = {}
     trace = None
@@ -126,6 +128,8 @@ def _measure(job: Job, keeper: Keeper) -> dict[str, Any]:
     if cell.train.meter_only:
         return metered_fields(cell, method, torch.device(job.device))
     dataset = _dataset(cell.dataset, job.data_dir, (others or {}).get(f"dataset {cell.dataset}"))
+    if job.partition is not None:
+        dataset = dataset.owned(job.partition.owners)
     folder = cell_dir(job.aside, cell.id)
     with ExitStack() as open_files:
         log = {name: open_files.enter_context(lines_writer(job.aside, cell.id, name)) for name in LOGS}
@@ -190,15 +194,15 @@ def conclude(
 
 def _record(job: Job, status: Status, reason: str | None, measured: Mapping[str, Any], started: Moment) -> Record:
     folder = cell_dir(job.aside, job.cell.id)
-    known = {**measured, "chance_accuracy": _chance(job.cell.dataset)}
+    known = {**measured, "chance_accuracy": _chance(job)}
     return new_record(
         job.cell, job.origin, status, printable(reason) if reason else None, known, started, data_files(folder)
     )
 
 
-def _chance(dataset: str) -> float | None:
+def _chance(job: Job) -> float | None:
     """Return the accuracy of guessing; None where the data set is of a plug-in that cannot be used."""
     try:
-        return 1 / spec(dataset).num_classes
+        return 1 / (job.data or spec(job.cell.dataset)).num_classes
     except FedForeError:
         return None

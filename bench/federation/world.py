@@ -31,7 +31,8 @@ class World:
     """The cell, its data, and every choice that its seed makes: partition, initial model, cohorts, probes.
 
     parts: every client's indices into `train_set`, one int64 vector (examples,) a client. `torch_device` is where all
-    tensors live.
+    tensors live. `taken` are the positions of `train_set` among the training examples that are not held out, None where
+    it is all of these.
     """
 
     cell: Cell
@@ -41,10 +42,14 @@ class World:
     test_set: Examples
     parts: Sequence[np.ndarray]
     torch_device: torch.device
+    taken: np.ndarray | None = None
 
     @classmethod
     def of(cls, cell: Cell, dataset: Dataset, torch_device: torch.device) -> World:
-        """Split and partition a data set as the cell says. Raises ConfigError where that cannot be done."""
+        """Split and partition a data set as the cell says; what no client has of the training set is left out of it.
+
+        Raises ConfigError where that cannot be done.
+        """
         dataset, train = dataset.scaled(cell.train.input_scaling), cell.train
         train_set, validation_set = split_validation(
             dataset.train, train.validation_fraction, _generator(cell, "partition", "validation")
@@ -55,7 +60,12 @@ class World:
             cell.alpha,
             train.min_client_examples,
             _generator(cell, "partition"),
+            None if train_set.client is None else train_set.client.cpu().numpy(),
         )
+        taken = None
+        if sum(map(len, parts)) < len(train_set):
+            taken = np.sort(np.concatenate(parts))
+            train_set, parts = train_set.subset(taken), [np.searchsorted(taken, part) for part in parts]
         return cls(
             cell=cell,
             spec=dataset.spec,
@@ -64,7 +74,13 @@ class World:
             test_set=dataset.test,
             parts=parts,
             torch_device=torch_device,
+            taken=taken,
         )
+
+    @property
+    def shares(self) -> Sequence[np.ndarray]:
+        """Every client's examples by their position among the training examples that are not held out."""
+        return self.parts if self.taken is None else [self.taken[part] for part in self.parts]
 
     @property
     def examples(self) -> tuple[Examples, Examples, Examples]:

@@ -13,6 +13,7 @@ from fedfore.records.choices import Tuning
 from fedfore.records.files import writing
 from fedfore.records.live import LiveRun
 from fedfore.records.packed import MATRIX, is_packed
+from fedfore.records.partitions import copy_partitions
 from fedfore.records.plan_file import Asked, require_same_plan, write_plan
 from fedfore.records.record import is_volatile, record_to_json
 from fedfore.records.run_folder import cell_dir, is_held, locked, write_environment, write_matrix
@@ -53,6 +54,8 @@ def merge(runs: Sequence[Path], out: Path, *, extend: bool = False) -> Merged:
         for name, source in sources.items():
             with writing(cell_dir(out, name)):
                 shutil.copytree(cell_dir(source, name), cell_dir(out, name), ignore=shutil.ignore_patterns(".*"))
+        for run in opened:
+            copy_partitions(run.path, out)
         if matrices:
             write_matrix(out, matrices[-1].read_text(encoding="utf-8"))
         for command in commands:

@@ -8,6 +8,7 @@
     STUDY/environments.json   versions and processors by hash
     STUDY/commands.json       the commands that made the run
     STUDY/matrix.toml         the matrix, as it was read
+    STUDY/*.partition.json    the partition files that it names
     STUDY/checksums.json      hashes of these files (see `manifest`)
 
 Lines files without a line are left out. A study's card (README.md) and its figures lie beside them.

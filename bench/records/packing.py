@@ -13,6 +13,7 @@ from fedfore.records.files import dumped, write_atomically, writing
 from fedfore.records.lines import LINES
 from fedfore.records.manifest import write_manifest
 from fedfore.records.packed import CELLS, COMMANDS, ENVIRONMENTS, MATRIX, NOTES, PLAN
+from fedfore.records.partitions import stored_partitions
 from fedfore.records.run import Run
 
 
@@ -49,6 +50,7 @@ def _texts(run: Run, matrix: str) -> dict[str, str]:
         },
         NOTES: _json_lines({"cell_id": one, "notes": notes} for one, notes in noted.items()),
         MATRIX: matrix,
+        **stored_partitions(run.path),
         COMMANDS: dumped(run.commands()),
         ENVIRONMENTS: dumped({name: own for name, own in run.environments().items() if name in used}),
         PLAN: dumped({"order": [cell.id for cell in plan], "missing": missing, **tuned}),

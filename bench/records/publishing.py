@@ -18,6 +18,7 @@ from fedfore.records.manifest import manifest_problems
 from fedfore.records.migration import SCHEMA_VERSION
 from fedfore.records.packed import MATRIX, PackedRun, is_packed
 from fedfore.records.packing import pack
+from fedfore.records.partitions import copy_partitions
 from fedfore.records.plan_file import Asked, require_same_plan, write_plan
 from fedfore.records.record import Record, differing_settings, record_to_json
 from fedfore.records.run import Run
@@ -162,6 +163,7 @@ def unpack(study: Run, run: Path, planned: Asked | None = None) -> None:
         for name in study.recorded():
             _unpack_cell(study, run, name)
         write_matrix(run, (study.path / MATRIX).read_text(encoding="utf-8"))
+        copy_partitions(study.path, run)
         for command in study.commands():
             write_plan(run, study.plan(), command, extend=False, tuning=study.tuning())
 

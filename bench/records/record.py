@@ -36,7 +36,7 @@ class Identity:
     sparsity_asked: float = told(
         "Sparsity that the plan asks for; `sparsity_measured` is what came out.", unit="fraction"
     )
-    alpha: str | float = told("Heterogeneity of the clients' labels: iid, Dirichlet's alpha, or shards.")
+    alpha: str | float = told("Heterogeneity of the clients, as in the matrix; a partition file by its name and hash.")
     seed: int = told("Seed of everything random in the cell.")
     estimator: str | None = told("How updates are estimated; null for a method that has no choice.", default=None)
     simulated: bool = told("Whether the estimator uses something that no device could send.")

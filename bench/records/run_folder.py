@@ -9,6 +9,7 @@
     RUN/cells/<id>/log.txt            what the cell printed
     RUN/cells/<id>/model.safetensors  weights and mask at its end, where they were asked for
     RUN/environments/<hash>.json      versions and processor
+    RUN/<name>@<hash>.partition.json  the partition files that cells name (see `partitions`)
 
 A missing value is null beside a status; NaN is never written; a planned cell without a record is a row of the table
 (see `fedfore.records.table`).

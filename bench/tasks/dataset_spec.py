@@ -21,6 +21,8 @@ class DatasetSpec:
     the floats; without them they are computed of the images that are read. `files` maps paths below the data folder to
     MD5 sums; it is empty where the data need none there. `read` reads the data. `class_counts`, the training examples
     of each class, let a plan refuse partitions that cannot be drawn; they may be left out.
+    `num_owners` is the number of owners of the training examples (`alpha = "natural"`), 0 where the reader does not say
+    whose they are, None where only reading tells.
     """
 
     name: str
@@ -35,6 +37,7 @@ class DatasetSpec:
     read: Reader | None = field(default=None, repr=False)
     torchvision_class: str | None = None
     class_counts: tuple[int, ...] | None = field(default=None, repr=False)
+    num_owners: int | None = None
     files: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     @property
@@ -53,6 +56,7 @@ def dataset(
     std: Sequence[float] | None = None,
     augmentable: bool = False,
     class_counts: Sequence[int] | None = None,
+    num_owners: int | None = None,
     files: Mapping[str, str] | None = None,
     torchvision_class: str | None = None,
 ) -> Callable[[Read], Read]:
@@ -78,6 +82,7 @@ def dataset(
             read=read,
             torchvision_class=torchvision_class,
             class_counts=None if class_counts is None else tuple(class_counts),
+            num_owners=num_owners,
             files=dict(files or {}),
         )
         _check(described)

@@ -7,11 +7,14 @@ A data set is a function of the data folder that returns images and labels, unde
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fedfore.errors import ConfigError, suggestion
 from fedfore.records.declared import described, known
 from fedfore.tasks.dataset_spec import DatasetSpec, dataset
+from fedfore.tasks.own_arrays import is_own, parts
 from fedfore.tasks.readers import SIDE, Part, read_cifar, read_digits, read_mnist
 
 
@@ -23,6 +26,7 @@ from fedfore.tasks.readers import SIDE, Part, read_cifar, read_digits, read_mnis
     mean=(0.3057,),
     std=(0.3238,),
     class_counts=(142, 146, 141, 147, 144, 146, 145, 143, 139, 144),
+    num_owners=0,
 )
 def digits(root: Path) -> tuple[Part, Part]:
     """UCI handwritten digits, 8x8 grey, part of the suite"""
@@ -38,6 +42,7 @@ def digits(root: Path) -> tuple[Part, Part]:
     std=(0.2892,),
     torchvision_class="MNIST",
     class_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+    num_owners=0,
     files={
         "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
         "MNIST/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -59,6 +64,7 @@ def mnist(root: Path) -> tuple[Part, Part]:
     std=(0.3384,),
     torchvision_class="FashionMNIST",
     class_counts=(6000,) * 10,
+    num_owners=0,
     files={
         "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "FashionMNIST/raw/train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -81,6 +87,7 @@ def fashion_mnist(root: Path) -> tuple[Part, Part]:
     augmentable=True,
     torchvision_class="CIFAR10",
     class_counts=(5000,) * 10,
+    num_owners=0,
     files={
         "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
         "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -111,6 +118,7 @@ def cifar10(root: Path) -> tuple[Part, Part]:
     augmentable=True,
     torchvision_class="CIFAR100",
     class_counts=(500,) * 100,
+    num_owners=0,
     files={
         "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
         "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
@@ -128,11 +136,36 @@ DATASETS: Mapping[str, DatasetSpec] = {
 """Those that ship."""
 
 
+_OWN: dict[str, DatasetSpec] = {}
+"""The data sets of somebody's own arrays that this process knows, by path and content (see `own_arrays`)."""
+
+
+def know(found: DatasetSpec) -> None:
+    """Make a data set of somebody's own arrays known to this process."""
+    _OWN[found.name] = found
+
+
+def own_spec(name: str, description: Mapping[str, Any]) -> DatasetSpec:
+    """Return what `own_arrays.described` says of a data set. Raises ConfigError for a description that is none."""
+    try:
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in description.items()
+        }
+        return DatasetSpec(name=name, description="arrays of one's own", read=partial(parts, name), **given)
+    except TypeError as error:
+        raise ConfigError(f'What the matrix says of data set "{name}" is no description of one ({error}).') from None
+
+
 def spec(name: str) -> DatasetSpec:
     """Return the description of a data set, one of a plug-in where this process knows it.
 
-    Raises ConfigError with the nearest name for an unknown one, PluginError for a plug-in that cannot be used.
+    Raises ConfigError with the nearest name for an unknown one, and for arrays of one's own that nobody has read,
+    PluginError for a plug-in that cannot be used.
     """
+    if is_own(name):
+        if name not in _OWN:
+            raise ConfigError(f'Data set "{name}" is known by its matrix alone; name it there, as it is written here.')
+        return _OWN[name]
     plugins = known("dataset")
     if name not in (*DATASETS, *plugins):
         raise ConfigError(f'Unknown data set "{name}".{suggestion(name, [*DATASETS, *plugins])}')

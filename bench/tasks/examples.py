@@ -75,6 +75,10 @@ class Dataset:
     train: Examples
     test: Examples
 
+    def owned(self, owners: NDArray[np.int64]) -> Dataset:
+        """Return the same data, whose training examples have these owners, [N]."""
+        return replace(self, train=replace(self.train, client=torch.from_numpy(owners)))
+
     def scaled(self, scaling: InputScaling) -> Dataset:
         """Return the same data, whose batches are scaled as `scaling` says (see `Examples.scaled`)."""
         return replace(self, train=self.train.scaled(scaling), test=self.test.scaled(scaling))

@@ -25,8 +25,10 @@ SIDE = 32
 DIGITS = Path(__file__).with_name("digits.csv.gz")
 """One line an image: 64 grey levels from 0 to 16, row by row, and the label; source and licence in `digits.txt`."""
 
-Part = tuple["Tensor", "Tensor"]
-"""`images: uint8 [N, C, 32, 32]` and `labels: int64 [N]`."""
+Part = tuple["Tensor", "Tensor"] | tuple["Tensor", "Tensor", "Tensor"]
+"""`images: uint8 [N, C, 32, 32]` and `labels: int64 [N]`; of training examples maybe `client: int64 [N]`, which says
+whose each is (see `fedfore.tasks.examples.Examples`).
+"""
 
 Reader = Callable[[Path], tuple[Any, Any]]
 """From the data folder to the examples to train on and those to test on, as `fedfore.api.dataset` has them."""

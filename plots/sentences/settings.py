@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedfore.plots.fields import field_label, value_label
+from fedfore.plots.heterogeneity import alpha_label
 from fedfore.plots.looks import Look
-from fedfore.plots.wording import alpha_label
 
 
 def setting_label(setting: Mapping[str, Any], looks: Mapping[str, Look]) -> str:

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    from fedfore.contract.registry import NAME, discover
+    from fedfore.contract.plugin_files import NAME
+    from fedfore.contract.registry import discover
 
     name, folder = options.name, options.dir
     if not NAME.fullmatch(name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fedfore.cli.arguments import add_matrix
+from fedfore.cli.arguments import add_data_dir, add_matrix
 from fedfore.cli.listings import plan_lines
 from fedfore.cli.planning import planned_matrix
 
@@ -15,6 +15,7 @@ EXAMPLES = ("fedfore plan", "fedfore plan my.toml --set seed=[0,1,2]")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_matrix(parser)
+    add_data_dir(parser)
     parser.add_argument("--out", type=Path, metavar="RUN", help="go on from the trials that ended in this run [none]")
 
 

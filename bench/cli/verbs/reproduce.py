@@ -37,10 +37,14 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.cli.outcomes import what_went_wrong
     from fedfore.cli.progress import Display
     from fedfore.contract.registry import discover
+    from fedfore.execution.data_names import know_data
     from fedfore.execution.matrix import PlannedCell
+    from fedfore.execution.matrix_file import read_matrix
+    from fedfore.execution.partition_names import named_partitions
     from fedfore.execution.reproduction import drawn, over_the_same_evaluations, present_cell
     from fedfore.execution.runner import Progress, RunOptions, run_plan
     from fedfore.judgement.repetition import compared, planned_records
+    from fedfore.records.packed import MATRIX
     from fedfore.records.store import LiveRun, open_run
 
     here, study = Path.cwd(), open_run(published_study(options.study))
@@ -48,6 +52,11 @@ def execute(options: argparse.Namespace) -> int:
     run = options.out or Path("results") / "runs" / f"reproduce-{study.path.resolve().name}-{seed}"
     if run.exists():
         raise ConfigError(f"{run} is there already; choose another --out, or another --seed.")
+    if (study.path / MATRIX).is_file():
+        know_data(read_matrix(study.path / MATRIX))
+    methods = discover(tuple((here / folder).resolve() for folder in options.plugins))
+    records = drawn(study, options.cells, seed)
+    planned = [PlannedCell(present_cell(record, methods)) for record in records]
     settings = RunOptions(
         run=here / run,
         command=options.command,
@@ -56,10 +65,8 @@ def execute(options: argparse.Namespace) -> int:
         device=options.device,
         data_dir=here / options.data_dir if options.data_dir else None,
         plugins=tuple((here / folder).resolve() for folder in options.plugins),
+        partitions=named_partitions(study.path, [item.cell for item in planned]),
     )
-    methods = discover(settings.plugins)
-    records = drawn(study, options.cells, seed)
-    planned = [PlannedCell(present_cell(record, methods)) for record in records]
     complain(f"{len(planned)} cells of {study.path.name}, drawn with --seed {seed}")
     with Display(settings.run, study.path.name) as display:
         progress = Progress(lambda launched, kept, stale: display.start(launched), display.done)

@@ -118,7 +118,8 @@ def execute(options: argparse.Namespace) -> int:
         timeout_seconds=options.timeout,
         checkpoint_seconds=options.checkpoint_seconds,
         save_model=options.save_model,
-        matrix=matrix_text(path, options.overrides, methods),
+        matrix=matrix_text(path, document),
+        partitions=matrix.partitions,
         only=Only.parsed(options.only) if options.only else None,
     )
     if options.study is not None:

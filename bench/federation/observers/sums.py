@@ -133,7 +133,7 @@ class Partition(Observer):
         return {
             "label_skew_tv": label_skew_tv(labels, list(parts), int(labels.max()) + 1),
             "min_client_examples": min(len(part) for part in parts),
-            "partition_sha256": partition_sha256(parts),
+            "partition_sha256": partition_sha256(view.world.shares),
         }
 
 

@@ -21,13 +21,6 @@ _ONEDNN_BLOCK = 16
 6035; torch 2.13): 8 on AVX2, where the process dies of it, 16 on AVX-512."""
 
 
-class _Pointwise(nn.Conv2d):
-    """A convolution that does not keep few channels last in memory: see `_ONEDNN_BLOCK`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.contiguous() if self.in_channels < _ONEDNN_BLOCK else x)
-
-
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes (option B)."""
 
@@ -43,12 +36,13 @@ class BasicBlock(nn.Module):
         self.shortcut = (
             nn.Sequential()
             if (before, stride) == (after, 1)
-            else sequential(conv=_Pointwise(before, after, 1, stride, bias=False), norm=norm_layer(norm, after))
+            else sequential(conv=nn.Conv2d(before, after, 1, stride, bias=False), norm=norm_layer(norm, after))
         )
         self.act2 = ACTIVATIONS[activation]()
+        self._spreads = stride > 1 and before < _ONEDNN_BLOCK
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.act2(self.body(x) + self.shortcut(x))
+        y: Tensor = self.act2(self.body(x) + self.shortcut(x.contiguous() if self._spreads else x))
         return y
 
 
