@@ -188,7 +188,7 @@ def test_a_written_partition_gives_the_cell_again_wherever_it_is_kept(
 ) -> None:
     run_in_this_process(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    path, first, second = matrix(tmp_path, "0.5,quantity:1"), Path("first"), Path("second")
+    path, first, second = Path(matrix(tmp_path, "0.5,quantity:1").name), Path("first"), Path("second")
     assert main(["run", str(path), "--out", str(first)]) == 0
     (cell,) = open_run(first).plan()
     assert main(["partition", str(first), cell.id, "--out", "mine.json"]) == 0
