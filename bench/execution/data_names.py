@@ -23,14 +23,17 @@ def with_data(document: Mapping[str, Any], root: Path) -> dict[str, Any]:
     They are read below the data folder `root`, unless they stand so already. Raises ConfigError or DataError.
     """
     found: dict[str, dict[str, Any]] = dict(document.get(DATA, {}))
+    keys = {name: name for name in found}
 
     def named(name: str) -> str:
-        if not own_arrays.is_own(name) or name in found:
+        if not own_arrays.is_own(name):
             return name
-        key, found[key] = own_arrays.described(name, root)
-        if own_arrays.content_hash(name) not in ("", own_arrays.content_hash(key)):
-            raise ConfigError(f'Data set "{name}" has another content in {root}, {own_arrays.content_hash(key)}.')
-        return key
+        if name not in keys:
+            keys[name], description = own_arrays.described(name, root)
+            found[keys[name]] = description
+            if own_arrays.content_hash(name) and keys[name] != name:
+                raise ConfigError(f'Data set "{name}" has another content in {root}, that of {keys[name]}.')
+        return keys[name]
 
     changed = with_values(document, KEY, named)
     return {**changed, DATA: found} if found else changed

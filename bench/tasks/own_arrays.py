@@ -21,7 +21,6 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +106,7 @@ def read_arrays(name: str, root: Path) -> OwnArrays:
             f'Data set "{name}": give its path below the data folder, which --data-dir or FEDFORE_DATA names.'
         )
     if kind == "npz":
-        return _read_npz(name, str((root / path).absolute()), _version(root / path))
+        return _read_npz(name, root / path)
     if side and not (side.isdecimal() and 1 <= int(side) <= MOST_SIDE):
         raise ConfigError(f'Data set "{name}": give the side of its images as pixels from 1 to {MOST_SIDE}.')
     return _read_folder(name, root / path, int(side or SIDE))
@@ -145,18 +144,7 @@ def described(name: str, root: Path) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _version(path: Path) -> tuple[int, int]:
-    """Return what changes with a file, so that it is read once as long as it stays as it is."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
-
-
-@lru_cache(maxsize=1)
-def _read_npz(name: str, file: str, version: tuple[int, int]) -> OwnArrays:
-    del version
+def _read_npz(name: str, file: Path) -> OwnArrays:
     try:
         with np.load(file) as stored:
             arrays = {key: stored[key] for key in stored.files}
