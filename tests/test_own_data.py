@@ -108,6 +108,7 @@ def test_floats_of_one_channel_and_any_size_are_normalised_by_their_training_ima
             "its labels run from 0 to 3; 3 classes, of which there are 2 at least, are 0",
         ),
         ({"num_classes": np.array(3.5)}, "num_classes is float64 []; give one whole number"),
+        ({"client_train": np.arange(60) - 1}, "client_train names an owner -1; number owners from 0"),
         ({"client_train": np.zeros(3, int)}, "client_train is int64 [3]; give whole numbers [60]"),
     ],
 )

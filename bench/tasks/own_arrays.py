@@ -1,8 +1,8 @@
 """Data sets of one's own, without code: arrays in an .npz file, or a folder of images, below the data folder.
 
 `npz:PATH` is a file with the arrays `x_train` and `x_test`, uint8 or float32 [N, C, H, W] or, of one channel,
-[N, H, W], and `y_train` and `y_test`, whole numbers [N] from 0; maybe `client_train`, whole numbers [N], the owner of
-each training example (negative: nobody's), and `num_classes`, without which there is one class more than the largest
+[N, H, W], and `y_train` and `y_test`, whole numbers [N] from 0; maybe `client_train`, whole numbers [N] from 0, the
+owner of each training example, and `num_classes`, without which there is one class more than the largest
 label.
 
 `folder:PATH` or `folder:PATH:SIDE` is a folder with a subfolder `train` and one of `test` or `val`, each with a folder
@@ -140,7 +140,7 @@ def described(name: str, root: Path) -> tuple[str, dict[str, Any]]:
         "mean": list(mean),
         "std": list(std),
         "class_counts": np.bincount(found.y_train, minlength=found.num_classes).tolist(),
-        "num_owners": 0 if owners is None else len(np.unique(owners[owners >= 0])),
+        "num_owners": 0 if owners is None else len(np.unique(owners)),
     }
 
 
@@ -184,6 +184,8 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> OwnArrays:
         )
     owners = arrays.get("client_train")
     client = None if owners is None else _numbers("client_train", owners, len(images["train"]))
+    if client is not None and client.min() < 0:
+        raise ConfigError(f"client_train names an owner {client.min()}; number owners from 0")
     return OwnArrays(images["train"], labels["train"], images["test"], labels["test"], num_classes, client)
 
 
