@@ -64,7 +64,7 @@ from fedfore.api import dataset
 calls = []
 
 
-@dataset(input_shape=(1, 4, 4), num_classes=2, num_train=12, num_test=4, class_counts=(6, 6))
+@dataset(input_shape=(1, 4, 4), num_classes=2, num_train=12, num_test=4, class_counts=(6, 6), num_owners=3)
 def data(folder):
     '''Data.'''
     calls.append(folder)
@@ -84,6 +84,7 @@ DATASETS = {
     "values": ("x = x.astype(np.float32); x[3, 0, 0, 0] = np.nan", "values", "NaN"),
     "client": ("client[2] = -1", "client", "number owners from 0"),
     "other client": ("client = client[:, None]", "client", "torch.int64 [12, 1]"),
+    "more owners": ("client[2] = 9", "client", "have 4 owners; its entry says num_owners = 3"),
     "split": ("x[14] = x[3]", "split", "1 images are both"),
     "deterministic": ("x[0, 0, 0, 0] = len(calls)", "deterministic", "Read twice it gives other values"),
 }

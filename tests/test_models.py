@@ -21,7 +21,7 @@ from fedfore.tasks import architectures, torchvision_compat
 from fedfore.tasks.architectures.layers import ACTIVATIONS, Activation, Norm
 from fedfore.tasks.architectures.resnet import BasicBlock
 from fedfore.tasks.model_registry import MODELS
-from fedfore.tasks.models import build, canonical, initialise
+from fedfore.tasks.models import build, canonical, initialise, outline
 
 resnet, mobilenetv2 = torchvision_compat.models.resnet, torchvision_compat.models.mobilenetv2
 CIFAR, MNIST = (3, 32, 32), (1, 32, 32)
@@ -450,6 +450,28 @@ def test_initialise_resets_a_trained_model():
             p.add_(1)
     initialise(model, torch.Generator().manual_seed(0))
     assert all(torch.equal(value, fresh[name]) for name, value in model.state_dict().items())
+
+
+SIDES = (16, 28, 32, 64, 96)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_images_of_any_size_and_any_number_of_channels_fit_from_the_stated_least_on(name):
+    smallest = MODELS[name].load().smallest
+    with pytest.raises(ConfigError, match=f'"{name}" needs images of at least {smallest}x{smallest} pixels, not'):
+        build(name, (1, smallest + 1, smallest - 1), 3)
+    for channels, side in itertools.product((1, 3), (smallest, *(side for side in SIDES if side >= smallest))):
+        with torch.device("meta"):
+            x = torch.empty(2, channels, side, side + 1)
+        assert outline(name, (channels, side, side + 1), 3)(x).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if "width" in MODELS[name].load().defaults] + ["mobilenet_v2"])
+def test_one_image_of_the_least_size_can_be_trained_on_with_batch_norm(name):
+    smallest = MODELS[name].load().smallest
+    model = build(f"{name}:norm=batch,width=0.25", (1, smallest, smallest), 3)
+    cross_entropy(model(torch.randn(1, 1, smallest, smallest)), torch.tensor([1])).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 def test_descriptions_are_one_line():

@@ -79,7 +79,7 @@ def _require_validation(cell: Cell) -> None:
 
 def _require_partition(cell: Cell) -> None:
     described, train = spec(cell.dataset), cell.train
-    if cell.alpha == NATURAL and described.num_owners is not None and described.num_owners < train.clients:
+    if cell.alpha == NATURAL and described.num_owners < train.clients:
         whose = f"{described.num_owners} owners of" if described.num_owners else "no owners of"
         raise ConfigError(
             f'alpha = "natural" over {train.clients} clients: {cell.dataset} knows {whose} its examples; '

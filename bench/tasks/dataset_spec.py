@@ -20,9 +20,8 @@ class DatasetSpec:
     `mean` and `std` are per-channel constants of the training images, in units of a byte's full range (0 to 1) or of
     the floats; without them they are computed of the images that are read. `files` maps paths below the data folder to
     MD5 sums; it is empty where the data need none there. `read` reads the data. `class_counts`, the training examples
-    of each class, let a plan refuse partitions that cannot be drawn; they may be left out.
-    `num_owners` is the number of owners of the training examples (`alpha = "natural"`), 0 where the reader does not say
-    whose they are, None where only reading tells.
+    of each class, let a plan refuse partitions that cannot be drawn; they may be left out. `num_owners` is the number
+    of owners of the training examples (`alpha = "natural"`), 0 where the reader does not say whose they are.
     """
 
     name: str
@@ -37,7 +36,7 @@ class DatasetSpec:
     read: Reader | None = field(default=None, repr=False)
     torchvision_class: str | None = None
     class_counts: tuple[int, ...] | None = field(default=None, repr=False)
-    num_owners: int | None = None
+    num_owners: int = 0
     files: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
     @property
@@ -56,7 +55,7 @@ def dataset(
     std: Sequence[float] | None = None,
     augmentable: bool = False,
     class_counts: Sequence[int] | None = None,
-    num_owners: int | None = None,
+    num_owners: int = 0,
     files: Mapping[str, str] | None = None,
     torchvision_class: str | None = None,
 ) -> Callable[[Read], Read]:

@@ -26,7 +26,6 @@ from fedfore.tasks.readers import SIDE, Part, read_cifar, read_digits, read_mnis
     mean=(0.3057,),
     std=(0.3238,),
     class_counts=(142, 146, 141, 147, 144, 146, 145, 143, 139, 144),
-    num_owners=0,
 )
 def digits(root: Path) -> tuple[Part, Part]:
     """UCI handwritten digits, 8x8 grey, part of the suite"""
@@ -42,7 +41,6 @@ def digits(root: Path) -> tuple[Part, Part]:
     std=(0.2892,),
     torchvision_class="MNIST",
     class_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
-    num_owners=0,
     files={
         "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
         "MNIST/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -64,7 +62,6 @@ def mnist(root: Path) -> tuple[Part, Part]:
     std=(0.3384,),
     torchvision_class="FashionMNIST",
     class_counts=(6000,) * 10,
-    num_owners=0,
     files={
         "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "FashionMNIST/raw/train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -87,7 +84,6 @@ def fashion_mnist(root: Path) -> tuple[Part, Part]:
     augmentable=True,
     torchvision_class="CIFAR10",
     class_counts=(5000,) * 10,
-    num_owners=0,
     files={
         "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
         "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -118,7 +114,6 @@ def cifar10(root: Path) -> tuple[Part, Part]:
     augmentable=True,
     torchvision_class="CIFAR100",
     class_counts=(500,) * 100,
-    num_owners=0,
     files={
         "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
         "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",

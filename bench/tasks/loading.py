@@ -102,6 +102,13 @@ def faults(wanted: DatasetSpec, parts: Sequence[Tensors]) -> Iterator[tuple[str,
         yield "values", f'The images of data set "{name}" hold NaN or infinite values; give finite ones.'
     if owners and int(owners[0].min()) < 0:
         yield "client", f'Data set "{name}" has an example of client {int(owners[0].min())}; number owners from 0.'
+    num_owners = len(owners[0].unique()) if owners else 0
+    if num_owners != wanted.num_owners:
+        yield (
+            "client",
+            f'The training examples of data set "{name}" have {num_owners} owners; its entry says num_owners = '
+            f"{wanted.num_owners}.",
+        )
 
 
 def _scale(wanted: DatasetSpec, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from fedfore.api import dataset, model
 SIDE, EXAMPLES = 20, 120
 
 
-@dataset(input_shape=(3, SIDE, SIDE), num_classes=4, num_train=80, num_test=40)
+@dataset(input_shape=(3, SIDE, SIDE), num_classes=4, num_train=80, num_test=40, num_owners=7)
 def blobs(folder: Path):
     """One bright corner of four, 20x20 floats in colour, of ten owners."""
     rng = np.random.default_rng(0)
