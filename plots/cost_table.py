@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from fedfore.plots.fields import value_label
 from fedfore.plots.wording import human_bytes, human_count
 from fedfore.records.markup import plain
@@ -22,6 +24,24 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "What the peak holds": PEAK_PARTS,
     "Communication": ("uplink_bytes_per_client_round", "downlink_bytes_per_client_round"),
 }  # fmt: skip
+
+
+def cost_frame(record: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row a known cost of a record: its section, metric, value and unit, and what the metric says."""
+    rows = [(section, name, METRICS[name]) for section, names in SECTIONS.items() for name in names]
+    known = [
+        {
+            "section": section,
+            "metric": name,
+            "value": record[name],
+            "unit": metric.unit,
+            "label": metric.label,
+            "meaning": metric.description,
+        }
+        for section, name, metric in rows
+        if record[name] is not None
+    ]
+    return pd.DataFrame(known)
 
 
 def cost_table(record: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,15 @@ def write_figures(run: Path | Run, options: Options = DEFAULTS, only: Sequence[s
     `only` are names as `chosen` takes them. `fedfore.plots.drawing.style.COLUMN_WIDTH` gives figures for one column of
     a paper. Raises StoreError where no cell has ended well, and ConfigError for a name or a metric that there is not.
     """
+    study = drawable(run)
+    return [
+        _written(study.run.path / "figures", one, captions=options.captions)
+        for one in chosen(plan_figures(study, options), only)
+    ]
+
+
+def drawable(run: Path | Run) -> Study:
+    """Read a run of which there is something to draw. Raises StoreError where no cell has ended well."""
     study = load_study(run)
     folder = study.run.path
     if study.ok.empty:
@@ -118,25 +127,37 @@ def write_figures(run: Path | Run, options: Options = DEFAULTS, only: Sequence[s
             f"None of the {len(study.cells)} planned cells of {folder} has status ok, so there is nothing to draw; "
             f"run the matrix, or see the reasons with `fedfore show {folder}`."
         )
-    return [
-        _written(folder / "figures", one, captions=options.captions)
-        for one in chosen(plan_figures(study, options), only)
-    ]
+    return study
 
 
 def _written(folder: Path, planned: Planned, *, captions: bool) -> WrittenFigure:
     drawn = planned.draw()
     png_file, pdf_file, text = (folder / f"{planned.name}.{ending}" for ending in ("png", "pdf", "txt"))
     write_atomically(png_file, png(drawn))
-    write_atomically(pdf_file, _saved(drawn, "pdf", metadata={"CreationDate": None}))
+    write_atomically(pdf_file, pdf(drawn))
     if captions:
         write_atomically(text, f"{planned.title}. {drawn.caption}\n")
     return WrittenFigure(planned.name, png_file, pdf_file, text if captions else None)
 
 
+def saved(drawn: Drawn, ending: str) -> bytes:
+    """Return a figure as a file with an ending of `FILES`. Raises ConfigError for another one."""
+    if ending not in FILES:
+        raise ConfigError(f"A figure is saved as {' or '.join(FILES)}, and not as {ending or 'a file without ending'}.")
+    return FILES[ending](drawn)
+
+
 def png(drawn: Drawn) -> bytes:
     """Return a figure as a PNG of `DPI`, without the versions that drew it."""
     return _saved(drawn, "png", dpi=DPI, metadata={"Software": None})
+
+
+def pdf(drawn: Drawn) -> bytes:
+    """Return a figure as a PDF, without the time at which it was drawn."""
+    return _saved(drawn, "pdf", metadata={"CreationDate": None})
+
+
+FILES: Mapping[str, Callable[[Drawn], bytes]] = {".png": png, ".pdf": pdf}
 
 
 def _saved(drawn: Drawn, format: str, **options: Any) -> bytes:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from fedfore.errors import ConfigError
 from fedfore.plots.drawing.layout import Heading
 from fedfore.plots.drawing.style import FULL_WIDTH, themed
 from fedfore.plots.looks import CONTROL_STYLE, LINE_STYLES
@@ -23,6 +24,8 @@ from fedfore.plots.naming import Series
 from fedfore.plots.study import Study
 from fedfore.plots.wording import DAGGER, DOUBLE_DAGGER, OVERSPENT
 
+WIDTHS = (1, 100)
+"""The least and the most inches of a figure's width."""
 _FARTHEST_SHADE = 0.55
 """The share of white or black that the variants of a colour approach."""
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -34,13 +37,17 @@ _VARIANT_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 class Options:
     """How figures are drawn: `width` in inches, `metric` in place of the accuracy, whether titles stand in them.
 
-    `captions`: whether a caption is written beside each of them.
+    `captions`: whether a caption is written beside each of them. Raises ConfigError for a width beyond `WIDTHS`.
     """
 
     width: float = FULL_WIDTH
     metric: str | None = None
     title: bool = True
     captions: bool = False
+
+    def __post_init__(self) -> None:
+        if not WIDTHS[0] <= self.width <= WIDTHS[1]:
+            raise ConfigError(f"A figure is between {WIDTHS[0]} and {WIDTHS[1]} inches wide, and not {self.width:g}.")
 
 
 DEFAULTS = Options()

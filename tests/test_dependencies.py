@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SHIPPED = ("bench", "methods", "baselines", "plots")
 DISTRIBUTIONS = {"pydantic_core": "pydantic"}
 """Modules that come with a dependency of another name."""
-OPTIONAL = {"pyarrow", "ray"}
+OPTIONAL = {"pyarrow", "ray", "tensorboard"}
 """What is imported only where somebody asks for it."""
 TOOLS = {"pytest-benchmark", "pytest-xdist", "ruff", "mypy", "pandas-stubs", "setuptools", *OPTIONAL}
 """What the development set runs, and no file imports."""

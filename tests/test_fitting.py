@@ -13,7 +13,7 @@ import pytest
 from fedfore.cli.arguments import size
 from fedfore.cli.main import main
 from fedfore.contract.registry import discover
-from fedfore.execution.cost import cost_document, cost_records
+from fedfore.execution.cost import Point, cost_document, cost_records
 from fedfore.plots.fitting_table import fitting_table
 
 METHODS = ["fedavg", "baffle", "baffle_erk", "scaffold", "topk"]
@@ -21,9 +21,9 @@ Found = tuple[list[dict[str, Any]], dict[str, str]]
 
 
 def metered(model: str) -> Found:
-    point = {"method": METHODS, "dataset": "digits", "model": model, "sparsity": 0.8}
+    point = Point(method=METHODS, dataset="digits", sparsity=0.8, batch=16)
     plugins = discover([Path(__file__).parent / "plugins"])
-    return cost_records(cost_document(point, 16, ["params.baffle.num_perturbations=20"]), plugins)
+    return cost_records(cost_document(model, point, ["params.baffle.num_perturbations=20"]), plugins)
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,7 @@ def test_a_file_is_looked_for_beside_the_matrix_and_then_where_the_command_runs(
     assert planned(path, override)[0].alpha == f"file:{read_partition(here).key}"
     nearer = read_partition(stored(tmp_path)).key
     assert planned(path, override)[0].alpha == f"file:{nearer}" != f"file:{read_partition(here).key}"
-    with pytest.raises(ConfigError, match=r'"file:none.json": there is no such file beside my.toml, nor here'):
+    with pytest.raises(ConfigError, match=r'"file:none.json": there is no such file beside the matrix, nor here'):
         planned(path, ['alpha="file:none.json"'])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from fedfore.cli.main import main
 from fedfore.contract.plugin_files import method_files
+from fedfore.contract.registry import discover
 from fedfore.records.code_hash import code_sha256
 from fedfore.records.sources import ROOT
 
@@ -64,6 +65,23 @@ def test_a_file_called_bench_beside_a_plug_in_is_its_helper(tmp_path: Path) -> N
     assert [file.path.stem for file in method_files(plugins)] == ["mine"]
     listed = fedfore(tmp_path, "ls", "methods", "--plugins", "plugins").stdout.splitlines()
     assert ["mine", "[plugin]", "From a helper."] in [line.split(maxsplit=2) for line in listed]
+
+
+@pytest.mark.parametrize("edited", ["mine", "tools_of_mine"])
+def test_a_plug_in_that_is_edited_between_two_runs_of_one_process_counts_as_it_is_now(
+    edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    files = {
+        "mine": f"from fedfore.api import Method\nfrom tools_of_mine import WORD\n{METHOD}    label = WORD + 'x'\n",
+        "tools_of_mine": "WORD = 'x'\n",
+    }
+    plugins = write(tmp_path / "plugins", **files)
+    before, again = (discover([plugins])["mine"].method for _ in range(2))
+    assert before is again is not None and before.label == "xx"
+    write(plugins, **{edited: files[edited].replace("'x'", "'other'")})
+    after = discover([plugins])["mine"].method
+    assert after is not None and after.label == ("xother" if edited == "mine" else "otherx")
 
 
 @pytest.mark.parametrize("change", ["X = 2\n", "from fedfore.primitives.saliency import score\n"])

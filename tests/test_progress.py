@@ -18,7 +18,7 @@ from types import FrameType
 import pytest
 
 from fedfore.cli.main import main
-from fedfore.cli.progress import Display, seconds_left
+from fedfore.display.progress import Display, seconds_left
 from fedfore.records.heartbeat import Heartbeat, UnderWay, seconds_now, under_way, write_heartbeat
 from tests.conftest import run_in_this_process
 from tests.synthetic import cells, record

@@ -13,8 +13,8 @@ import pytest
 
 from fedfore.cell import Cell
 from fedfore.cli.main import main
-from fedfore.cli.verbs.run import command_at_root
 from fedfore.errors import ConfigError, StoreError
+from fedfore.execution.command import command_at_root
 from fedfore.execution.matrix_file import matrix_text, read_matrix
 from fedfore.records.plan_file import write_plan
 from fedfore.records.publishing import as_it_stands, publish, study_folder, unpack
@@ -226,7 +226,7 @@ def test_the_stored_command_names_a_matrix_of_the_checkout_from_its_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine").mkdir()
-    monkeypatch.setattr("fedfore.cli.verbs.run.ROOT", tmp_path)
+    monkeypatch.setattr("fedfore.execution.command.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path / "mine")
     for typed in ("tiny.toml", "./tiny.toml", "../mine/tiny.toml", str(tmp_path / "mine" / "tiny.toml")):
         told = command_at_root(f"fedfore run {typed} --set 'seed=[1, 2]'", typed, Path(typed))

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ CUTS: dict[str, list[str]] = {
         "--baseline", "Fed-NTK",
     ],
     "fedfore plot results/runs/quick --width 3.3": [],
+    "fedfore export results/runs/quick --tensorboard events": [],
     "fedfore report results/runs/quick": [],
     "fedfore verdicts": ["--results", str(ROOT / "results")],
     "fedfore messages lenet5 --dataset cifar10": [],
@@ -173,9 +175,15 @@ RUN_HERE = sorted(set(CUTS) - {"fedfore data get cifar10", "fedfore run", FITTIN
 """`tests/test_ray.py` has clusters; here such a command is read and planned, and runs in this process."""
 
 
+def marks_of(command: str) -> list[pytest.MarkDecorator]:
+    lacks = command.startswith("fedfore export") and find_spec("tensorboard") is None
+    known = [(pytest.mark.slow, command.startswith(SLOW)), (pytest.mark.skipif(lacks, reason="no tensorboard"), lacks)]
+    return [mark for mark, applies in known if applies]
+
+
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(name, marks=pytest.mark.slow if name.startswith(SLOW) else ()) for name in RUN_HERE],
+    [pytest.param(name, marks=marks_of(name)) for name in RUN_HERE],
 )
 def test_a_command_of_readme_works(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
@@ -191,7 +199,8 @@ def test_every_matrix_that_a_page_prints_has_a_plan(place_of: Path, tmp_path: Pa
 
 
 def test_the_method_that_readme_prints_is_the_whole_file_that_its_commands_run() -> None:
-    (printed,) = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (printed,) = (block for block in blocks if "Method" in block)
     assert printed == (ROOT / "tests" / "plugins" / "fedprox.py").read_text(encoding="utf-8")
 
 

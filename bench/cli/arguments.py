@@ -72,9 +72,11 @@ def seconds(text: str) -> float:
 
 
 def inches(text: str) -> float:
+    from fedfore.plots.view import WIDTHS
+
     value = float(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError("must lie between 1 and 100 inches")
+    if not WIDTHS[0] <= value <= WIDTHS[1]:
+        raise argparse.ArgumentTypeError(f"must lie between {WIDTHS[0]} and {WIDTHS[1]} inches")
     return value
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import natural, share
-from fedfore.cli.output import complain
+from fedfore.display.output import complain
 
 if TYPE_CHECKING:
     from fedfore.execution.executors.executor import Executor
@@ -43,13 +43,19 @@ def warm_up(options: argparse.Namespace) -> None:
 def chosen_executor(options: argparse.Namespace) -> Executor:
     """Return the executor that a command asks for; say where it gets fewer workers. Raises ConfigError."""
     from fedfore.execution.executors.choice import executor_of
-    from fedfore.execution.executors.machine import usable_cpus
 
     executor = executor_of(options.executor, options.workers, shared=options.shared, gpus=options.gpus)
+    say_of_cpus(options)
+    return executor
+
+
+def say_of_cpus(options: argparse.Namespace) -> None:
+    """Say where a command gets fewer workers than it asks for."""
+    from fedfore.execution.executors.machine import usable_cpus
+
     cpus = usable_cpus()
     if options.executor == "processes" and (options.workers or 0) > cpus:
         complain(f"fedfore: --workers {options.workers} is more than the CPUs this process may use: {cpus} run.")
-    return executor
 
 
 def runs_elsewhere(options: argparse.Namespace) -> bool:

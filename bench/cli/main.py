@@ -9,8 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from fedfore.cli.output import complain
 from fedfore.cli.parser import parser
+from fedfore.display.output import complain
 from fedfore.errors import FedForeError, printable
 
 

@@ -26,6 +26,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 PREFIX = "fedfore_plugin_"
 FOLDER = "bench"
 """The folder of a checkout that the suite lies in; it is imported by no such name."""
+_versions: dict[Path, tuple[int, int]] = {}
+"""What each method file, and each file beside it that it imports, was when it was imported."""
 _folders: list[str] = []
 """The folders of plug-ins on `sys.path`, the one imported from last before the others."""
 
@@ -93,13 +95,22 @@ def _foreign_names(file: Path) -> dict[Path, set[str]]:
 def import_file(file: Path) -> ModuleType:
     """Import a file under a name of its own; the files beside it are importable by theirs, installed ones first.
 
+    Imported before, it is imported again where it or one of those has changed, as between two runs of a notebook.
+
     Raises PluginError where one of them imports the suite's folder by its name, ContractError (`global_state`) as
     `unchanged_process` does.
     """
     module_name = PREFIX + file.stem
     loaded = sys.modules.get(module_name)
-    if loaded is not None and loaded.__file__ == str(file):
+    versions = {one: version(one) for one in own_files(file)}
+    changed = [one for one, now in versions.items() if _versions.get(one, now) != now]
+    if loaded is not None and loaded.__file__ == str(file) and not changed:
+        _make_importable(file.parent)
         return loaded
+    for one in changed:
+        helper = sys.modules.get(one.stem)
+        if helper is not None and getattr(helper, "__file__", None) == str(one):
+            del sys.modules[one.stem]
     old = next((one for one, names in _foreign_names(file).items() if FOLDER in names), None)
     if old is not None:
         whose = "it" if old == file else f"its helper {old.name}"
@@ -109,6 +120,7 @@ def import_file(file: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    _versions.update(versions)
     try:
         with unchanged_process(module_name.removeprefix(PREFIX)):
             spec.loader.exec_module(module)

@@ -55,9 +55,9 @@ def inlined(document: Mapping[str, Any], text_of: Callable[[str], str | None]) -
     return {**document, TUNE: {**table, CHOICE: stored.get(CHOICE, [])}}
 
 
-def text_beside(path: Path, name: str) -> str | None:
-    """Return the text of a file beside another one, None where it is not there. Raises ConfigError."""
-    file = path.parent / name
+def text_in(folder: Path, name: str) -> str | None:
+    """Return the text of a file in a folder, None where it is not there. Raises ConfigError."""
+    file = folder / name
     try:
         return file.read_text(encoding="utf-8") if file.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
@@ -92,7 +92,7 @@ def refresh_choices(results: Path, names: Sequence[str] = ()) -> list[Path]:
     written = []
     for file, study in taken(results, names):
         text = choices_text(study)
-        if text_beside(file, file.name) != text:
+        if text_in(file.parent, file.name) != text:
             write_atomically(file, text)
             written.append(file)
     return written
@@ -100,5 +100,5 @@ def refresh_choices(results: Path, names: Sequence[str] = ()) -> list[Path]:
 
 def choice_file_problems(file: Path, study: Path) -> Iterator[str]:
     """Yield a sentence where a file of choices is not what the study gives. Raises ConfigError as `choices_text`."""
-    if text_beside(file, file.name) != choices_text(study):
+    if text_in(file.parent, file.name) != choices_text(study):
         yield f"{file.name} is not what {study} gives; run `fedfore refresh`."

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from fedfore.cell import Cell, cell_to_json
 from fedfore.contract.registry import MethodEntry, lookup
-from fedfore.errors import ConfigError, FedForeError, Skip, StoreError
+from fedfore.errors import ConfigError, FedForeError, Skip, StoreError, suggestion
 from fedfore.execution.document import grid_blocks
 from fedfore.execution.matrix import resolve
 from fedfore.execution.metering import metered_fields
@@ -24,14 +24,35 @@ UNSTORED = ("train.meter_only", "train.batch_size")
 OPTIONS = {"alpha": "--alpha", "seed": "--seed"}
 
 
-def cost_document(point: Mapping[str, Any], batch_size: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the matrix of cells that are metered alone; `point` has a value or a list an axis, None leaves it out.
+class Point(TypedDict, total=False):
+    """The setting whose cost is asked for: axes of a matrix, and `batch`, the examples of a batch.
 
-    Raises ConfigError as `apply_override` does.
+    `alpha`, where it is not None, and `seed` are those of a stored mask. Several methods are a list.
     """
-    lists = {axis: value if isinstance(value, list) else [value] for axis, value in point.items()}
-    grid = {axis: values for axis, values in lists.items() if values != [None]}
-    document: dict[str, Any] = {"grid": grid, "train": {"meter_only": True, "batch_size": batch_size}}
+
+    dataset: str
+    method: str | list[str]
+    sparsity: float
+    batch: int
+    alpha: str | float | None
+    seed: int
+
+
+DEFAULTS = Point(dataset="cifar10", method="fedavg", sparsity=0.0, batch=32, alpha=None, seed=0)
+
+
+def cost_document(model: str, point: Point, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the matrix of cells that are metered alone, one a method, at `DEFAULTS` where the point says nothing.
+
+    Raises ConfigError for a key that a point has not, and as `apply_override` does.
+    """
+    for key in point:
+        if key not in DEFAULTS:
+            raise ConfigError(f'A cost is not asked for by "{key}".{suggestion(key, DEFAULTS)}')
+    asked = {**DEFAULTS, **point}
+    axes = {"model": model, **{axis: value for axis, value in asked.items() if axis != "batch"}}
+    grid = {axis: value if isinstance(value, list) else [value] for axis, value in axes.items() if value is not None}
+    document: dict[str, Any] = {"grid": grid, "train": {"meter_only": True, "batch_size": asked["batch"]}}
     for override in overrides:
         apply_override(document, override)
     return document

@@ -12,7 +12,7 @@ import tomli_w
 
 from fedfore.contract.registry import MethodEntry
 from fedfore.errors import ConfigError, suggestion
-from fedfore.execution.choice_files import inlined, text_beside
+from fedfore.execution.choice_files import inlined, text_in
 from fedfore.execution.data_names import with_data
 from fedfore.execution.overrides import apply_override
 from fedfore.execution.partition_names import beside, pinned
@@ -77,7 +77,21 @@ def matrix_and_partitions(
         raise ConfigError(f"{path} is no valid TOML: a number is too long, or lists are too deep.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}).") from None
+    return changed(document, overrides, methods, path.parent, data_dir)
+
+
+def changed(
+    document: dict[str, Any],
+    overrides: Sequence[str],
+    methods: Mapping[str, MethodEntry],
+    folder: Path,
+    data_dir: Path | None = None,
+) -> tuple[dict[str, Any], dict[str, PartitionFile]]:
+    """Return a matrix document after these overrides, and its partition files, as `matrix_and_partitions` does.
+
+    The choices that it takes from a study, and its partition files, are found from `folder`.
+    """
     for override in overrides:
         apply_override(document, override, methods)
-    document = with_data(inlined(document, partial(text_beside, path)), data_root(data_dir))
-    return pinned(document, beside(path))
+    document = with_data(inlined(document, partial(text_in, folder)), data_root(data_dir))
+    return pinned(document, beside(folder))

@@ -38,22 +38,22 @@ def pinned(document: Mapping[str, Any], find: Find) -> tuple[dict[str, Any], dic
     return with_values(document, ALPHA, named), files
 
 
-def beside(matrix: Path) -> Find:
-    """Return what finds the partition files of a matrix: beside it, else where the command runs.
+def beside(folder: Path) -> Find:
+    """Return what finds the partition files of a matrix: beside it, in its folder, else where the command runs.
 
     Those that a run or study keeps, by name and hash, are beside its matrix.
     """
 
     def find(name: str) -> PartitionFile | None:
         if is_pinned(name):
-            kept = partition_path(matrix.parent, name)
+            kept = partition_path(folder, name)
             return kept_partition(kept, name) if kept.is_file() else None
         if not name:
             raise ConfigError(f'alpha = "{FILE}" names no file; give its path.')
-        places = (matrix.parent / name, Path(name))
+        places = (folder / name, Path(name))
         file = next((place for place in places if place.is_file()), None)
         if file is None:
-            raise ConfigError(f'alpha = "{FILE}{name}": there is no such file beside {matrix.name}, nor here.')
+            raise ConfigError(f'alpha = "{FILE}{name}": there is no such file beside the matrix, nor here.')
         return read_partition(file)
 
     return find

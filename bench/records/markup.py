@@ -1,4 +1,4 @@
-"""Tables of texts as Markdown, LaTeX and plain text. No torch."""
+"""Tables of texts as Markdown, LaTeX, HTML and plain text. No torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
+from html import escape
 
 import pandas as pd
 from tabulate import SEPARATING_LINE, DataRow, TableFormat, tabulate
@@ -87,6 +88,18 @@ def _line(cells: Sequence[str]) -> str:
 def escaped(text: str) -> str:
     """Return LaTeX that reads as the text itself."""
     return printable(text).translate(_LATEX)
+
+
+def html(titles: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+    """Return a table of texts as titles and of HTML as cells; the first columns, `words` of them, stand left."""
+    sides = ["left"] * words + ["right"] * (len(titles) - words)
+    heads = [in_html(title) for title in titles]
+    return str(tabulate(rows, heads, tablefmt="unsafehtml", colalign=sides, disable_numparse=True))
+
+
+def in_html(text: str) -> str:
+    """Return HTML that reads as the text itself."""
+    return escape(printable(text))
 
 
 def plain(rows: Sequence[Sequence[str]], alignments: Sequence[str]) -> str:

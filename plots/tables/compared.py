@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import pandas as pd
 
@@ -25,7 +24,7 @@ from fedfore.plots.study import load_study
 from fedfore.plots.tables.asked import named_series
 from fedfore.records.metrics import METRICS
 from fedfore.records.record import Record
-from fedfore.records.store import Run, open_run
+from fedfore.records.store import Run
 
 EXPLORATORY = "exploratory"
 """The family of comparisons that were chosen after looking."""
@@ -49,12 +48,24 @@ class Repeated:
     numbers: tuple[Comparison, ...]
 
 
-def stated(paths: Sequence[Path], metric: str | None) -> list[Section]:
+def sections(
+    runs: Sequence[Run], baseline: str | None = None, metric: str | None = None, margin: float | None = None
+) -> list[Section]:
+    """Return the contrasts of runs, or with a `baseline` every series against that one.
+
+    Raises ConfigError for a margin without a baseline, and as `stated` and `against` do.
+    """
+    if margin is not None and not baseline:
+        raise ConfigError("Margins of contrasts were fixed with their matrix; --margin goes with --baseline.")
+    return [against(runs, baseline, metric, margin)] if baseline else stated(runs, metric)
+
+
+def stated(runs: Sequence[Run], metric: str | None) -> list[Section]:
     """Return a section a run: the contrasts of its matrix, in one metric or in all, and who leads.
 
     Raises StoreError or ConfigError for what cannot be read, and for a metric in which no contrast is.
     """
-    studies = [load_study(path) for path in paths]
+    studies = [load_study(run) for run in runs]
     metrics = {one.contrast.metric for study in studies for one in study.judged}
     if metric and metric not in metrics:
         raise ConfigError(f"No contrast of these runs is in {metric}; name a --baseline.{suggestion(metric, metrics)}")
@@ -68,7 +79,7 @@ def stated(paths: Sequence[Path], metric: str | None) -> list[Section]:
     ]
 
 
-def against(paths: Sequence[Path], baseline: str, metric: str | None, margin: float | None) -> Section:
+def against(runs: Sequence[Run], baseline: str, metric: str | None, margin: float | None) -> Section:
     """Return every series of some runs minus the one that is called `baseline`, or that is the only one of a method.
 
     They are paired wherever data set, label distribution and what the baseline varies in agree, whatever the run.
@@ -77,7 +88,6 @@ def against(paths: Sequence[Path], baseline: str, metric: str | None, margin: fl
     reason = unjudged(metric) if metric is not None else ""
     if reason:
         raise ConfigError(f"--metric: {reason}")
-    runs = [open_run(path) for path in paths]
     cells = pd.concat([evidence(run) for run in runs], ignore_index=True)
     cells = _once(cells[cells["stage"] == "report"])
     if cells.empty:
@@ -115,9 +125,8 @@ def _named(series: Sequence[Series], name: str) -> str:
     return own[0] if len(own) == 1 else named_series(labels, name, methods)
 
 
-def repeated(paths: Sequence[Path]) -> Iterator[Repeated]:
+def repeated(runs: Sequence[Run]) -> Iterator[Repeated]:
     """Yield the cells that each two of these runs have both, where there are any."""
-    runs = [open_run(path) for path in paths]
     known = [{one.cell_id: one for one in planned_records(run) if one.status == "ok"} for run in runs]
     for (run, first), (other, again) in combinations(zip(runs, known, strict=True), 2):
         both = [cell_id for cell_id in first if cell_id in again]

@@ -17,9 +17,19 @@ _FORMULAS = ("=", "+", "-", "@")
 """What a spreadsheet takes for the beginning of a formula."""
 
 
+def tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with one type a column: lists as JSON, columns of mixed types as text, truth and text as such.
+
+    Alpha is text, also where it is a number in all rows; a column that is null throughout has the type of its field.
+    """
+    table = _with_one_alpha(table)
+    mixed = [str(name) for name, dtype in table.dtypes.items() if dtype.kind == "O"]
+    return table.assign(**{name: _typed(name, table[name]) for name in mixed})
+
+
 def csv(table: pd.DataFrame) -> str:
     """Return a table as CSV, with no text that a spreadsheet would compute or a terminal would obey."""
-    flat = _flat(table)
+    flat = tidy(table)
     return flat.apply(lambda column: column.map(_harmless) if column.dtype == "string" else column).to_csv(index=False)
 
 
@@ -38,7 +48,7 @@ def parquet(table: pd.DataFrame) -> bytes:
             'Writing Parquet needs the package pyarrow; install it with `pip install "fedfore[parquet]"`, or take csv.'
         ) from None
     buffer = io.BytesIO()
-    _flat(table).to_parquet(buffer, index=False, engine="pyarrow")
+    tidy(table).to_parquet(buffer, index=False, engine="pyarrow")
     return buffer.getvalue()
 
 
@@ -57,15 +67,6 @@ def _plain(value: Any) -> Any:
 def _with_one_alpha(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with alpha as text: a number and "iid" are no one type."""
     return table.assign(alpha=table["alpha"].map(str)) if "alpha" in table else table
-
-
-def _flat(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with one type a column: lists as JSON, columns of mixed types as text, truth and text as such.
-
-    A column that is null throughout has the type of its field.
-    """
-    mixed = [str(name) for name, dtype in table.dtypes.items() if dtype.kind == "O"]
-    return table.assign(**{name: _typed(name, table[name]) for name in mixed})
 
 
 def _typed(name: str, column: pd.Series[Any]) -> pd.Series[Any]:

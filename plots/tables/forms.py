@@ -1,4 +1,4 @@
-"""The forms in which a table is printed: for a terminal, as Markdown, as LaTeX."""
+"""The forms in which a table is shown: for a terminal, as Markdown, as LaTeX, in a notebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedfore.plots.tables.grid import Entry, Grid
-from fedfore.records.markup import aligned, escaped, latex, lines_of, literal, markdown
+from fedfore.records.markup import aligned, escaped, html, in_html, latex, lines_of, literal, markdown
 
 STAR = "*"
 """Stands in a terminal for bold letters."""
@@ -72,7 +72,23 @@ def as_latex(page: Page) -> str:
     return "\n".join([*head, table.rstrip(), *under, r"\end{minipage}", r"\end{table}", "", *reasons])
 
 
-FORMS: Mapping[str, Callable[[Page], str]] = {"plain": as_plain, "markdown": as_markdown, "latex": as_latex}
+def as_html(page: Page) -> str:
+    """Return a page as HTML without a style of its own."""
+    own = page.grid
+    rows = [[_html_entry(entry) for entry in row] for row in own.rows]
+    table = html([column.full_title for column in own.columns], rows, own.words)
+    head = [f"<p>{in_html(page.caption)}</p>"] if page.caption else []
+    best = [f"<b>Bold</b>: {in_html(page.best)}"] if page.best else []
+    under = [*best, *map(in_html, page.notes), *map(in_html, page.reasons)]
+    return "\n".join([*head, table, *(f"<p><small>{note}</small></p>" for note in under), ""])
+
+
+FORMS: Mapping[str, Callable[[Page], str]] = {
+    "plain": as_plain,
+    "markdown": as_markdown,
+    "latex": as_latex,
+    "html": as_html,
+}
 
 
 def _without_repeats(own: Grid) -> Iterator[list[Entry]]:
@@ -97,6 +113,11 @@ def _plain_entry(entry: Entry) -> str:
 def _markdown_entry(entry: Entry) -> str:
     text = literal(entry.text)
     return _joined(f"**{text}**" if entry.best else text, entry.interval, entry.marks)
+
+
+def _html_entry(entry: Entry) -> str:
+    text = in_html(entry.text)
+    return _joined(f"<b>{text}</b>" if entry.best else text, in_html(entry.interval), in_html(entry.marks))
 
 
 def _latex_entry(entry: Entry, widest: str) -> str:

@@ -1,4 +1,4 @@
-"""Sections of comparisons as Markdown for people, and as rows for programs."""
+"""Sections of comparisons as Markdown and HTML for people, and as rows for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedfore.judgement.repetition import Agreement
 from fedfore.judgement.selection import column, short
 from fedfore.plots.judged_rows import judged_rows, margin_text, measured_text, verdict_text
 from fedfore.plots.tables.compared import EXPLORATORY, Repeated, Section
-from fedfore.records.markup import literal, markdown
+from fedfore.records.markup import html, in_html, literal, markdown
 
 _CONSTANT = ("metric", "family")
 """Columns that are left out where all rows have the same."""
@@ -28,15 +28,31 @@ def as_text(sections: Sequence[Section], repeated: Sequence[Repeated], by: str |
     return "\n".join([*(_section(one, by) for one in sections), *(_repeated(one) for one in repeated)])
 
 
+def as_html(sections: Sequence[Section]) -> str:
+    """Return sections in HTML without a style of its own."""
+    parts = []
+    for section in sections:
+        table = _told(judged_rows(section.found))
+        rows = table.map(in_html).to_numpy().tolist()
+        parts += [f"<p><b>{in_html(section.title)}</b></p>"]
+        parts += [html(list(map(str, table)), rows, len(table.columns))] if rows else []
+        parts += [f"<p><small>{in_html(note)}</small></p>" for note in section.notes]
+    return "\n".join(parts)
+
+
 def _section(section: Section, by: str | None) -> str:
-    table = pd.DataFrame(_by(section.found, by)).fillna("") if by else judged_rows(section.found)
-    plain = [name for name in _CONSTANT if name in table and table[name].nunique() == 1]
-    told = [name for name in table if table[name].any() and name not in plain]
+    table = _told(pd.DataFrame(_by(section.found, by)).fillna("") if by else judged_rows(section.found))
     parts = [f"## {literal(section.title)}\n"]
-    parts += [markdown(table[told].map(literal))] if len(table) else []
+    parts += [markdown(table.map(literal))] if len(table) else []
     margins = dict.fromkeys(margin_text(one) for one in section.found if by and one.contrast.margin)
     notes = [*section.notes, *(f"Equivalent within {margin}." for margin in margins)]
     return "\n".join([*parts, *(f"{literal(note)}\n" for note in notes)])
+
+
+def _told(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without columns that say nothing."""
+    plain = [name for name in _CONSTANT if name in table and table[name].nunique() == 1]
+    return table[[name for name in table if table[name].any() and name not in plain]]
 
 
 def _by(found: Sequence[Judged], by: str) -> list[dict[str, str]]:

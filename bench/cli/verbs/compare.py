@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from fedfore.cli.arguments import margin
-from fedfore.cli.output import complain
-from fedfore.cli.studies import run_folder
+from fedfore.display.output import complain
 from fedfore.errors import ConfigError, FedForeError, printable
+from fedfore.plots.cards.published import run_folders
 
 HELP = "judge the contrasts of runs, or every series against one, over runs and models"
 EXAMPLES = ("fedfore compare results/runs/quick", "fedfore compare results/runs/quick --baseline BAFFLE --by alpha")
@@ -35,23 +35,16 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _compared(options: argparse.Namespace) -> str:
-    from fedfore.plots.tables.compared import against, repeated, stated
+    from fedfore.plots.tables.compared import repeated, sections
     from fedfore.plots.tables.exports import as_json, csv
     from fedfore.plots.tables.sections import as_rows, as_text
+    from fedfore.records.store import open_run
 
-    if options.margin and not options.baseline:
-        raise ConfigError("Margins of contrasts were fixed with their matrix; --margin goes with --baseline.")
-    paths = [run_folder(name) for name in options.runs]
-    for path in paths:
-        if [one.resolve() for one in paths].count(path.resolve()) > 1:
-            raise ConfigError(f"{path} is named twice; name each run once.")
-    if options.baseline:
-        sections = [against(paths, options.baseline, options.metric, options.margin)]
-    else:
-        sections = stated(paths, options.metric)
+    runs = [open_run(folder) for folder in run_folders(options.runs)]
+    found = sections(runs, options.baseline, options.metric, options.margin)
     if options.format == "markdown":
-        return as_text(sections, list(repeated(paths)), options.by)
+        return as_text(found, list(repeated(runs)), options.by)
     if options.by:
         raise ConfigError("--by is for Markdown; a table for programs has a row a comparison.")
-    rows = as_rows(sections)
+    rows = as_rows(found)
     return csv(rows) if options.format == "csv" else as_json(rows)

@@ -49,14 +49,16 @@ def execute(options: argparse.Namespace) -> int:
 
 def _one(options: argparse.Namespace) -> int:
     from fedfore.contract.registry import discover
-    from fedfore.execution.cost import cost_document, cost_record
+    from fedfore.execution.cost import Point, cost_document, cost_record
     from fedfore.plots.cost_table import cost_table
 
     if options.memory is not None or options.format not in (PLAIN, "json"):
         raise ConfigError(f"--memory and a table as {', '.join(FORMATS[:-1])} go with --all.")
-    point = {axis: getattr(options, axis) for axis in ("dataset", "model", "seed", "alpha")}
-    point |= {"method": options.method or "fedavg", "sparsity": options.sparsity or 0.0}
-    document = cost_document(point, options.batch, options.overrides)
+    point = Point(
+        dataset=options.dataset, method=options.method or "fedavg", sparsity=options.sparsity or 0.0,
+        batch=options.batch, alpha=options.alpha, seed=options.seed,
+    )  # fmt: skip
+    document = cost_document(options.model, point, options.overrides)
     record = cost_record(document, discover(options.plugins), options.run)
     print(json.dumps(record, indent=1, allow_nan=False) if options.format == "json" else cost_table(record))
     return 0
@@ -64,7 +66,7 @@ def _one(options: argparse.Namespace) -> int:
 
 def _all(options: argparse.Namespace) -> int:
     from fedfore.contract.registry import discover
-    from fedfore.execution.cost import cost_document, cost_records
+    from fedfore.execution.cost import Point, cost_document, cost_records
     from fedfore.plots.fitting_table import fitting_table
 
     if options.run is not None:
@@ -72,8 +74,8 @@ def _all(options: argparse.Namespace) -> int:
     methods = discover(options.plugins)
     usable = [name for name, entry in methods.items() if entry.method is not None]
     sparsity = USUAL_SPARSITY if options.sparsity is None else options.sparsity
-    point = {"method": usable, "dataset": options.dataset, "model": options.model, "sparsity": sparsity}
-    found, reasons = cost_records(cost_document(point, options.batch, options.overrides), methods)
+    point = Point(dataset=options.dataset, method=usable, sparsity=sparsity, batch=options.batch)
+    found, reasons = cost_records(cost_document(options.model, point, options.overrides), methods)
     broken = {name: entry.problem for name, entry in methods.items() if entry.method is None}
     print(fitting_table(found, {**reasons, **broken}, options.memory, options.format), end="")
     return 0

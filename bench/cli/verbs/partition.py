@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from fedfore.cli.arguments import add_data_dir
-from fedfore.cli.studies import run_folder
 from fedfore.errors import ConfigError, suggestion
+from fedfore.plots.cards.published import run_folders
 
 HELP = 'write the partition of a cell into a file, for alpha = "file:PATH"'
 EXAMPLES = (
@@ -35,7 +35,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.tasks.loading import load
     from fedfore.tasks.own_arrays import is_own
 
-    run = open_run(run_folder(options.run))
+    run = open_run(run_folders([options.run])[0])
     record = run.found(options.cell)
     if record is None:
         raise ConfigError(

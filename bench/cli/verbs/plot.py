@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from fedfore.cli.arguments import inches
-from fedfore.cli.output import complain, remark_on
+from fedfore.display.output import complain, remark_on
 from fedfore.errors import printable
 
 HELP = "draw the figures of a run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fedfore.cli.output import remark_on
+from fedfore.display.output import remark_on
 
 HELP = "write the report of a run: one self-contained HTML file"
 EXAMPLES = ("fedfore report results/runs/quick", "fedfore report results/quick")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_data_dir, add_plugins, positive
 from fedfore.cli.executing import add_executor, chosen_executor, runs_elsewhere
-from fedfore.cli.output import complain
-from fedfore.cli.studies import published_study
+from fedfore.display.output import complain
 from fedfore.errors import ConfigError, printable
+from fedfore.plots.cards.published import published_study
 
 if TYPE_CHECKING:
     from fedfore.judgement.repetition import Comparison
@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    from fedfore.cli.outcomes import what_went_wrong
-    from fedfore.cli.progress import Display
     from fedfore.contract.registry import discover
+    from fedfore.display.outcomes import what_went_wrong
+    from fedfore.display.progress import Display
     from fedfore.execution.data_names import know_data
     from fedfore.execution.matrix import PlannedCell
     from fedfore.execution.matrix_file import read_matrix

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from fedfore.cli.arguments import names, natural
-from fedfore.cli.listings import choice_lines
-from fedfore.cli.output import remark_on
+from fedfore.display.output import remark_on
+from fedfore.display.plan_lines import choice_lines
 from fedfore.errors import printable
 from fedfore.records.lines import LINES
 

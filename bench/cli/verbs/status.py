@@ -57,7 +57,7 @@ def _lines(status: RunStatus) -> Iterator[str]:
 
 def _parts(status: RunStatus) -> Iterator[tuple[str, Iterable[str]]]:
     """Yield the cells of each kind that there are, under a heading."""
-    from fedfore.cli.running import moment
+    from fedfore.display.running import moment
     from fedfore.records.attempts import failed
 
     if status.running:
@@ -77,7 +77,7 @@ def _parts(status: RunStatus) -> Iterator[tuple[str, Iterable[str]]]:
 def _table(running: Sequence[UnderWay]) -> Iterator[str]:
     from rich.console import Console
 
-    from fedfore.cli.running import running_table
+    from fedfore.display.running import running_table
     from fedfore.records.heartbeat import seconds_now
 
     console = Console(markup=False, highlight=False, emoji=False)
@@ -87,7 +87,7 @@ def _table(running: Sequence[UnderWay]) -> Iterator[str]:
 
 
 def _failures(run: Path, place: Path, ids: Iterable[str]) -> Iterator[str]:
-    from fedfore.cli.outcomes import failure
+    from fedfore.display.outcomes import failure
     from fedfore.records.attempts import find_record
 
     for cell_id in ids:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fedfore.cli.output import complain
-from fedfore.cli.studies import RESULTS
+from fedfore.display.output import complain
 from fedfore.errors import FedForeError, printable
+from fedfore.plots.cards.published import RESULTS
 
 HELP = "print what published studies say of published claims"
 EXAMPLES = ("fedfore verdicts", "fedfore verdicts --csv")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_plugins
-from fedfore.cli.studies import published_studies, published_study
 from fedfore.cli.verbs import run
 from fedfore.errors import ConfigError, FedForeError, printable
+from fedfore.plots.cards.published import published_studies, published_study
 
 if TYPE_CHECKING:
     from fedfore.execution.subject import Asked

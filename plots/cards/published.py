@@ -1,7 +1,8 @@
-"""Published studies by name, as the verbs are given them. No torch."""
+"""Published studies by name, as verbs and the door for Python are given them. No torch, and no pandas to list them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedfore.errors import ConfigError, suggestion
@@ -22,12 +23,26 @@ def published_study(name: str) -> Path:
     raise ConfigError(f'There is no published study "{name}".{suggestion(name, known)}')
 
 
-def run_folder(name: str) -> Path:
-    """Return the folder of a run, live or published, by its path or a study's name. Raises ConfigError for neither."""
+def run_folders(names: Sequence[str | Path]) -> list[Path]:
+    """Return the folders of runs, live or published, by their paths or studies' names.
+
+    Raises ConfigError for what is neither, and for a run that is named twice.
+    """
+    folders = [_run_folder(name) for name in names]
+    places = [folder.resolve() for folder in folders]
+    twice = next((folder for folder, place in zip(folders, places, strict=True) if places.count(place) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{twice} is named twice; name each run once.")
+    return folders
+
+
+def _run_folder(name: str | Path) -> Path:
     known = published_studies()
-    if Path(name).is_dir() or name in known:
-        return Path(name) if Path(name).is_dir() else known[name]
-    raise ConfigError(f'There is no run "{name}".{suggestion(name, known)}')
+    if Path(name).is_dir():
+        return Path(name)
+    if str(name) in known:
+        return known[str(name)]
+    raise ConfigError(f'There is no run "{name}".{suggestion(str(name), known)}')
 
 
 def _is_study(folder: Path) -> bool:

@@ -16,9 +16,9 @@ from typing import IO, Any, Self, cast
 from rich.console import Console, Group
 from rich.live import Live
 
-from fedfore.cli.outcomes import failure
-from fedfore.cli.output import complain
-from fedfore.cli.running import duration, running_table
+from fedfore.display.outcomes import failure
+from fedfore.display.output import complain
+from fedfore.display.running import duration, running_table
 from fedfore.records.heartbeat import UnderWay, seconds_now, under_way
 from fedfore.records.record import DONE, Record
 

@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: sentences on stderr."""
+"""Sentences on stderr."""
 
 from __future__ import annotations
 
