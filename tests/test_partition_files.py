@@ -93,6 +93,7 @@ def test_a_file_is_known_by_its_content_whatever_it_is_written_as(tmp_path: Path
         ({"num_examples": 4, "clients": [[0], [], [1]]}, "client 1 has no example"),
         ({"num_examples": 4, "clients": []}, "client 0 has no example"),
         ({"num_examples": 0, "clients": []}, '"num_examples" is 0'),
+        ({"num_examples": 10**12, "clients": [[0]]}, "no whole number from 1 to 100,000,000"),
         ({"num_examples": 4, "clients": [[0.0]]}, '"clients" is no list of lists of whole numbers'),
         ({"num_examples": 4, "clients": [[True]]}, '"clients" is no list of lists of whole numbers'),
         ({"num_examples": 4, "clients": [[0]], "dataset": 3}, '"dataset" is 3'),
@@ -122,6 +123,23 @@ def test_arrays_that_are_no_partition_are_refused_too(arrays: Any, sentence: str
     np.savez(tmp_path / "split.npz", **arrays)
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         read_partition(tmp_path / "split.npz")
+
+
+def test_other_files_in_the_place_of_arrays_are_refused_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "split.npy", np.arange(3))
+    np.savez_compressed(tmp_path / "whole.npz", client=np.arange(5000) % 7)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    odd = [
+        (tmp_path / "split.npy").read_bytes(),
+        b"",
+        b"client",
+        whole[: len(whole) // 2],
+        whole[:99] + b"?" + whole[100:],
+    ]
+    for content in odd:
+        (tmp_path / "split.npz").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"split.npz is no JSON of UTF-8 and no .npz file of numbers"):
+            read_partition(tmp_path / "split.npz")
 
 
 def test_a_cell_has_the_name_and_hash_of_its_file_so_that_another_content_is_another_cell(tmp_path: Path) -> None:

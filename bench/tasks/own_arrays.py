@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -41,6 +42,8 @@ REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("client_train", "num_classes")
 TESTED = ("test", "val")
 _HASHED = re.compile(rf"@([0-9a-f]{{{HASH_DIGITS}}})$")
+NO_ARRAYS = (EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What NumPy may raise of a file that is no .npz file of numbers."""
 AT_ONCE = 4096
 """Images of which mean and deviation are computed at a time."""
 
@@ -150,7 +153,7 @@ def _read_npz(name: str, file: Path) -> OwnArrays:
             arrays = {key: stored[key] for key in stored.files}
     except OSError as error:
         raise DataError(f'Data set "{name}" cannot be read: {file} ({error.strerror or error}).') from None
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except NO_ARRAYS as error:
         raise DataError(f'Data set "{name}": {file} is no .npz file of numbers ({error}).') from None
     try:
         return _checked(arrays)

@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +26,10 @@ from numpy.typing import NDArray
 
 from fedfore.errors import ConfigError
 from fedfore.tasks.heterogeneity import HASH_DIGITS
+from fedfore.tasks.own_arrays import NO_ARRAYS
 
 NOBODY = -1
+MOST_EXAMPLES = 10**8
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,7 @@ def parsed(path: Path, content: bytes) -> PartitionFile:
         return _from_object(stem, json.loads(content.decode()))
     except ConfigError as error:
         raise ConfigError(f"The partition file {path} cannot be used: {error}.") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, RecursionError):
+    except (*NO_ARRAYS, RecursionError):
         raise ConfigError(f"The partition file {path} is no JSON of UTF-8 and no .npz file of numbers.") from None
 
 
@@ -131,8 +132,8 @@ def _from_object(name: str, found: Any) -> PartitionFile:
     if not isinstance(found, dict) or not {"num_examples", "clients"} <= found.keys() <= _KEYS:
         raise ConfigError('it is no object of "num_examples", "clients" and maybe "dataset"')
     total, clients, dataset = found["num_examples"], found["clients"], found.get("dataset")
-    if not _is_count(total) or total < 1:
-        raise ConfigError(f'"num_examples" is {total!r}, and no whole number above 0')
+    if not (_is_count(total) and 1 <= total <= MOST_EXAMPLES):
+        raise ConfigError(f'"num_examples" is {total!r}, and no whole number from 1 to {MOST_EXAMPLES:,}')
     if not isinstance(dataset, str | None):
         raise ConfigError(f'"dataset" is {dataset!r}, and no name')
     if not (isinstance(clients, list) and all(isinstance(one, list) and all(map(_is_count, one)) for one in clients)):
