@@ -9,9 +9,11 @@ from fedfore.contract.exchange import Estimate, Message, Update, shares
 from fedfore.contract.foresight import ForesightConfig, ForesightPruning
 from fedfore.contract.method import Method
 from fedfore.errors import Skip
+from fedfore.federation.observers.observer import Observer, View, Work
 from fedfore.masks import Mask, erk_densities, erk_mask, prunable_shapes, random_mask, uniform_densities
 from fedfore.primitives.keys import Key
 from fedfore.records.look import Look
+from fedfore.records.plugin_kinds import figure, metric
 from fedfore.tasks.dataset_spec import dataset
 from fedfore.tasks.model_registry import model
 
@@ -33,12 +35,17 @@ __all__ = [
     "Mask",
     "Message",
     "Method",
+    "Observer",
     "ServerContext",
     "Skip",
     "Update",
+    "View",
+    "Work",
     "dataset",
     "erk_densities",
     "erk_mask",
+    "figure",
+    "metric",
     "model",
     "prunable_shapes",
     "random_mask",

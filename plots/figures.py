@@ -27,6 +27,7 @@ from fedfore.plots.charts import (
     tuning,
 )
 from fedfore.plots.drawing.style import themed
+from fedfore.plots.guests import guest_figures
 from fedfore.plots.study import Study, load_study
 from fedfore.plots.view import DEFAULTS, Drawn, Options, Planned, View
 from fedfore.records.metrics import METRICS
@@ -59,7 +60,7 @@ class WrittenFigure:
 
 
 def plan_figures(study: Study, options: Options = DEFAULTS) -> list[Planned]:
-    """Return every figure that a study's records hold data for, not drawn; no two have one name.
+    """Return every figure that a study's records hold data for, not drawn, then those of plug-ins; names differ.
 
     Raises ConfigError for an unknown metric.
     """
@@ -68,7 +69,7 @@ def plan_figures(study: Study, options: Options = DEFAULTS) -> list[Planned]:
         raise ConfigError(
             f'There is no metric "{metric}".{suggestion(metric, METRICS)} `fedfore ls metrics` lists all of them.'
         )
-    return list(_planned(View(study, study.cells, options)))
+    return [*_planned(View(study, study.cells, options)), *guest_figures(study)]
 
 
 def _planned(whole: View) -> Iterator[Planned]:

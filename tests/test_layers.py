@@ -39,7 +39,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "fedfore.judgement*": ("fedfore.records.*", "fedfore.errors", "fedfore.cell"),
     "fedfore.primitives*": VOCABULARY,
     "fedfore.contract*": BELOW_CONTRACT,
-    "fedfore.api": (*BELOW_CONTRACT, "fedfore.contract.*", "fedfore.tasks.*"),
+    "fedfore.api": (*BELOW_FEDERATION, "fedfore.federation.*"),
     "fedfore.tasks*": BELOW_CONTRACT,
     "fedfore.measure*": (*BELOW_CONTRACT, "fedfore.contract.*", "fedfore.tasks.*"),
     "fedfore.federation*": BELOW_FEDERATION,

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from fedfore.cli.plugged import plugged
 from fedfore.errors import PluginError
-from fedfore.records.declared import Kind, known
-from fedfore.records.metrics import FIELDS, METRICS
+from fedfore.records.declared import Kind
+from fedfore.records.derived import DERIVED
+from fedfore.records.metrics import FIELDS, MEASURED
 
-LISTS = ("methods", "datasets", "models", "metrics", "fields", "matrices")
+LISTS = ("methods", "datasets", "models", "metrics", "figures", "fields", "matrices")
 
 
 def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
     """Return name and description of everything there is of a kind (see `LISTS`)."""
     if what == "metrics":
+        shipped = [
+            (row.name, f"[{row.unit}, {row.direction}] {row.description}")
+            for row in (*MEASURED.values(), *DERIVED.values())
+        ]
+        return [*shipped, *_plugged("metric", plugins)]
+    if what == "figures":
         return [
-            (metric.name, f"[{metric.unit}, {metric.direction}] {metric.description}") for metric in METRICS.values()
+            ("fedfore plot RUN --list", "those of a run, which follow from its records"),
+            *_plugged("figure", plugins),
         ]
     if what == "fields":
         kinds = {row.name: ", ".join(filter(None, (row.type, row.unit))) for row in FIELDS.values()}
@@ -44,15 +52,11 @@ def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
 
 def _plugged(kind: Kind, folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield name and description of the plug-ins of a kind, or why one cannot be used."""
-    if not folders and not entry_points(group=f"fedfore.{kind}s"):
-        return
-    from fedfore.contract.plugins import know_plugins
-
-    know_plugins(folders)
-    for plugin in known(kind).values():
+    for plugin in plugged(kind, folders).values():
         try:
-            plugin.load()
-            text = plugin.summary
+            found, text = plugin.load(), plugin.summary
+            if kind == "metric":
+                text = f"[{found.row.unit}, {found.row.direction}] {text}"
         except PluginError as error:
             text = str(error)
         yield plugin.name, f"[plugin] {text}"

@@ -18,8 +18,9 @@ from typing import Any
 from fedfore.contract.border import plugin_border
 from fedfore.contract.plugin_files import NAME, import_file, python_files
 from fedfore.errors import FedForeError, PluginError, printable
-from fedfore.records.declared import KINDS, WORDS, Declaration, Kind, Plugin, declarations, know, mark_of
-from fedfore.records.metrics import METRICS
+from fedfore.records.declared import KINDS, WORDS, Declaration, Kind, Plugin, declarations, know, mark_of, plugin_name
+from fedfore.records.derived import DERIVED
+from fedfore.records.metrics import FIELDS
 from fedfore.records.sources import package_folder
 
 NAME_RULE = "a name is made of letters, digits, _ and -, and begins with no mark"
@@ -36,7 +37,7 @@ def know_plugins(folders: Sequence[Path] = ()) -> None:
         plugin = Plugin(**vars(one), load=cache(partial(_load, one, partial(import_file, one.file))))
         before = found.get((one.kind, one.name))
         taken = before.file if before else shipped.get((one.kind, one.name))
-        if taken is not None or (one.kind == "metric" and one.name in METRICS):
+        if taken is not None or (one.kind == "metric" and one.name in (*FIELDS, *DERIVED)):
             where = f": {taken} and {one.file}" if taken else f", and one of them is {one.file}"
             raise PluginError(f'Two {WORDS[one.kind]}s are called "{one.name}"{where}; rename one function.')
         found[one.kind, one.name] = plugin
@@ -102,7 +103,7 @@ def _load(declared: Declaration, imported: Callable[[], Any], inside: str | None
         if not NAME.fullmatch(name):
             raise PluginError(NAME_RULE)
         with plugin_border(name, declared.file):
-            thing = functools.reduce(getattr, (inside or name).split("."), imported())
+            thing = _thing(imported(), kind, inside or name)
             mark = mark_of(thing)
             if mark is None or mark.kind != kind:
                 raise PluginError(f"{inside or name} is not under the decorator of fedfore {WORDS[kind]}s")
@@ -111,6 +112,15 @@ def _load(declared: Declaration, imported: Callable[[], Any], inside: str | None
         reason = str(error).removesuffix(".")
         place = "" if str(declared.file) in reason else f" ({printable(str(declared.file))})"
         raise PluginError(f'The {WORDS[kind]} "{name}" cannot be used{place}: {reason}.') from None
+
+
+def _thing(module: Any, kind: Kind, name: str) -> Any:
+    """Return what a module declares under the name of a plug-in, or has under the name that an entry point gives."""
+    for own, thing in vars(module).items():
+        mark = mark_of(thing)
+        if mark is not None and mark.kind == kind and name in (own, plugin_name(own)):
+            return thing
+    return getattr(module, name)
 
 
 def _bordered(thing: Any, kind: Kind, name: str, file: Path) -> Any:

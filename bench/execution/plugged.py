@@ -12,9 +12,10 @@ from fedfore.records.declared import Plugin, known
 
 
 def plugins_of(cell: Cell) -> Iterator[Plugin]:
-    """Yield the plug-ins known to this process that are the cell's data set and model."""
+    """Yield the plug-ins known to this process that are the cell's data set and model, and the metrics of the cell."""
     named = (known("dataset").get(cell.dataset), known("model").get(cell.model.partition(":")[0]))
-    return (plugin for plugin in named if plugin is not None)
+    metrics = () if cell.is_trial or cell.train.meter_only else known("metric").values()
+    return (plugin for plugin in (*named, *metrics) if plugin is not None)
 
 
 def plugin_code(cell: Cell, code: Callable[[Plugin], Any]) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from fedfore.federation.observers.evaluator import Evaluator
 from fedfore.federation.observers.ideal_masks import MaskComparison
 from fedfore.federation.observers.kernels import KernelProbe
 from fedfore.federation.observers.observer import Observer, View
+from fedfore.federation.observers.plugged import PluginMetrics
 from fedfore.federation.observers.sums import (
     Budget,
     DeviceTraffic,
@@ -54,6 +55,7 @@ def observers(cell: Cell) -> list[Observer]:
         MaskMovement(),
         Partition(),
         Variant(),
+        PluginMetrics(),
         Stopwatch(),
     ]
 

@@ -7,6 +7,7 @@ know of it before it is used; its name is the plug-in's. What ships with the sui
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def described(thing: Callable[..., Any]) -> Any:
     """Return what the decorator of a function or class describes."""
     mark = mark_of(thing)
     assert mark is not None, "it is under a decorator"
-    return mark.describe(thing.__name__, thing)
+    return mark.describe(plugin_name(thing.__name__), thing)
 
 
 def mark_of(thing: object) -> Mark | None:
@@ -84,7 +85,16 @@ def declarations(file: Path) -> Iterator[Declaration]:
                 called = decorator.func if isinstance(decorator, ast.Call) else decorator
                 kind = _kind(called, names)
                 if kind is not None:
-                    yield Declaration(kind, node.name, file, (ast.get_docstring(node) or "").partition("\n")[0])
+                    yield Declaration(kind, plugin_name(node.name), file, _summary(node))
+
+
+def plugin_name(own: str) -> str:
+    """Return the name of a plug-in by that of its function or class: `WeightNorm` is `weight_norm`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", own).lower() if own[:1].isupper() else own
+
+
+def _summary(node: ast.FunctionDef | ast.ClassDef) -> str:
+    return (ast.get_docstring(node) or "").partition("\n")[0]
 
 
 def _imported(node: ast.stmt) -> Iterator[tuple[str, str]]:

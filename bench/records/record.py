@@ -73,6 +73,17 @@ class Ending:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Guests:
+    """What plug-ins measure."""
+
+    plugin_metrics: dict[str, Any] | None = told(
+        "An object a metric of a plug-in, by its name: value (null where it was not measured, and why in problem), "
+        "unit, direction, title, description and limits. Null where no plug-in declares one.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Making:
     """What a record was made with, and when."""
 
@@ -100,6 +111,7 @@ class Making:
 
 @dataclass(frozen=True, kw_only=True)
 class Record(
+    Guests,
     Making,
     measured.Host,
     measured.Times,

@@ -14,7 +14,7 @@ from fedfore.cell import Cell
 from fedfore.errors import PluginError, StoreError
 from fedfore.records.code_hash import code_sha256
 from fedfore.records.derived import DERIVED
-from fedfore.records.metrics import FIELDS, MEASURED
+from fedfore.records.metrics import FIELDS, METRICS, guest_values
 from fedfore.records.record import Record, completed, differing_settings, identity, record_to_json
 from fedfore.records.run import NOT_RUN, Run
 from fedfore.records.sources import shipped_method_file
@@ -24,7 +24,7 @@ OTHER_SETTINGS = "other settings"
 UNKNOWN = "unknown"
 NAMED = 5
 """How many cells a remark names."""
-_NESTED = ("train", "params", "files", "plugin_code")
+_NESTED = ("train", "params", "files", "plugin_code", "plugin_metrics")
 """The fields of a record that are no single value, and so no column of their own."""
 PresentCode = Callable[[str, int], str | None]
 """The present hash of the code of a method, or of another plug-in by its key, under a scheme; None where there is no
@@ -94,7 +94,9 @@ def _table(run: Run) -> pd.DataFrame:
         rows.append(row | {"stale": is_stale(why), "staleness": why})
     table = pd.DataFrame(rows)
     table = table.reindex(columns=[*table, *(name for name in FIELDS if name not in (*table, *_NESTED))])
-    table = table.assign(**{name: pd.to_numeric(table[name]) for name in MEASURED}).copy()  # in one piece
+    table = table.assign(
+        **{name: pd.to_numeric(table[name]) for name in METRICS if name in table}
+    ).copy()  # in one piece
     sums = {name: table[list(metric.parts)].sum(axis=1, skipna=False) for name, metric in DERIVED.items()}
     return table.assign(**sums).copy()  # one block of memory a type, where columns that were assigned have one each
 
@@ -110,6 +112,7 @@ def _found(run: Run, cell: Cell) -> tuple[Record | None, str | None]:
 def _columns(known: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of a cell as columns, those of its nested groups by `group.name`."""
     row = {name: value for name, value in known.items() if name not in _NESTED}
+    row |= guest_values(known.get("plugin_metrics"))
     for group in ("train", "params"):
         row |= {f"{group}.{name}": _scalar(value) for name, value in known[group].items()}
     return row

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fedfore.cli.arguments import inches
+from fedfore.cli.arguments import add_plugins, inches
+from fedfore.cli.plugged import plugged
 from fedfore.display.output import complain, remark_on
 from fedfore.errors import printable
 
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-title", action="store_true", help="leave out titles, for papers with captions")
     parser.add_argument("--captions", action="store_true", help="write a figure's caption beside it, as NAME.txt")
     parser.add_argument("--list", action="store_true", help="print the figures' names and what they show; draw none")
+    add_plugins(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -34,6 +36,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.plots.view import Options
     from fedfore.records.store import open_run
 
+    plugged("figure", options.plugins)
     run = open_run(options.run)
     remark_on(run)
     drawing = Options(options.width, options.metric, title=not options.no_title, captions=options.captions)

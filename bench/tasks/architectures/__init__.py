@@ -1,11 +1,12 @@
 """Architectures, a family a file; `fedfore.tasks.model_registry` finds them by their place.
 
-To add a model, write one function here, in the file of its family or in one of its own:
+To add a model, write one function under `@model` here, in the file of its family or in one of its own:
 
-* its name is the model's name, the first line of its docstring what `fedfore ls models` shows;
-* its arguments are `(input_shape, num_classes, *, option=default, ...)`, and functions with other ones, or of a name
-  that begins with `_`, are no models. A float as default makes the option a positive number (`width`), a text makes it
-  one of `layers.CHOICES`; a new kind of text option is a new entry there;
+* its name is the model's name, the first line of its docstring what `fedfore ls models` shows; `smallest` is the least
+  height and width of its images, from which on all sizes and any number of channels have to fit: that at which a batch
+  norm sees more than one pixel of a single image;
+* its arguments are `(input_shape, num_classes, *, option=default, ...)`. A float as default makes the option a positive
+  number (`width`), a Literal as type makes it one of these texts (`layers.Norm`);
 * it returns an `nn.Sequential` that maps [B, C, H, W] to logits [B, num_classes]. Every place gets a `norm_layer(...)`
   and an `ACTIVATIONS[...]()` of its own, since meters hook modules. No dropout: it would draw from the global
   generator.
