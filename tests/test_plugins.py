@@ -63,7 +63,8 @@ def test_every_kind_is_known_by_its_syntax_alone_and_methods_beside_it_are_metho
     sys.modules.pop("fedfore_plugin_blobs", None)
     methods = discover([PLUGINS])
     assert "fedprox" in methods and "blobs" not in methods
-    assert list(known("dataset")) == ["blobs"] and list(known("model")) == ["corners"]
+    assert sorted(known("dataset")) == ["blobs", "bright_corner"]
+    assert sorted(known("model")) == ["corners", "two_by_two"]
     assert known("dataset")["blobs"].summary.startswith("One bright corner")
     assert "fedfore_plugin_blobs" not in sys.modules
     assert spec("blobs").input_shape == (3, 20, 20) and "fedfore_plugin_blobs" in sys.modules

@@ -83,6 +83,8 @@ CUTS: dict[str, list[str]] = {
     "fedfore cost lenet5 --all --memory 1MiB": [],
     "fedfore cost lenet5 --dataset digits --batch 16 --all --memory 1MiB": [],
     "fedfore check fedprox --plugins tests/plugins": [],
+    "fedfore check bright_corner two_by_two --plugins tests/plugins": [],
+    "fedfore cost two_by_two --dataset bright_corner --plugins tests/plugins": [],
     "fedfore run my.toml --plugins tests/plugins": [
         *ONE, *SHORT, *sets('method=["fedprox"]', "train.eval_every=0.1"),
     ],
@@ -198,10 +200,11 @@ def test_every_matrix_that_a_page_prints_has_a_plan(place_of: Path, tmp_path: Pa
         assert main(["plan", str(tmp_path / "printed.toml")]) == 0
 
 
-def test_the_method_that_readme_prints_is_the_whole_file_that_its_commands_run() -> None:
+def test_the_plug_ins_that_readme_prints_are_the_whole_files_that_its_commands_run() -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    (printed,) = (block for block in blocks if "Method" in block)
-    assert printed == (ROOT / "tests" / "plugins" / "fedprox.py").read_text(encoding="utf-8")
+    files = [ROOT / "tests" / "plugins" / f"{name}.py" for name in ("fedprox", "corners")]
+    printed = [block for block in blocks if "fedfore.api" in block]
+    assert printed == [file.read_text(encoding="utf-8") for file in files]
 
 
 @pytest.mark.slow
