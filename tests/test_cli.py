@@ -28,7 +28,7 @@ from fedfore.primitives.local_sgd import LocalSGDConfig
 from fedfore.records.metrics import FIELDS, METRICS
 from fedfore.records.provenance import ROOT
 from fedfore.tasks.datasets import DATASETS
-from fedfore.tasks.model_registry import MODELS
+from fedfore.tasks.model_registry import MODELS, architecture_of
 
 Refusal = Callable[..., str]
 
@@ -259,7 +259,7 @@ def test_the_keys_of_a_method_or_a_model_have_their_values_defaults_and_meanings
     assert first_words("\n".join(lines)) == [item.name for item in fields(LocalSGDConfig)] + ["mu"]
     for model in MODELS:
         lines = printed("ls", "keys", model).splitlines()
-        assert first_words("\n".join(lines)) == list(MODELS[model].load().defaults)
+        assert first_words("\n".join(lines)) == list(architecture_of(model).defaults)
         assert all(line.endswith(".") for line in lines)
     assert '[batch, group, none, standardised; "batch"]' in printed("ls", "keys", "resnet20:norm=group")
     assert 'no method or model "lenet". Did you mean "lenet5"?' in refusal("ls", "keys", "lenet")

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 from fedfore.cli.main import main
-from fedfore.templates import KINDS, PLACEHOLDER
+from fedfore.templates import CLASS, FUNCTION, FUNCTIONS, KINDS
 from tests.conftest import run_in_this_process
 
+OWN = {
+    "method": ["local_steps=1"],
+    "bp_free": ["num_perturbations=2"],
+    "pruning": ["iterations=1"],
+    "dynamic": ["local_steps=1"],
+    "dataset": [],
+    "model": [],
+}
+"""What makes a kind's run short."""
 SHORT = ("train.data_passes=0.2", "train.eval_every=0.1", "train.ntk=false", "seed=[0]", 'alpha=["iid"]')
 
 
@@ -19,7 +28,11 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = ("bp_free", "pruning")
+"""Without backpropagation and with a setup, of which many rules are tried."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in KINDS])
 def test_a_new_file_keeps_the_contract_and_runs_by_the_commands_that_are_printed(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -27,13 +40,15 @@ def test_a_new_file_keeps_the_contract_and_runs_by_the_commands_that_are_printed
     assert main(["new", name, "--kind", kind]) == 0
     path, _, _, *commands = capsys.readouterr().out.splitlines()
     check, run = (shlex.split(command)[1:] for command in commands)
-    assert Path(path).is_file() and PLACEHOLDER not in Path(path).read_text(encoding="utf-8")
+    text = Path(path).read_text(encoding="utf-8")
+    assert CLASS not in text and FUNCTION not in text
     assert check[0] == "check" and main(check) == 0
     odd = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("ok")]
     assert not odd
     run_in_this_process(monkeypatch)
-    own = "iterations=1" if kind == "pruning" else "num_perturbations=2" if kind == "bp_free" else "local_steps=1"
-    cuts = [*SHORT, f'method=["{name}"]', "sparsity=[0.8]", f"params.{name}.{own}"]
+    cuts = [*SHORT, *OWN[kind]]
+    if kind not in FUNCTIONS:
+        cuts = [*SHORT, f'method=["{name}"]', "sparsity=[0.8]", *(f"params.{name}.{own}" for own in OWN[kind])]
     assert main([*run, *(word for cut in cuts for word in ("--set", cut))]) == 0
     assert (tmp_path / "results" / "runs" / name / "report.html").is_file()
 
@@ -53,7 +68,11 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path, capsys: pytest.Ca
         (["../mine"], '"../mine" is no name: use letters'),
         (["mine.py"], '"mine.py" is no name: use letters'),
         (["_mine"], '"_mine" is no name: use letters'),
-        (["fedavg"], 'There is a method "fedavg" already'),
+        (["fedavg"], 'There is a "fedavg" already'),
+        (["digits", "--kind", "dataset"], 'There is a "digits" already'),
+        (["lenet5", "--kind", "model"], 'There is a "lenet5" already'),
+        (["my-data", "--kind", "dataset"], '"my-data" is no name of a function'),
+        (["class", "--kind", "model"], '"class" is no name of a function'),
         (["mine", "--dir", "nowhere"], "--dir nowhere is no folder"),
     ],
 )

@@ -78,6 +78,7 @@ CUTS: dict[str, list[str]] = {
     "fedfore check my_method --plugins .": [],
     "fedfore new": ["another", "--dir", "more"],
     "fedfore new my_method": ["--dir", "more"],
+    "fedfore new my_data --kind dataset": [],
     "fedfore new my_mask --kind pruning": [],
     "fedfore ls keys my_method --plugins .": [],
     "fedfore cost lenet5 --all --memory 1MiB": [],

@@ -117,6 +117,6 @@ def _options(model: str) -> Iterator[KeyDoc]:
 
     architecture = architecture_of(model)
     for option, default in architecture.defaults.items():
-        choices = architecture.choices.get(option)
+        choices = architecture.choices.get(option, ())
         values = ", ".join(map(str, choices)) if choices else in_words(type(default))
         yield KeyDoc(option, type(default), values, shown(default), _OPTIONS.get(option, ""))
