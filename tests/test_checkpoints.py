@@ -278,7 +278,7 @@ def test_a_matrix_killed_at_random_instants_ends_as_if_it_never_was(
             time.sleep(chance.uniform(0.0, 1.0))
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=60)
-        wait_until(lambda started=started: not any(map(is_alive, started)), 10)
+        wait_until(lambda started=started: not any(map(is_alive, started)), 30)
         per_cell = [file.name.partition(".safetensors")[0].lstrip(".") for file in run.glob("checkpoints/*")]
         assert all(per_cell.count(cell) <= 2 for cell in per_cell), per_cell
         finished = {cell: record for cell, record in records(run).items() if record["status"] == "ok"}
