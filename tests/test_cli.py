@@ -25,7 +25,8 @@ from fedfore.cli.verbs.show import FORMATS
 from fedfore.contract.registry import discover
 from fedfore.matrices import named_matrices
 from fedfore.primitives.local_sgd import LocalSGDConfig
-from fedfore.records.metrics import FIELDS, METRICS
+from fedfore.records.derived import DERIVED
+from fedfore.records.metrics import FIELDS, MEASURED
 from fedfore.records.provenance import ROOT
 from fedfore.tasks.datasets import DATASETS
 from fedfore.tasks.model_registry import MODELS, architecture_of
@@ -117,7 +118,8 @@ NAMES: dict[str, Callable[[], Sequence[str]]] = {
     "methods": lambda: list(discover()),
     "datasets": lambda: list(DATASETS),
     "models": lambda: list(MODELS),
-    "metrics": lambda: list(METRICS),
+    "metrics": lambda: [*MEASURED, *DERIVED],
+    "figures": list,
     "fields": lambda: list(FIELDS),
     "matrices": lambda: list(named_matrices()),
 }

@@ -16,7 +16,8 @@ from fedfore.cli.main import main
 from fedfore.contract.instance import make_config
 from fedfore.contract.registry import MethodEntry, discover
 from fedfore.errors import ConfigError, ContractError
-from fedfore.execution.conformance import Finding, check_method
+from fedfore.execution.conformance import check_method
+from fedfore.execution.finding import Finding
 from fedfore.federation.loop import Federation
 from fedfore.masks import erk_densities, erk_mask, prunable_shapes, random_mask
 from fedfore.primitives.flat import model_tensors

@@ -14,7 +14,8 @@ from torch import nn
 
 from fedfore.api import Client, ClientContext, Key, Method, ServerContext, Update
 from fedfore.contract.registry import MethodEntry
-from fedfore.execution.conformance import Finding, check_method
+from fedfore.execution.conformance import check_method
+from fedfore.execution.finding import Finding
 from fedfore.primitives.flat import flat_parameters
 
 

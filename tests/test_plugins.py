@@ -172,7 +172,8 @@ BROKEN = {
     "half a shape": (DATASET.replace("(1, 8, 8)", "(8, 8)"), "", r"input_shape is \(8, 8\); give channels"),
     "one class": (DATASET.replace("num_classes=2", "num_classes=1"), "", "num_classes is 1; give channels"),
     "other counts": (DATASET.replace("test=2", "test=2, class_counts=(1, 2)"), "", "class_counts are 2 numbers"),
-    "no keyword": (DATASET.replace(", num_test=2", ""), "", "missing 1 required keyword-only argument: 'num_test'"),
+    "no keyword": (DATASET.replace(", num_test=2", ""), "", "its decorator lacks num_test"),
+    "another keyword": (DATASET.replace("test=2", "test=2, stds=1"), "", 'no argument stds. Did you mean "std"'),
     "nothing read": (DATASET, "", "cannot be read"),
     "a reader that raises": (DATASET + "    1 / 0\n", "", r'"mine" fails: ZeroDivisionError: .*a.py, line 8\)\.'),
 }

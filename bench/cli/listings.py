@@ -23,10 +23,7 @@ def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
         ]
         return [*shipped, *_plugged("metric", plugins)]
     if what == "figures":
-        return [
-            ("fedfore plot RUN --list", "those of a run, which follow from its records"),
-            *_plugged("figure", plugins),
-        ]
+        return list(_plugged("figure", plugins))
     if what == "fields":
         kinds = {row.name: ", ".join(filter(None, (row.type, row.unit))) for row in FIELDS.values()}
         return [(row.name, f"[{kinds[row.name]}] {row.description}") for row in FIELDS.values()]

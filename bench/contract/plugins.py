@@ -111,7 +111,8 @@ def _load(declared: Declaration, imported: Callable[[], Any], inside: str | None
     except FedForeError as error:
         reason = str(error).removesuffix(".")
         place = "" if str(declared.file) in reason else f" ({printable(str(declared.file))})"
-        raise PluginError(f'The {WORDS[kind]} "{name}" cannot be used{place}: {reason}.') from None
+        end = "" if reason.endswith("?") else "."
+        raise PluginError(f'The {WORDS[kind]} "{name}" cannot be used{place}: {reason}{end}') from None
 
 
 def _thing(module: Any, kind: Kind, name: str) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NotRequired, TypedDict, TypeVar, Unpack
 
-from fedfore.errors import PluginError
+from fedfore.errors import PluginError, suggestion
 from fedfore.records.declared import marked
 from fedfore.tasks.readers import Reader
 
@@ -45,20 +45,23 @@ class DatasetSpec:
         return self.torchvision_class is not None
 
 
-def dataset(
-    *,
-    input_shape: tuple[int, int, int],
-    num_classes: int,
-    num_train: int,
-    num_test: int,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    augmentable: bool = False,
-    class_counts: Sequence[int] | None = None,
-    num_owners: int = 0,
-    files: Mapping[str, str] | None = None,
-    torchvision_class: str | None = None,
-) -> Callable[[Read], Read]:
+class Facts(TypedDict):
+    """What `dataset` is told: fields of `DatasetSpec`."""
+
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    num_train: int
+    num_test: int
+    mean: NotRequired[tuple[float, ...]]
+    std: NotRequired[tuple[float, ...]]
+    augmentable: NotRequired[bool]
+    class_counts: NotRequired[tuple[int, ...]]
+    num_owners: NotRequired[int]
+    files: NotRequired[Mapping[str, str]]
+    torchvision_class: NotRequired[str]
+
+
+def dataset(**facts: Unpack[Facts]) -> Callable[[Read], Read]:
     """Declare a function as the reader of a data set, whose name is the function's; see `DatasetSpec`.
 
     `input_shape`: channels, height and width. The function is called with the data folder, a Path, and returns two
@@ -68,22 +71,11 @@ def dataset(
     """
 
     def describe(name: str, read: Reader) -> DatasetSpec:
-        described = DatasetSpec(
-            name=name,
-            description=(read.__doc__ or "").strip().partition("\n")[0],
-            input_shape=input_shape,
-            num_classes=num_classes,
-            num_train=num_train,
-            num_test=num_test,
-            mean=None if mean is None else tuple(mean),
-            std=None if std is None else tuple(std),
-            augmentable=augmentable,
-            read=read,
-            torchvision_class=torchvision_class,
-            class_counts=None if class_counts is None else tuple(class_counts),
-            num_owners=num_owners,
-            files=dict(files or {}),
-        )
+        for fact in sorted(Facts.__required_keys__ - facts.keys()):
+            raise PluginError(f"its decorator lacks {fact}")
+        for fact in sorted(facts.keys() - Facts.__annotations__.keys()):
+            raise PluginError(f"its decorator has no argument {fact}.{suggestion(fact, Facts.__annotations__)}")
+        described = DatasetSpec(name, (read.__doc__ or "").strip().partition("\n")[0], read=read, **facts)
         _check(described)
         return described
 
