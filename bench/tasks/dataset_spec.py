@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NotRequired, TypedDict, TypeVar, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
 from fedfore.errors import PluginError, suggestion
 from fedfore.records.declared import marked
@@ -45,20 +45,28 @@ class DatasetSpec:
         return self.torchvision_class is not None
 
 
-class Facts(TypedDict):
-    """What `dataset` is told: fields of `DatasetSpec`."""
+class Required(TypedDict):
+    """What `dataset` must be told: fields of `DatasetSpec`."""
 
     input_shape: tuple[int, int, int]
     num_classes: int
     num_train: int
     num_test: int
-    mean: NotRequired[tuple[float, ...]]
-    std: NotRequired[tuple[float, ...]]
-    augmentable: NotRequired[bool]
-    class_counts: NotRequired[tuple[int, ...]]
-    num_owners: NotRequired[int]
-    files: NotRequired[Mapping[str, str]]
-    torchvision_class: NotRequired[str]
+
+
+class Facts(Required, total=False):
+    """What it may be told beside."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentable: bool
+    class_counts: tuple[int, ...]
+    num_owners: int
+    files: Mapping[str, str]
+    torchvision_class: str
+
+
+FACTS = Facts.__required_keys__ | Facts.__optional_keys__
 
 
 def dataset(**facts: Unpack[Facts]) -> Callable[[Read], Read]:
@@ -73,8 +81,8 @@ def dataset(**facts: Unpack[Facts]) -> Callable[[Read], Read]:
     def describe(name: str, read: Reader) -> DatasetSpec:
         for fact in sorted(Facts.__required_keys__ - facts.keys()):
             raise PluginError(f"its decorator lacks {fact}")
-        for fact in sorted(facts.keys() - Facts.__annotations__.keys()):
-            raise PluginError(f"its decorator has no argument {fact}.{suggestion(fact, Facts.__annotations__)}")
+        for fact in sorted(facts.keys() - FACTS):
+            raise PluginError(f"its decorator has no argument {fact}.{suggestion(fact, FACTS)}")
         described = DatasetSpec(name, (read.__doc__ or "").strip().partition("\n")[0], read=read, **facts)
         _check(described)
         return described
