@@ -53,15 +53,14 @@ def planned_matrix(
     path = None
     if isinstance(given, Mapping):
         document, partitions = changed(as_document(given), overrides, methods, Path.cwd(), data_dir)
-        text = tomli_w.dumps(document)
     else:
         path = find_matrix(str(given))
         document, partitions = matrix_and_partitions(path, overrides, methods, data_dir)
-        text = matrix_text(path, document)
     plan = staged_plan(document, methods, {})
     require_partitions([item.cell for item in plan.cells], partitions)
     not_asked = list(unanswered(document, settings_table([item.cell for item in plan.asked])))
     if not_asked and not overrides:
         raise ConfigError(not_asked[0])
     remarks = (*merged_entries(document), *(f"not asked: {sentence}" for sentence in not_asked))
+    text = matrix_text(path, document) if path else tomli_w.dumps(document)
     return Matrix(path, document, text, methods, plan, partitions, remarks)
