@@ -8,8 +8,7 @@ from pathlib import Path
 from fedfore.cli.plugged import plugged
 from fedfore.errors import PluginError
 from fedfore.records.declared import Kind
-from fedfore.records.derived import DERIVED
-from fedfore.records.metrics import FIELDS, MEASURED
+from fedfore.records.metrics import FIELDS, SHIPPED
 
 LISTS = ("methods", "datasets", "models", "metrics", "figures", "fields", "matrices")
 
@@ -17,10 +16,7 @@ LISTS = ("methods", "datasets", "models", "metrics", "figures", "fields", "matri
 def listing(what: str, plugins: Sequence[Path]) -> list[tuple[str, str]]:
     """Return name and description of everything there is of a kind (see `LISTS`)."""
     if what == "metrics":
-        shipped = [
-            (row.name, f"[{row.unit}, {row.direction}] {row.description}")
-            for row in (*MEASURED.values(), *DERIVED.values())
-        ]
+        shipped = [(row.name, f"[{row.unit}, {row.direction}] {row.description}") for row in SHIPPED.values()]
         return [*shipped, *_plugged("metric", plugins)]
     if what == "figures":
         return list(_plugged("figure", plugins))

@@ -21,7 +21,7 @@ from fedfore.execution.matrix import DEFAULT_ESTIMATOR
 from fedfore.execution.tune_table import Tune
 from fedfore.judgement.contrasts import Contrast
 from fedfore.records.markup import markdown
-from fedfore.records.metrics import FIELDS, METRICS
+from fedfore.records.metrics import FIELDS, SHIPPED
 
 _SIDES = {"Cell": "planning", "ServerContext": "server", "ClientContext": "device", "Context": "device"}
 """For whom a hook is called, by the argument that tells it; the others are asked by the harness itself."""
@@ -113,13 +113,13 @@ def _metrics() -> str:
     """Return the metrics of a record."""
     return _table(
         ["field", "unit", "better", "what it is"],
-        [[f"`{one.name}`", one.unit, one.direction, one.description] for one in METRICS.values()],
+        [[f"`{one.name}`", one.unit, one.direction, one.description] for one in SHIPPED.values()],
     )
 
 
 def _fields() -> str:
     """Return the fields of a record that are no metrics."""
-    own = [row for name, row in FIELDS.items() if name not in METRICS]
+    own = [row for name, row in FIELDS.items() if name not in SHIPPED]
     return _table(["field", "type", "what it is"], [[f"`{row.name}`", row.type, row.description] for row in own])
 
 

@@ -12,9 +12,11 @@ from fedfore.records.rows import Metric, Row, metrics_of, rows_of
 
 MEASURED: Mapping[str, Metric] = metrics_of(Record)
 """Every number that a cell is measured to have; a record stores them."""
-METRICS: dict[str, Metric] = {**MEASURED, **DERIVED}
-"""Every number that a table of cells has: those that are measured, those that follow from them, and those of plug-ins
-in the runs that this process has read."""
+SHIPPED: Mapping[str, Metric] = {**MEASURED, **DERIVED}
+"""Every number that the suite has: those that are measured, and those that follow from them."""
+METRICS: dict[str, Metric] = dict(SHIPPED)
+"""Every number that a table of cells has: those of the suite, and those of plug-ins in the runs that this process has
+read."""
 FIELDS: Mapping[str, Row] = rows_of(Record)
 """Every field of a record, the measured metrics among them."""
 
