@@ -16,7 +16,7 @@ import pytest
 from fedfore.cell import Cell, cell_id
 from fedfore.cli.main import main
 from fedfore.errors import ConfigError
-from fedfore.plots import wording
+from fedfore.plots.heterogeneity import ALPHA as HETEROGENEITY
 from fedfore.plots.tables.asked import Asked
 from fedfore.plots.tables.show import render
 from fedfore.plots.wording import MINUS, UNKNOWN
@@ -89,7 +89,7 @@ def shown(run: Path, form: str = "markdown", **asked: Any) -> str:
     return str(render(run, form, Asked(**asked)))
 
 
-ALPHA, TILDE = f"{wording.ALPHA} = 0.1", "\N{TILDE OPERATOR}"
+ALPHA, TILDE = f"{HETEROGENEITY} = 0.1", "\N{TILDE OPERATOR}"
 MARKDOWN = f"""\
 | Clients' labels | Method | Sparsity | Test accuracy (%) ↑ | Minus FedAvg (dense), points \
 | Worst client's accuracy (%) ↑ | Peak device MiB ↓ | Total device GFLOPs ↓ | Total MiB, up and down ↓ |

@@ -264,6 +264,7 @@ def _dead_keys(method: type[Method], cell: Cell, changes: Changes) -> list[str]:
         changed = replace(cell, params=dataclasses.asdict(make_config(method, {**cell.params, **params}, "params")))
         federation, watcher = _watched(method, changed)
         held = [_named(update) for update in watcher.updates] + [model_tensors(federation.server.model)]
+        held.append(dict(federation.mask or {}))
         seen = [[tensor.numpy().tobytes() for tensor in tensors.values()] for tensors in held]
         return seen, federation.ledger, federation.seen_by(CostMeter).state_dict()
 

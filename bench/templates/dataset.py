@@ -15,7 +15,7 @@ SIDE, CLASSES, TRAIN, TEST, OWNERS = 16, 4, 800, 200, 10
 Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-@dataset(input_shape=(1, SIDE, SIDE), num_classes=CLASSES, num_train=TRAIN, num_test=TEST)
+@dataset(input_shape=(1, SIDE, SIDE), num_classes=CLASSES, num_train=TRAIN, num_test=TEST, num_owners=OWNERS)
 def new_plugin(folder: Path) -> tuple[Part, Part]:
     """Bars of four directions in noise: the first line is what `fedfore ls datasets` shows.
 
