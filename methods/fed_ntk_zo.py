@@ -62,10 +62,8 @@ class FedNTKZO(ForesightPruning, BPFreeMethod):
             set_offsets(model, None)
         return super().client_update(model, client, ctx)
 
-    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
-        if ctx.phase == "setup":
-            return [self.client_update(model, client, ctx) for client in clients]
-        return super().client_updates(model, clients, ctx)
+    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update] | None:
+        return None if ctx.phase == "setup" else super().client_updates(model, clients, ctx)
 
     def settle(self, model: nn.Module, mask: Mask, ctx: ServerContext, generator: torch.Generator) -> Mask:
         mask = super().settle(model, mask, ctx, generator)

@@ -121,7 +121,7 @@ class OnlyInDocumentedPhases(Baffle):
         self._check(ctx)
         return super().client_update(model, client, ctx)
 
-    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
+    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update] | None:
         self._check(ctx)
         return super().client_updates(model, clients, ctx)
 

@@ -18,7 +18,7 @@ import pytest
 from fedfore.errors import ConfigError
 from fedfore.execution.executors import machine, processes
 from fedfore.execution.executors.cell_process import CellProcess
-from fedfore.execution.executors.choice import executor_of
+from fedfore.execution.executors.choice import executor_of, processes_of
 from fedfore.execution.executors.inline import Inline
 from fedfore.execution.executors.processes import Processes
 from fedfore.execution.job import Job
@@ -110,7 +110,7 @@ def test_what_a_cell_does_to_its_process_is_its_own_failure(tmp_path: Path) -> N
     assert flooded.stat().st_size < 5 * 2**20 and flooded.read_text().endswith("more than this log holds.]\n")
     assert "log.txt" not in found["flood"]["files"]
     alone = fedfore("run", path, "--set", 'method=["fedavg"]', "--plugins", EVIL, "--out", tmp_path / "alone",
-                    "--workers", 0)  # fmt: skip
+                    "--workers", 0, "--processes-per-cell", 2)  # fmt: skip
     assert alone.returncode == 0, alone.stderr
     ((cell, record),) = science(tmp_path / "alone").items()
     assert science(tmp_path / "run")[cell] == record
@@ -217,6 +217,7 @@ def test_a_cell_starts_where_its_memory_is_free(
 
         class job:
             aside = Path()
+            processes = 1
 
             class cell:
                 id = "a"
@@ -271,8 +272,14 @@ def test_this_machine_tells() -> None:
 
 def test_an_executor_is_chosen_by_name() -> None:
     assert isinstance(executor_of("processes", 0), Inline) and isinstance(executor_of("inline", None), Inline)
-    chosen = executor_of("processes", 10**6)
-    assert isinstance(chosen, Processes) and chosen.workers == machine.usable_cpus()
+    chosen, cpus = executor_of("processes", 10**6), machine.usable_cpus()
+    assert isinstance(chosen, Processes) and chosen.workers == cpus
+    shared = executor_of("processes", None, processes=cpus)
+    assert isinstance(shared, Processes) and shared.workers == 1
+    assert processes_of(10**6, "processes", "cpu") == cpus and processes_of(1, "ray", "cuda") == 1
+    for executor, device, words in (("auto", "cpu", "cells of this machine"), ("processes", "cuda", "--device cpu")):
+        with pytest.raises(ConfigError, match=f"--processes-per-cell goes with {words}"):
+            processes_of(2, executor, device)
     with pytest.raises(ConfigError, match=r'no executor "process".* Did you mean "processes"'):
         executor_of("process", None)
 

@@ -237,7 +237,7 @@ class OtherWords(Baffle):
     def client_update(self, model: nn.Module, client: Client, ctx: ClientContext) -> Update:
         return super().client_update(model, client, self._translated(ctx))
 
-    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
+    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update] | None:
         return super().client_updates(model, clients, self._translated(ctx))
 
     def estimate(self, model: nn.Module, update: Update, client: Client, ctx: ClientContext) -> Estimate | None:

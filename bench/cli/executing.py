@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fedfore.cli.arguments import natural, share
+from fedfore.cli.arguments import natural, positive, share
 from fedfore.display.output import complain
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=natural, metavar="N",
         help="cells at a time, at most the CPUs that this process may use [as many]; 0 runs them in this process",
+    )  # fmt: skip
+    parser.add_argument(
+        "--processes-per-cell", type=positive, default=1, metavar="N",
+        help="processes that share the clients of each round of a cell [1]: for fewer cells than CPUs",
     )  # fmt: skip
     parser.add_argument(
         "--executor", default="processes", metavar="E",
@@ -44,7 +48,13 @@ def chosen_executor(options: argparse.Namespace) -> Executor:
     """Return the executor that a command asks for; say where it gets fewer workers. Raises ConfigError."""
     from fedfore.execution.executors.choice import executor_of
 
-    executor = executor_of(options.executor, options.workers, shared=options.shared, gpus=options.gpus)
+    executor = executor_of(
+        options.executor,
+        options.workers,
+        processes=processes_per_cell(options),
+        shared=options.shared,
+        gpus=options.gpus,
+    )
     say_of_cpus(options)
     return executor
 
@@ -53,9 +63,16 @@ def say_of_cpus(options: argparse.Namespace) -> None:
     """Say where a command gets fewer workers than it asks for."""
     from fedfore.execution.executors.machine import usable_cpus
 
-    cpus = usable_cpus()
-    if options.executor == "processes" and (options.workers or 0) > cpus:
-        complain(f"fedfore: --workers {options.workers} is more than the CPUs this process may use: {cpus} run.")
+    most = max(1, usable_cpus() // processes_per_cell(options))
+    if options.executor == "processes" and (options.workers or 0) > most:
+        complain(f"fedfore: --workers {options.workers} is more than the CPUs this process may use: {most} run.")
+
+
+def processes_per_cell(options: argparse.Namespace) -> int:
+    """Return how many processes a command gives to a cell. Raises ConfigError where it asks for what cannot be."""
+    from fedfore.execution.executors.choice import processes_of
+
+    return processes_of(options.processes_per_cell, options.executor, options.device)
 
 
 def runs_elsewhere(options: argparse.Namespace) -> bool:

@@ -103,15 +103,8 @@ class BPFreeMethod(Method):
             flat_parameters(model).sub_(estimate, alpha=self.config.local_lr)
         return Update(client.num_examples, **pack(sent))
 
-    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
-        if self.config.communication == "step":
-            return self._one_step(model, clients, ctx)
-        received = flat_parameters(model).clone()
-        updates = []
-        for client in clients:
-            flat_parameters(model).copy_(received)
-            updates.append(self.client_update(model, client, ctx))
-        return updates
+    def client_updates(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update] | None:
+        return self._one_step(model, clients, ctx) if self.config.communication == "step" else None
 
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
         config, state = self.config, ctx.state_of(BPFreeMethod)
@@ -152,7 +145,7 @@ class BPFreeMethod(Method):
     def _one_step(self, model: nn.Module, clients: Sequence[Client], ctx: ClientContext) -> list[Update]:
         batches = [Batch(*next(client.batches(steps=1))) for client in clients]
         step = self._step(ctx.cell, int(ctx.received["seed"]), ctx.round)
-        sent = step.send(model, batches, [client.id for client in clients], ctx.mask)
+        sent = step.send(model, batches, [client.id for client in clients], ctx.mask, ctx.map)
         return [Update(client.num_examples, **pack([one])) for client, one in zip(clients, sent, strict=True)]
 
     def _replayed(

@@ -13,6 +13,7 @@ from fedfore.cell import Cell, Phase
 from fedfore.contract.client import Client
 from fedfore.errors import ContractError
 from fedfore.masks import Mask
+from fedfore.primitives.mapping import Map, serially
 from fedfore.streams import stream_seed, torch_generator
 
 Note: TypeAlias = "str | bool | int | float | Sequence[Note] | Mapping[str, Note] | None"
@@ -78,9 +79,14 @@ class ServerContext(Context):
 
 @dataclass(frozen=True)
 class ClientContext(Context):
-    """A device's view: no server state, and of the server's words only the decoded tensors in `received`."""
+    """A device's view: no server state, and of the server's words only the decoded tensors in `received`.
+
+    map: `map(work, items)` is `[work(item) for item in items]`, by several processes where the run gives a cell more
+    than one and the hook is `client_updates`. What work changes may be lost: what counts it returns.
+    """
 
     received: Mapping[str, Tensor] = field(default_factory=dict)
+    map: Map = field(default=serially, repr=False)
 
     def rng(self, role: str, client: Client) -> torch.Generator:
         """Return this round's generator of stream `role` for one client."""

@@ -106,8 +106,10 @@ class Method:
         local_sgd(model, batches, config, config.lr_at(ctx.round, ctx.progress), ctx.mask)
         return Update(weights=model_tensors(model), num_examples=client.num_examples)
 
-    client_updates: Callable[[nn.Module, Sequence[Client], ClientContext], list[Update]] | None = None
-    """Optional: all clients of a round at once, equal to the loop over `client_update` (rtol 1e-5, bytes exactly)."""
+    client_updates: Callable[[nn.Module, Sequence[Client], ClientContext], list[Update] | None] | None = None
+    """Optional: all clients of a round at once, equal to the loop over `client_update` (rtol 1e-5, bytes exactly).
+
+    None is that loop."""
 
     def aggregate(self, model: nn.Module, updates: Sequence[Update], ctx: ServerContext) -> Mask | None:
         """Change the server's model from the decoded updates; return a new mask, or None to keep the present one."""

@@ -20,7 +20,8 @@ class Job:
     It writes its files under `aside`, which is laid out like a run, and its state into the file `checkpoint`: at the
     first end of a round after each `checkpoint_seconds`, and before it ends early, as after `timeout_seconds`. It goes
     on from what lies there. With `save_model` the weights and the mask that it ends with are kept. `partition` is the
-    partition file that the cell names, if it names one, `data` what is known of its data set.
+    partition file that the cell names, if it names one, `data` what is known of its data set. The clients of a round
+    are shared among `processes`.
     """
 
     cell: Cell
@@ -35,3 +36,4 @@ class Job:
     save_model: bool = False
     partition: PartitionFile | None = None
     data: DatasetSpec | None = None
+    processes: int = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from fedfore.execution import stages
 from fedfore.execution.executors import choice
@@ -28,6 +28,7 @@ class Request:
 
     out: str | Path | None = None
     workers: NonNegativeInt | None = None
+    processes_per_cell: PositiveInt = 1
     executor: str = "processes"
     shared: bool = False
     gpus: PositiveFloat | None = None
@@ -48,10 +49,13 @@ def run_options(request: Request, matrix: Matrix, run: Path, plugins: tuple[Path
     Raises ConfigError for an executor or a share of cells that there is not.
     """
     here = Path.cwd()  # a method may go elsewhere
+    processes = choice.processes_of(request.processes_per_cell, request.executor, request.device)
     return RunOptions(
         run=here / run,
         command=command,
-        executor=choice.executor_of(request.executor, request.workers, shared=request.shared, gpus=request.gpus),
+        executor=choice.executor_of(
+            request.executor, request.workers, processes=processes, shared=request.shared, gpus=request.gpus
+        ),
         elsewhere=choice.ray_address(request.executor) not in (None, "local"),
         device=request.device,
         rerun=request.rerun,
@@ -61,6 +65,7 @@ def run_options(request: Request, matrix: Matrix, run: Path, plugins: tuple[Path
         timeout_seconds=request.timeout,
         checkpoint_seconds=request.checkpoint_seconds,
         save_model=request.save_model,
+        processes=processes,
         matrix=matrix.text,
         partitions=matrix.partitions,
         only=Only.parsed(request.only) if request.only else None,

@@ -49,6 +49,7 @@ class RunOptions:
     timeout_seconds limits the wall-clock time of an attempt at a cell; None does not. matrix is the text of the matrix,
     tuning what it tunes, and partitions its partition files by name and hash, all to be stored. Cells that are settled
     are kept, whatever rerun says. `only` limits `run_stages` to some cells of the first plan that it makes.
+    `processes` share the clients of a cell's round.
     """
 
     run: Path
@@ -63,6 +64,7 @@ class RunOptions:
     timeout_seconds: float | None = None
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     save_model: bool = False
+    processes: int = 1
     matrix: str | None = None
     tuning: Tuning | None = None
     partitions: Mapping[str, PartitionFile] = field(default_factory=dict)
@@ -226,6 +228,7 @@ def _job(
         checkpoint_seconds=options.checkpoint_seconds,
         timeout_seconds=options.timeout_seconds,
         save_model=options.save_model,
+        processes=options.processes,
         partition=named_partition(options.run, cell),
         data=spec(cell.dataset) if is_own(cell.dataset) else None,
     )

@@ -6,7 +6,7 @@ import resource
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fedfore.execution.keeper import Keeper, Stopped, TimedOut
 from fedfore.execution.metering import metered_fields
 from fedfore.execution.plugged import plugin_code
 from fedfore.federation.assembly import federation_of
+from fedfore.federation.clients import Clients
 from fedfore.federation.loop import Federation
 from fedfore.records import attempts
 from fedfore.records.code_hash import code_sha256
@@ -94,12 +95,14 @@ def run_job(job: Job, should_stop: Callable[[], bool] = lambda: False) -> Record
         reason, trace = words(error), traceback.format_exc()
         out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason
         status = "out_of_memory" if out_of_memory else "failed"
-    return conclude(job, status, reason, {**measured, "attempt_resident_bytes": _resident_bytes()}, started, trace)
+    host = {"attempt_resident_bytes": _resident_bytes(), "attempt_processes": job.processes}
+    return conclude(job, status, reason, {**measured, **host}, started, trace)
 
 
 def _resident_bytes() -> int:
-    """Return the largest resident set of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the largest resident set so far of this process, or of one that was forked from it."""
+    users = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in users) * 1024
 
 
 def unrecorded(job: Job, reason: str, started: Moment) -> Record:
@@ -134,7 +137,8 @@ def _measure(job: Job, keeper: Keeper) -> dict[str, Any]:
     with ExitStack() as open_files:
         log = {name: open_files.enter_context(lines_writer(job.aside, cell.id, name)) for name in LOGS}
         open_files.enter_context(unchanged_process(method.__name__))
-        federation = federation_of(cell, method, dataset, torch.device(job.device))
+        clients = partial(Clients, processes=job.processes)
+        federation = federation_of(cell, method, dataset, torch.device(job.device), clients=clients)
         keeper.resume(federation)
         _run(federation, log, keeper)
     for name, lines in federation.lines().items():

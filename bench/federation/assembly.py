@@ -10,7 +10,7 @@ import torch
 
 from fedfore.cell import Cell
 from fedfore.contract.method import Method
-from fedfore.federation.clients import Clients
+from fedfore.federation.clients import Clients, MakeClients
 from fedfore.federation.loop import Federation
 from fedfore.federation.observers.cost_meter import CostMeter
 from fedfore.federation.observers.diagnoser import GradientDiagnoser
@@ -67,7 +67,7 @@ def federation_of(
     torch_device: torch.device,
     *,
     also: Iterable[Observer] = (),
-    clients: type[Clients] = Clients,
+    clients: MakeClients = Clients,
 ) -> Federation:
     """Return the federation of a cell; `also` are observers beside the usual ones."""
     clock = Clock()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fedfore.cell import SIMULATED
@@ -15,6 +16,15 @@ from fedfore.federation.rules import check_tensors, check_update
 from fedfore.federation.server import Server
 from fedfore.federation.wire import Packet, decode, encode
 from fedfore.primitives.flat import model_tensors
+from fedfore.primitives.moment import MomentDraw
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An update on its way to the server, and what by-passes the wire (see `Update`)."""
+
+    data: bytes
+    bypass: Sequence[MomentDraw] | None = None
 
 
 class Channel:
@@ -51,23 +61,24 @@ class Channel:
             self.holds[client] = server.mask_version
         return received
 
-    def up(self, update: Update, client: Client, ctx: ClientContext) -> Update:
-        """Check, encode, count and decode one client's update.
-
-        Raises ContractError where it breaks a rule.
-        """
+    def sent(self, update: Update, client: Client, ctx: ClientContext) -> Sent:
+        """Return one client's update as it travels. Raises ContractError where it breaks a rule."""
         data = self.encoded(update, client.id, ctx)
-        self.ledger.totals[ctx.phase].uplink_bytes += len(data)
-        got = decode(data, self.server.layout, self.server.active, self.server.world.torch_device)
         if update.bypass is not None and ctx.cell.estimator not in SIMULATED:
             name = type(self.server.method).__name__
             raise ContractError("bypass", f"{name} hands the server more than it sends over the wire.")
+        return Sent(data, update.bypass)
+
+    def up(self, sent: Sent, ctx: ClientContext) -> Update:
+        """Count and decode one client's update."""
+        self.ledger.totals[ctx.phase].uplink_bytes += len(sent.data)
+        got = decode(sent.data, self.server.layout, self.server.active, self.server.world.torch_device)
         return Update(
             num_examples=got.num_examples,
             weights=got.model,
             scalars=got.scalars,
             tensors=got.tensors,
-            bypass=update.bypass,
+            bypass=sent.bypass,
         )
 
     def encoded(self, update: Update, client: int, ctx: ClientContext) -> bytes:

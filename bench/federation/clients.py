@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,61 +20,39 @@ from fedfore.contract.exchange import Update
 from fedfore.contract.instance import fingerprint, instantiate
 from fedfore.contract.method import Method
 from fedfore.errors import ContractError
+from fedfore.federation.channel import Channel, Sent
+from fedfore.federation.device import client_of, device_of, draw_on, drawing
+from fedfore.federation.forks import shared
 from fedfore.federation.ledger import PHASES
-from fedfore.federation.rules import check_plain, check_unchanged, storages_of
+from fedfore.federation.lost import unchanged
+from fedfore.federation.rules import (
+    check_plain,
+    check_unchanged,
+    storages_of,
+)
 from fedfore.federation.states import load_buffers, other_buffers, packed, unpacked
 from fedfore.federation.untouched import unchanged_modules
 from fedfore.federation.world import World
 from fedfore.primitives.flat import flat_parameters, load_tensors, model_tensors
-from fedfore.streams import stream_seed
-from fedfore.tasks.augmentation import augment
-
-Send = Callable[[Update, Client, ClientContext], Update]
-"""Takes a device's update to the server, as which it arrives."""
+from fedfore.primitives.mapping import Item, Result
 
 
-@dataclass
-class Device:
-    """One client's share of the data by phase, its memory between rounds, and the model that it last received."""
+@dataclass(frozen=True)
+class Returned:
+    """What a device's round leaves: its update on the wire, its memory, and where it is in its epochs."""
 
-    clients: Mapping[Phase, Client]
+    sent: Sent
     state: dict[str, Any]
-    model: Mapping[str, Tensor] | None = None
-
-
-def client_of(
-    world: World, client: int, indices: np.ndarray, state: dict[str, Any], phase: str, *, as_they_are: bool = False
-) -> Client:
-    """Return a client that draws from the training examples `indices` by the streams of `phase`.
-
-    Training augments its examples where the protocol says so, unless they are asked for `as_they_are`.
-    """
-    augmented = world.cell.train.augment and not as_they_are
-    own = torch.from_numpy(indices).to(world.torch_device)
-
-    def batch(chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        x, y = world.train_set.batch(own[chosen.to(own.device)])
-        return (augment(x, generator) if augmented else x), y
-
-    def stream(epoch: int) -> int:
-        return stream_seed(world.cell.seed, "batches", phase, epoch, client)
-
-    return Client(
-        id=client,
-        num_examples=len(own),
-        state=state,
-        _batch=batch,
-        _batch_size=world.cell.train.batch_size,
-        _stream=stream,
-    )
+    drawing: Mapping[str, Any]
 
 
 class Clients:
-    """All devices, and the one model on which they work, each after loading what it received."""
+    """All devices, shared among `processes` in a round, and the one model that each works on after loading it."""
 
-    def __init__(self, method: type[Method], world: World, model: nn.Module) -> None:
+    def __init__(self, method: type[Method], world: World, model: nn.Module, processes: int = 1) -> None:
         self.method = instantiate(method, world.cell.params)
         self.world = world
+        self.processes = processes
         self.model = copy.deepcopy(model)
         flat_parameters(self.model)
         frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
@@ -82,7 +61,7 @@ class Clients:
             for name, own in model_tensors(model).items()
         }
         self._counters = {name: own.clone() for name, own in other_buffers(model).items()}
-        self.devices = [self._device(client) for client in range(len(world.parts))]
+        self.devices = [device_of(world, client) for client in range(len(world.parts))]
         self._go_without = False
         self._fingerprint = fingerprint(self.method)
 
@@ -103,14 +82,26 @@ class Clients:
         """Return these devices as a method sees them in a phase."""
         return [self.devices[client].clients[phase] for client in cohort]
 
-    def updates(self, cohort: Sequence[int], ctx: ClientContext, send: Send) -> list[Update]:
+    def updates(self, cohort: Sequence[int], ctx: ClientContext, channel: Channel) -> list[Update]:
         """Let the cohort do its work of a round; return its updates as the server receives them."""
-        clients = self.of(cohort, ctx.phase)
-        made = self._made(clients, ctx)
-        received, taken = [], storages_of(self.model)
-        for update, client in zip(made, clients, strict=True):
+        clients, taken = self.of(cohort, ctx.phase), storages_of(self.model)
+
+        def sent(update: Update, client: Client) -> Sent:
             check_plain(client.state, "client.state", taken)
-            received.append(send(update, client, ctx))
+            return channel.sent(update, client, ctx)
+
+        def work(client: Client) -> Returned:
+            return Returned(sent(self._update(client, ctx), client), client.state, drawing(client))
+
+        together = self._together(clients, ctx)
+        if together is not None:
+            received = [channel.up(sent(update, client), ctx) for update, client in zip(together, clients, strict=True)]
+        else:
+            received = []
+            for client, returned in zip(clients, self._shared(ctx, work, clients), strict=True):
+                client.state = returned.state
+                draw_on(client, returned.drawing)
+                received.append(channel.up(returned.sent, ctx))
         for client in clients:
             self._remember(client)
         return received
@@ -168,7 +159,7 @@ class Clients:
                 {
                     "state": packed(device.state),
                     "model": places.get(id(device.model)),
-                    "drawing": {phase: _drawing(device.clients[phase]) for phase in PHASES},
+                    "drawing": {phase: drawing(device.clients[phase]) for phase in PHASES},
                 }
                 for device in self.devices
             ],
@@ -182,28 +173,33 @@ class Clients:
             device.state.update(unpacked(stored["state"]))
             device.model = None if stored["model"] is None else state["models"][stored["model"]]
             for phase in PHASES:
-                _draw_on(device.clients[phase], stored["drawing"][phase])
+                draw_on(device.clients[phase], stored["drawing"][phase])
 
-    def _made(self, clients: Sequence[Client], ctx: ClientContext) -> Iterable[Update]:
+    def _together(self, clients: Sequence[Client], ctx: ClientContext) -> list[Update] | None:
+        """Return the updates that the method makes of all devices at once; None where each works by itself."""
         together = self.method.client_updates
         models = [self.devices[client.id].model for client in clients]
         if together is None or not all(model is models[0] for model in models):
-            return self._made_apart(clients, ctx)
+            return None
         model = self.load_received(clients[0], ctx.phase)
         with unchanged_modules(model, type(self.method), "client_updates"):
-            updates = together(model, clients, with_own_copies(ctx))
-        if not isinstance(updates, list) or len(updates) != len(clients):
+            updates = together(
+                model, clients, replace(with_own_copies(ctx), map=lambda *given: list(self._shared(ctx, *given)))
+            )
+        if updates is not None and (not isinstance(updates, list) or len(updates) != len(clients)):
             name = type(self.method).__name__
             raise ContractError("hook_type", f"{name}.client_updates returns one Update a client.")
         return updates
 
-    def _made_apart(self, clients: Sequence[Client], ctx: ClientContext) -> Iterable[Update]:
-        """Yield the devices' updates one by one, each made from copies of its own of all that it received."""
-        for client in clients:
-            model = self.load_received(client, ctx.phase)
-            with unchanged_modules(model, type(self.method), "client_update"):
-                update = self.method.client_update(model, client, with_own_copies(ctx))
-            yield update
+    def _update(self, client: Client, ctx: ClientContext) -> Update:
+        """Return a device's update, made from copies of its own of all that it received."""
+        model = self.load_received(client, ctx.phase)
+        with unchanged_modules(model, type(self.method), "client_update"):
+            return self.method.client_update(model, client, with_own_copies(ctx))
+
+    def _shared(self, ctx: ClientContext, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the work on each item, which the cell's processes share."""
+        return shared(work, list(items), self.processes, partial(unchanged, self.method, self.world, ctx))
 
     def _loaded(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Tensor]) -> nn.Module:
         """Return the devices' model in training mode, with these values and no gradients."""
@@ -220,38 +216,13 @@ class Clients:
             for other in device.clients.values():
                 other.state = client.state
 
-    def _device(self, client: int) -> Device:
-        state: dict[str, Any] = {}
-        part = self.world.parts[client]
-        clients = {phase: client_of(self.world, client, part, state, phase) for phase in PHASES}
-        return Device(clients=clients, state=state)
-
 
 class ClientsOneByOne(Clients):
     """Devices that work one after the other, also where their method could do all of them at once."""
 
-    def _made(self, clients: Sequence[Client], ctx: ClientContext) -> Iterable[Update]:
-        return self._made_apart(clients, ctx)
+    def _together(self, clients: Sequence[Client], ctx: ClientContext) -> list[Update] | None:
+        return None
 
 
-def _drawing(client: Client) -> dict[str, Any]:
-    """Return where a client is in its epochs; nothing before it drew its first batch."""
-    if not client.batches_drawn:
-        return {}
-    return {
-        "epoch": client._epoch,
-        "order": client._order.clone(),
-        "generator": client._generator.get_state(),
-        "examples_drawn": client.examples_drawn,
-        "batches_drawn": client.batches_drawn,
-    }
-
-
-def _draw_on(client: Client, drawing: Mapping[str, Any]) -> None:
-    """Put a fresh client where `_drawing` found one."""
-    if drawing:
-        client._epoch = drawing["epoch"]
-        client._order = drawing["order"]
-        client._generator = torch.Generator()
-        client._generator.set_state(drawing["generator"])
-        client.examples_drawn, client.batches_drawn = drawing["examples_drawn"], drawing["batches_drawn"]
+MakeClients = Callable[[type[Method], World, nn.Module], Clients]
+"""Makes the devices of a federation, such as `Clients`, or a part of it."""

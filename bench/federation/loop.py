@@ -11,7 +11,7 @@ from fedfore.cell import Phase
 from fedfore.contract.method import Method
 from fedfore.errors import ConfigError
 from fedfore.federation.channel import Channel
-from fedfore.federation.clients import Clients
+from fedfore.federation.clients import Clients, MakeClients
 from fedfore.federation.ledger import Ledger, Totals
 from fedfore.federation.observers.observer import Observer, Work
 from fedfore.federation.observers.panel import Kind, Panel
@@ -35,7 +35,7 @@ class Federation:
         method: type[Method],
         observers: Iterable[Observer] = (),
         *,
-        clients: type[Clients] = Clients,
+        clients: MakeClients = Clients,
         clock: Clock | None = None,
     ) -> None:
         self.world = world
@@ -126,7 +126,7 @@ class Federation:
         with self.clock.charge(phase):
             clients = self.clients.of(cohort, phase)
             drawn_before = sum(client.examples_drawn for client in clients)
-            updates = self.clients.updates(cohort, ctx, self.channel.up)
+            updates = self.clients.updates(cohort, ctx, self.channel)
             self.server.check_mask()
             drawn = sum(client.examples_drawn for client in clients) - drawn_before
             self.ledger.totals[phase].book_round(len(cohort), drawn)

@@ -31,6 +31,7 @@ from fedfore.primitives import moment
 from fedfore.primitives.finite_difference import FiniteDifferenceConfig, finite_differences
 from fedfore.primitives.flat import active_coordinates, flat_parameters, select
 from fedfore.primitives.gradients import Batch, flat_gradient
+from fedfore.primitives.mapping import Map, serially
 from fedfore.primitives.perturbations import Directions, Distribution
 
 CHUNK = 16
@@ -143,14 +144,19 @@ class Step:
         own = client + 1 if self.config.perturbations == "independent" else 0
         return Directions(self.seed, self.round, self.local_step, own, self.config.distribution)
 
-    def send(self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None) -> list[Sent]:
-        """Return what each client sends for its batch, all at the weights of `model`, which is left as it was."""
+    def send(
+        self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None, map: Map = serially
+    ) -> list[Sent]:
+        """Return what each client sends for its batch, all at the weights of `model`, which is left as it was.
+
+        `map` works on the clients' passes through the model.
+        """
         config = self.config
         if self.estimator == "finite_difference":
-            differences = self._finite_differences(model, batches, clients, mask)
+            differences = self._finite_differences(model, batches, clients, mask, map)
             return self._clipped_scalars(model, differences, clients, mask)
         active = active_coordinates(model, mask)
-        gradients = torch.stack([select(flat_gradient(model, batch), active) for batch in batches])
+        gradients = torch.stack(map(lambda batch: select(flat_gradient(model, batch), active), batches))
         if self.estimator == "exact":
             scale = _clip_scale(gradients, config.clip_norm if config.clip == "client" else None)
             return [Sent(gradient=row) for row in gradients * scale]
@@ -224,16 +230,19 @@ class Step:
         return (directions.generate(first, number, (0, size), active, device) for first, number in _spans(count))
 
     def _finite_differences(
-        self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None
+        self, model: nn.Module, batches: Sequence[Batch], clients: Sequence[int], mask: Mask | None, map: Map
     ) -> list[Tensor]:
         vector = flat_parameters(model)
         received = vector.clone() if len(batches) > 1 else None
-        scalars = []
-        for client, batch in zip(clients, batches, strict=True):
-            scalars.append(finite_differences(model, batch, self.directions(client), self.config, mask))
+
+        def of_one(given: tuple[int, Batch]) -> Tensor:
+            client, batch = given
+            scalars = finite_differences(model, batch, self.directions(client), self.config, mask)
             if received is not None:
                 vector.copy_(received)
-        return scalars
+            return scalars
+
+        return map(of_one, zip(clients, batches, strict=True))
 
     def _draw(self, gradients: Tensor, clients: Sequence[int]) -> list[Sent]:
         count, sigma = self.config.num_perturbations, self.config.sigma

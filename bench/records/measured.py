@@ -284,4 +284,6 @@ class Host:
     """What the simulation took of the machine that it ran on; not of a device."""
 
     attempt_resident_bytes: Number = measured("bytes", "lower", "Memory of the simulation",
-        "Largest resident set of the process that ran the attempt; null where it died.")
+        "Largest resident set of a process of the attempt; null where it died.")
+    attempt_processes: Number = measured("processes", "descriptive", "Processes of a cell",
+        "Among how many processes the attempt shared the clients of a round; null in older records.")

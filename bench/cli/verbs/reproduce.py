@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_data_dir, add_plugins, positive
-from fedfore.cli.executing import add_executor, chosen_executor, runs_elsewhere
+from fedfore.cli.executing import add_executor, chosen_executor, processes_per_cell, runs_elsewhere
 from fedfore.display.output import complain
 from fedfore.errors import ConfigError, printable
 from fedfore.plots.cards.published import published_study
@@ -61,6 +61,7 @@ def execute(options: argparse.Namespace) -> int:
         run=here / run,
         command=options.command,
         executor=chosen_executor(options),
+        processes=processes_per_cell(options),
         elsewhere=runs_elsewhere(options),
         device=options.device,
         data_dir=here / options.data_dir if options.data_dir else None,

@@ -19,12 +19,14 @@ RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": "3", "RA
 for a node, and give a cell as much of a CPU as any other process has."""
 
 
-def executor_of(name: str, workers: int | None, *, shared: bool = False, gpus: float | None = None) -> Executor:
+def executor_of(
+    name: str, workers: int | None, *, processes: int = 1, shared: bool = False, gpus: float | None = None
+) -> Executor:
     """Return the executor of this name with at most so many workers, of which this machine has no more than CPUs.
 
-    None is as many as there are, and 0 workers are this process. The name may be the address of a Ray cluster; whether
-    its nodes see the run's folder, and how many GPUs a cell takes, is asked of Ray alone. Raises ConfigError for a name
-    that there is not, and where Ray is not installed.
+    A worker takes as many CPUs as a cell has `processes`. None is as many as there are, and 0 workers are this process.
+    The name may be the address of a Ray cluster; whether its nodes see the run's folder, and how many GPUs a cell
+    takes, is asked of Ray alone. Raises ConfigError for a name that there is not, and where Ray is not installed.
     """
     address = ray_address(name)
     if name not in EXECUTORS and address is None:
@@ -41,8 +43,20 @@ def executor_of(name: str, workers: int | None, *, shared: bool = False, gpus: f
         except ImportError:
             raise ConfigError(f'--executor {name} needs Ray: pip install "fedfore[ray]".') from None
         return RayCluster(address, workers, shared, 1.0 if gpus is None else gpus)
-    cpus = usable_cpus()
-    return Processes(min(workers or cpus, cpus))
+    most = max(1, usable_cpus() // processes)
+    return Processes(min(workers or most, most))
+
+
+def processes_of(asked: int, executor: str, device: str) -> int:
+    """Return how many processes share the clients of a cell: as many as are asked for, at most this machine's CPUs.
+
+    Raises ConfigError where cells run on other machines, or on a device that processes cannot share.
+    """
+    if asked > 1 and ray_address(executor) is not None:
+        raise ConfigError("--processes-per-cell goes with cells of this machine; leave it out with Ray.")
+    if asked > 1 and device != "cpu":
+        raise ConfigError(f"--processes-per-cell goes with --device cpu; leave it out with --device {device}.")
+    return min(asked, usable_cpus())
 
 
 def ray_address(name: str) -> str | None:

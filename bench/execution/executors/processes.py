@@ -61,8 +61,9 @@ class Processes:
         if not self.peak and not any(_has_trained(cell.job) for cell in running):
             return False
         peak = max(self.peak, *(resident_bytes(cell.pid, peak=True) for cell in running))
-        promised = sum(max(0, peak - resident_bytes(cell.pid)) for cell in running)
-        return free - promised >= SPARE * peak
+        wanted = peak * max(cell.job.processes for cell in running)
+        promised = sum(max(0, wanted - resident_bytes(cell.pid)) for cell in running)
+        return free - promised >= SPARE * wanted
 
 
 def _has_trained(job: Job) -> bool:

@@ -6,7 +6,6 @@ but for SIGTERM, them.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, resource_tracker
 from types import ModuleType
 
+from fedfore.federation.forks import end_with_parent
+
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -22,8 +23,6 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONFAULTHANDLER": "1",
 }
-PR_SET_PDEATHSIG = 1
-"""Of linux/prctl.h."""
 TO_STARTER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 CONTEXT = get_context("forkserver")
@@ -52,8 +51,7 @@ def end_with_the_server() -> None:
     keeps_server_alive = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
     if keeps_server_alive is not None:
         os.close(keeps_server_alive)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from fedfore.contract.context import ClientContext, with_own_copies
 from fedfore.contract.exchange import Estimate, Update
 from fedfore.contract.method import Method
 from fedfore.errors import ContractError, Diverged
-from fedfore.federation.clients import client_of
+from fedfore.federation.device import client_of
 from fedfore.federation.observers.observer import Observer, View
 from fedfore.federation.rules import expect
 from fedfore.federation.server import client_context
