@@ -46,8 +46,8 @@ class Options:
     captions: bool = False
 
     def __post_init__(self) -> None:
-        if not WIDTHS[0] <= self.width <= WIDTHS[1]:
-            raise ConfigError(f"A figure is between {WIDTHS[0]} and {WIDTHS[1]} inches wide, and not {self.width:g}.")
+        if not (isinstance(self.width, int | float) and WIDTHS[0] <= self.width <= WIDTHS[1]):
+            raise ConfigError(f"A figure is between {WIDTHS[0]} and {WIDTHS[1]} inches wide, and not {self.width}.")
 
 
 DEFAULTS = Options()

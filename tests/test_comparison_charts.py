@@ -244,6 +244,14 @@ def test_what_competes_with_nothing_is_hollow_and_the_front_is_a_staircase(study
     assert list(front.get_ydata()) == pytest.approx([0.79, 0.80, 0.80])
 
 
+def test_panels_of_one_row_hold_the_points_of_all_of_them(study_of: MakeStudy) -> None:
+    planned = cells(("fedavg", "baffle"), alphas=("iid", 0.1))
+    far = study_of(planned, change=lambda cell: {"test_accuracy": 0.9 if cell.alpha == "iid" else 0.3})
+    for panel in drawn(pareto, far, COLUMN_WIDTH).figure.axes:
+        low, high = panel.get_ylim()
+        assert low < 0.3 and high > 0.9
+
+
 def test_labels_stand_beside_their_points_and_apart() -> None:
     figure, (panel,) = panels(1, 4.0, 3.0)
     panel.set(xlim=(0, 1), ylim=(0, 1))

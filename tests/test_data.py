@@ -336,7 +336,7 @@ def test_an_entry_without_a_reader_is_one_sentence(monkeypatch, tmp_path, capsys
         (lambda root: (random_part(60), random_part(21)), r"gives torch.uint8 \[21, 1, 32, 32\].* describes .*\[20, 1"),
         (lambda root: ((random_part(60)[0].double(), random_part(60)[1]), random_part(20)), "gives torch.float64"),
         (lambda root: ((random_part(60)[0], random_part(60)[1] + 1), random_part(20)), "labels .* run from 0 to 5"),
-        (lambda root: None, "cannot be read"),
+        (lambda root: None, "gives a NoneType; give .train, test."),
         (partial(read_cifar, "labels", ["absent"], []), "cannot be read from .*absent"),
         (partial(read_cifar, "labels", [DIGITS], []), "cannot be read from .*invalid load key"),
         (partial(read_mnist, "absent"), "cannot be read from .*absent"),

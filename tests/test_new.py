@@ -73,6 +73,7 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path, capsys: pytest.Ca
         (["lenet5", "--kind", "model"], 'There is a "lenet5" already'),
         (["my-data", "--kind", "dataset"], '"my-data" is no name of a function'),
         (["class", "--kind", "model"], '"class" is no name of a function'),
+        (["json"], '"json" is a module that is installed'),
         (["mine", "--dir", "nowhere"], "--dir nowhere is no folder"),
     ],
 )

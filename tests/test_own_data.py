@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_floats_of_one_channel_and_any_size_are_normalised_by_their_training_ima
             {"num_classes": np.array(3)},
             "its labels run from 0 to 3; 3 classes, of which there are 2 at least, are 0",
         ),
+        ({"y_train": np.arange(60) * 10**9}, "it has 59000000001 classes for 80 examples"),
         ({"num_classes": np.array(3.5)}, "num_classes is float64 []; give one whole number"),
         ({"client_train": np.arange(60) - 1}, "client_train names an owner -1; number owners from 0"),
         ({"client_train": np.zeros(3, int)}, "client_train is int64 [3]; give whole numbers [60]"),
@@ -119,7 +121,7 @@ def test_what_is_no_data_set_is_refused_in_a_sentence(given: Any, sentence: str,
 
 def test_what_cannot_be_read_and_paths_elsewhere_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no arrays")
-    for name, sentence in (("npz:none.npz", "cannot be read"), ("npz:text.npz", "is no .npz file of numbers")):
+    for name, sentence in (("npz:none.npz", "cannot be read"), ("npz:text.npz", "is no .npz file, as np.savez")):
         with pytest.raises(DataError, match=sentence):
             described(name, tmp_path)
     for name in (f"npz:{tmp_path}/faces.npz", "npz:../faces.npz", "npz:", "folder:"):
@@ -198,6 +200,17 @@ def test_a_matrix_of_own_arrays_runs_and_can_be_planned_where_they_are_not(
     clients = {**document, "train": {**document["train"], "clients": 6}}
     with pytest.raises(ConfigError, match=r'"natural" over 6 clients: .* knows 5 owners of its examples; lower'):
         resolve(clients, methods)
+
+
+def test_own_arrays_are_checked_and_their_shape_has_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored(tmp_path)
+    assert main(["check", "npz:faces.npz", "--data-dir", str(tmp_path)]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"ok"}
+    own = ["cost", "lenet5", "--batch", "4", "--dataset", "npz:faces.npz", "--data-dir", str(tmp_path), "--json"]
+    assert main(own) == 0
+    step = json.loads(capsys.readouterr().out)["device_step_flops"]
+    assert main(["cost", "lenet5", "--batch", "4", "--dataset", "cifar10", "--json"]) == 0
+    assert 0 < step < json.loads(capsys.readouterr().out)["device_step_flops"], "four classes in place of ten"
 
 
 def test_a_description_that_is_none_is_refused() -> None:

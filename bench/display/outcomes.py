@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,20 @@ def what_went_wrong(run: Path, outcome: Outcome) -> Iterator[str]:
     for heading, records in kinds:
         if records:
             yield "\n".join([heading, *(failure(run, record) for record in records)]) + "\n\n"
+    yield from _metrics_without_a_value(outcome.records)
     if missing:
         yield (
             f"{len(missing)} of {total} planned cells have no record; run their matrices again, with the "
             f"commands that {run / 'plan.json'} names: {' '.join(missing)}\n\n"
         )
+
+
+def _metrics_without_a_value(records: Iterable[Record]) -> Iterator[str]:
+    told = (one.get("problem") for record in records for one in (record.plugin_metrics or {}).values())
+    problems = Counter(problem for problem in told if problem)
+    if problems:
+        lines = [printable(f"{problem} ({count} cells)") for problem, count in problems.items()]
+        yield "\n".join(["Metrics of plug-ins that have no value:", *lines]) + "\n\n"
 
 
 def failure(run: Path, record: Record) -> str:

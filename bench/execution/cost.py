@@ -12,12 +12,14 @@ import torch
 from fedfore.cell import Cell, cell_to_json
 from fedfore.contract.registry import MethodEntry, lookup
 from fedfore.errors import ConfigError, FedForeError, Skip, StoreError, suggestion
+from fedfore.execution.data_names import with_data
 from fedfore.execution.document import grid_blocks
 from fedfore.execution.matrix import resolve
 from fedfore.execution.metering import metered_fields
 from fedfore.execution.overrides import apply_override
 from fedfore.execution.shared_params import spelt_out
 from fedfore.records.store import LAYERS, Run, identity, is_volatile, open_run
+from fedfore.tasks.files import data_root
 
 UNSTORED = ("train.meter_only", "train.batch_size")
 """Settings of the metered cell that say nothing of the stored one."""
@@ -41,10 +43,13 @@ class Point(TypedDict, total=False):
 DEFAULTS = Point(dataset="cifar10", method="fedavg", sparsity=0.0, batch=32, alpha=None, seed=0)
 
 
-def cost_document(model: str, point: Point, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def cost_document(
+    model: str, point: Point, overrides: Sequence[str] = (), data_dir: Path | None = None
+) -> dict[str, Any]:
     """Return the matrix of cells that are metered alone, one a method, at `DEFAULTS` where the point says nothing.
 
-    Raises ConfigError for a key that a point has not, and as `apply_override` does.
+    Of arrays of one's own the shape is read in the data folder. Raises ConfigError for a key that a point has not, and
+    as `apply_override` and `with_data` do.
     """
     for key in point:
         if key not in DEFAULTS:
@@ -55,7 +60,7 @@ def cost_document(model: str, point: Point, overrides: Sequence[str] = ()) -> di
     document: dict[str, Any] = {"grid": grid, "train": {"meter_only": True, "batch_size": asked["batch"]}}
     for override in overrides:
         apply_override(document, override)
-    return document
+    return with_data(document, data_root(data_dir))
 
 
 def cost_record(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from fedfore.errors import FedForeError
 from fedfore.execution.finding import Finding
-from fedfore.tasks.datasets import spec
+from fedfore.tasks.dataset_spec import DatasetSpec
+from fedfore.tasks.datasets import know, own_spec, spec
 from fedfore.tasks.files import data_root, ensure_present
 from fedfore.tasks.loading import Tensors, faults, read_parts
+from fedfore.tasks.own_arrays import described, is_own
 
 RULES = ("dtypes", "shapes", "labels", "class_counts", "values", "client", "split", "deterministic")
 
@@ -17,8 +19,8 @@ RULES = ("dtypes", "shapes", "labels", "class_counts", "values", "client", "spli
 def check_dataset(name: str, data_dir: Path | None = None) -> list[Finding]:
     """Try every rule on a data set, in order; one that cannot be read is tried no further."""
     try:
-        wanted = spec(name)
-        ensure_present(name, data_dir)
+        wanted = _own(name, data_root(data_dir)) if is_own(name) else spec(name)
+        ensure_present(wanted.name, data_dir)
         parts = read_parts(wanted, data_root(data_dir))
         found: dict[str, str] = {}
         for rule, sentence in faults(wanted, parts):
@@ -30,6 +32,12 @@ def check_dataset(name: str, data_dir: Path | None = None) -> list[Finding]:
         return [Finding(name, "reads", "broken", str(error))]
     tried = [Finding(name, rule, "broken" if rule in found else "ok", found.get(rule, "")) for rule in RULES]
     return [Finding(name, "reads", "ok"), *tried]
+
+
+def _own(name: str, root: Path) -> DatasetSpec:
+    """Return what is known of arrays of one's own, which are read, and known to this process from now on."""
+    know(found := own_spec(*described(name, root)))
+    return found
 
 
 def _overlap(parts: tuple[Tensors, Tensors]) -> Iterator[tuple[str, str]]:

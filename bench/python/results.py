@@ -120,7 +120,7 @@ def runs_of(*given: str | Path | Results) -> list[Run]:
     """Return the runs of results, and those that paths or names say, in their order. Raises ConfigError as `load`."""
     known = {run.path: run for one in given if isinstance(one, Results) for run in one.runs}
     named = [path for one in given for path in ([run.path for run in one.runs] if isinstance(one, Results) else [one])]
-    if not named:
+    if not named or not all(isinstance(path, str | Path) for path in named):
         raise ConfigError("Name a run: its folder, or a study in ./results.")
     return [known.get(folder) or open_run(folder) for folder in run_folders(named)]
 

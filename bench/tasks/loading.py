@@ -51,7 +51,12 @@ def read_parts(wanted: DatasetSpec, root: Path) -> tuple[Tensors, Tensors]:
     """
     assert wanted.read is not None, "ensure_present refuses an entry without a reader"
     try:
-        train, test = (tuple(map(_tensor, part)) for part in wanted.read(root))
+        read = wanted.read(root)
+        if not isinstance(read, Sequence) or len(read) != 2:
+            raise DataError(
+                f'The reader of data set "{wanted.name}" gives a {type(read).__name__}; give (train, test).'
+            )
+        train, test = (tuple(map(_tensor, part)) for part in read)
         _ = (train[1], test[1])
     except UNREADABLE as error:
         get = f"; run `fedfore data get {wanted.name}`" if wanted.downloadable else ""

@@ -148,11 +148,16 @@ def described(name: str, root: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _read_npz(name: str, file: Path) -> OwnArrays:
+    if file.is_file() and not zipfile.is_zipfile(file):
+        raise DataError(f'Data set "{name}": {file} is no .npz file, as np.savez writes them.')
     try:
         with np.load(file) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except OSError as error:
-        raise DataError(f'Data set "{name}" cannot be read: {file} ({error.strerror or error}).') from None
+        raise DataError(
+            f'Data set "{name}" cannot be read: {file} ({error.strerror or error}); its path is below the data folder, '
+            "which --data-dir or FEDFORE_DATA names."
+        ) from None
     except NO_ARRAYS as error:
         raise DataError(f'Data set "{name}": {file} is no .npz file of numbers ({error}).') from None
     try:
@@ -184,6 +189,11 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> OwnArrays:
         raise ConfigError(
             f"its labels run from {smallest} to {largest}; {num_classes} classes, of which there are 2 at least, are "
             f"0 to {num_classes - 1}"
+        )
+    examples = sum(map(len, images.values()))
+    if num_classes > examples:
+        raise ConfigError(
+            f"it has {num_classes} classes for {examples} examples; number the classes from 0 without gaps"
         )
     owners = arrays.get("client_train")
     client = None if owners is None else _numbers("client_train", owners, len(images["train"]))

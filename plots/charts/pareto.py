@@ -113,8 +113,9 @@ def pareto(view: View) -> Drawn:
         here = table[table["alpha"] == alpha]
         _COSTS[cost].limit(panel, table[cost].min(), table[cost].max())
         _draw_panel(panel, here, cost, entries, _sizes(table))
-        panel.set_ylim(*bounded(view.metric, panel.get_ylim()))
-        _number(panel, here, cost, entries, view.width / columns - _OUTSIDE)
+    for (alpha, cost), panel in axes.items():
+        panel.set_ylim(*bounded(view.metric, panel.get_ylim()))  # of all panels in its row
+        _number(panel, table[table["alpha"] == alpha], cost, entries, view.width / columns - _OUTSIDE)
         shown.ticks(panel.yaxis, _Y_TICKS)
         _label(panel, alpha if len(alphas) > 1 else "", cost, view)
     figure.supylabel(shown.label)

@@ -30,6 +30,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.records.declared import known
     from fedfore.tasks.datasets import DATASETS
     from fedfore.tasks.model_registry import MODELS
+    from fedfore.tasks.own_arrays import is_own
 
     methods = discover(options.plugins)
     models, datasets = {*MODELS, *known("model")}, {*DATASETS, *known("dataset")}
@@ -37,7 +38,7 @@ def execute(options: argparse.Namespace) -> int:
     for name in options.names or [*methods, *known("dataset"), *known("model")]:
         findings = check_method(methods[name]) if name in methods else []
         findings += check_model(name) if name.partition(":")[0] in models else []
-        findings += check_dataset(name, options.data_dir) if name in datasets else []
+        findings += check_dataset(name, options.data_dir) if name in datasets or is_own(name) else []
         if not findings:
             known_names = [*methods, *models, *datasets]
             raise ConfigError(f'There is no method, model or data set "{name}".{suggestion(name, known_names)}')

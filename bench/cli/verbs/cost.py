@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from fedfore.cli.arguments import add_overrides, add_plugins, positive, size
+from fedfore.cli.arguments import add_data_dir, add_overrides, add_plugins, positive, size
 from fedfore.errors import ConfigError
 
 HELP = "print what a device would pay, without training and without data files"
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default=PLAIN, help=text)
     add_overrides(parser)
     add_plugins(parser)
+    add_data_dir(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def _one(options: argparse.Namespace) -> int:
         dataset=options.dataset, method=options.method or "fedavg", sparsity=options.sparsity or 0.0,
         batch=options.batch, alpha=options.alpha, seed=options.seed,
     )  # fmt: skip
-    document = cost_document(options.model, point, options.overrides)
+    document = cost_document(options.model, point, options.overrides, options.data_dir)
     record = cost_record(document, discover(options.plugins), options.run)
     print(json.dumps(record, indent=1, allow_nan=False) if options.format == "json" else cost_table(record))
     return 0
@@ -75,7 +76,7 @@ def _all(options: argparse.Namespace) -> int:
     usable = [name for name, entry in methods.items() if entry.method is not None]
     sparsity = USUAL_SPARSITY if options.sparsity is None else options.sparsity
     point = Point(dataset=options.dataset, method=usable, sparsity=sparsity, batch=options.batch)
-    found, reasons = cost_records(cost_document(options.model, point, options.overrides), methods)
+    found, reasons = cost_records(cost_document(options.model, point, options.overrides, options.data_dir), methods)
     broken = {name: entry.problem for name, entry in methods.items() if entry.method is None}
     print(fitting_table(found, {**reasons, **broken}, options.memory, options.format), end="")
     return 0

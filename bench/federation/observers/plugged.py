@@ -42,7 +42,10 @@ class _Guest:
         """Return its number, None where it fails or has none."""
 
         def finite(observer: Observer) -> float | None:
-            found = observer.fields(view).get(self.plugin.name)
+            fields = observer.fields(view)
+            if self.plugin.name not in fields:
+                raise PluginError(f"its fields hold no {self.plugin.name}")
+            found = fields[self.plugin.name]
             number = found.item() if isinstance(found, torch.Tensor) else found
             if number is not None and (not isinstance(number, int | float) or not math.isfinite(number)):
                 raise PluginError(f"its fields hold {number!r} under {self.plugin.name}, which is no finite number")
