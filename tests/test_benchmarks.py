@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from fedfore.baselines.feddst import FedDST
 from fedfore.baselines.fedmef import FedMef
 from fedfore.baselines.fedtiny import FedTiny
 from fedfore.cell import Cell, Estimator, Protocol
+from fedfore.execution.executors.machine import usable_cpus
+from fedfore.federation.clients import Clients
 from fedfore.federation.loop import Federation
 from fedfore.federation.observers.cost_meter import CostMeter
 from fedfore.federation.world import World
@@ -49,9 +52,10 @@ def random_images(count: int) -> Examples:
     )
 
 
-def unobserved(cell: Cell, method: type[Method], dataset: Dataset) -> Federation:
+def unobserved(cell: Cell, method: type[Method], dataset: Dataset, processes: int = 1) -> Federation:
     """Return the federation of a cell of which nothing is looked at but what devices pay."""
-    return Federation(World.of(cell, dataset, torch.device("cpu")), method, [CostMeter()])
+    clients = partial(Clients, processes=processes)
+    return Federation(World.of(cell, dataset, torch.device("cpu")), method, [CostMeter()], clients=clients)
 
 
 def next_round(federation: Federation) -> None:
@@ -106,6 +110,19 @@ def test_a_fedavg_round_costs_no_more_than_the_plain_loop(benchmark: BenchmarkFi
     benchmark.extra_info["ratio_to_plain_loop"] = ratio
     benchmark.pedantic(harness, rounds=3)
     assert ratio <= 1.1
+
+
+@pytest.mark.skipif(usable_cpus() < 2, reason="needs two CPUs")
+def test_two_processes_share_the_clients_of_a_round(benchmark: BenchmarkFixture) -> None:
+    """Reference: the same round of ResNet-20, ten clients of five steps, in one process."""
+    dataset = Dataset(spec("cifar10"), random_images(COHORT * SHARE), random_images(100))
+    train, steps = Protocol(clients=COHORT, batch_size=BATCH, rounds=1000), {"local_epochs": None, "local_steps": 5}
+    cell = make_cell(FedAvg, train, given={"lr": LR, **steps}, dataset="cifar10", model="resnet20:norm=group")
+    both, alone = (partial(next_round, unobserved(cell, FedAvg, dataset, processes)) for processes in (2, 1))
+    ratio = paired_ratio(both, alone, pairs=3)
+    benchmark.extra_info["ratio_to_one_process"] = ratio
+    benchmark.pedantic(both, rounds=1)
+    assert ratio <= 1 / 1.6
 
 
 ROUND_STEPS, ROUND_BATCH = 3, 64
