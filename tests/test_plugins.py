@@ -174,7 +174,7 @@ BROKEN = {
     "other counts": (DATASET.replace("test=2", "test=2, class_counts=(1, 2)"), "", "class_counts are 2 numbers"),
     "no keyword": (DATASET.replace(", num_test=2", ""), "", "its decorator lacks num_test"),
     "another keyword": (DATASET.replace("test=2", "test=2, stds=1"), "", 'no argument stds. Did you mean "std"'),
-    "nothing read": (DATASET, "", "cannot be read"),
+    "nothing read": (DATASET, "", "gives a NoneType"),
     "a reader that raises": (DATASET + "    1 / 0\n", "", r'"mine" fails: ZeroDivisionError: .*a.py, line 8\)\.'),
 }
 """Two files of a folder, and what is said of them once it is asked for what they declare."""

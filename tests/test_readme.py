@@ -103,6 +103,9 @@ CUTS: dict[str, list[str]] = {
     "fedfore run my.toml --workers 8 --timeout 3600 --out results/my": [
         *ONE, *SHORT, *sets("train.eval_every=0.1"), "--out", "results/timed",
     ],
+    "fedfore run my.toml --workers 2 --processes-per-cell 4 --out results/my": [
+        *ONE, *SHORT, *sets("train.eval_every=0.1"), "--out", "results/shared",
+    ],
     "fedfore merge parts/1 parts/2 --out results/merged": [],
     "fedfore merge": ["parts/1", "parts/2", "--out", "results/named"],
     **{

@@ -99,12 +99,15 @@ def test_a_fault_is_the_one_that_a_process_alone_would_have(
     for options in ({}, TWO):
         made = federation(Faulty, TRAIN, options=options, given={"local_steps": 1}, model=SMALL)
         monkeypatch.setattr(sys.modules[__name__], "FEDERATIONS", [made])
+        labels = made.world.train_set.labels
+        kept = labels.clone()
         with (
             torch.set_grad_enabled(True),
             pytest.warns(UserWarning, match="ended early") if options else nullcontext(),
             pytest.raises(error, match=words),
         ):
             made.run()
+        labels.copy_(kept)
 
 
 def test_the_work_of_a_process_that_is_killed_is_done_again(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:

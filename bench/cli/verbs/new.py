@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import keyword
 import shlex
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from fedfore.errors import ConfigError, PluginError
@@ -48,7 +49,7 @@ def _check_name(name: str, kind: str) -> None:
         raise ConfigError(f'"{name}" is no name: use letters, digits, _ and -, and begin with a letter or a digit.')
     if kind in FUNCTIONS and (not name.isidentifier() or keyword.iskeyword(name)):
         raise ConfigError(f'"{name}" is no name of a function, which a {kind} is: use letters, digits and _.')
-    if importlib.util.find_spec(name) is not None:
+    if name in {"fedfore", *sys.stdlib_module_names, *packages_distributions()}:
         raise ConfigError(f'"{name}" is a module that is installed, which the file would hide; choose another name.')
     if name in {*discover(only=name), *DATASETS, *MODELS}:
         raise ConfigError(f'There is a "{name}" already (`fedfore ls`); choose another name.')
