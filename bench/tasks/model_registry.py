@@ -11,7 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
@@ -104,6 +104,7 @@ def architecture_of(name: str) -> Architecture:
     return MODELS[name].load() if name in MODELS else plugins[name].load()
 
 
+@cache
 def _shipped(module: str, name: str) -> Any:
     return described(getattr(importlib.import_module(module), name))
 
