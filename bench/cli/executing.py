@@ -61,9 +61,9 @@ def chosen_executor(options: argparse.Namespace) -> Executor:
 
 def say_of_cpus(options: argparse.Namespace) -> None:
     """Say where a command gets fewer workers than it asks for."""
-    from fedfore.execution.executors.machine import usable_cpus
+    from fedfore.execution.executors.choice import most_workers
 
-    most = max(1, usable_cpus() // processes_per_cell(options))
+    most = most_workers(processes_per_cell(options))
     if options.executor == "processes" and (options.workers or 0) > most:
         complain(f"fedfore: --workers {options.workers} is more than the CPUs this process may use: {most} run.")
 
@@ -73,10 +73,3 @@ def processes_per_cell(options: argparse.Namespace) -> int:
     from fedfore.execution.executors.choice import processes_of
 
     return processes_of(options.processes_per_cell, options.executor, options.device)
-
-
-def runs_elsewhere(options: argparse.Namespace) -> bool:
-    """Return whether the cells of a command may run on other machines, with other devices and data than this one."""
-    from fedfore.execution.executors.choice import ray_address
-
-    return ray_address(options.executor) not in (None, "local")

@@ -56,7 +56,7 @@ def run_options(request: Request, matrix: Matrix, run: Path, plugins: tuple[Path
         executor=choice.executor_of(
             request.executor, request.workers, processes=processes, shared=request.shared, gpus=request.gpus
         ),
-        elsewhere=choice.ray_address(request.executor) not in (None, "local"),
+        elsewhere=choice.is_elsewhere(request.executor),
         device=request.device,
         rerun=request.rerun,
         data_dir=here / request.data_dir if request.data_dir else None,

@@ -41,7 +41,8 @@ def run(
     "train.clients": 20}; None is a key's default. `plugins` are folders of method files. At most `workers` cells run at
     a time, as many as there are CPUs by default, each in a process of its own; 0 runs them in this one. `progress` says
     on stderr how far they are. `options` are others of `fedfore run --help` by their names: rerun, only, extend,
-    timeout, checkpoint_seconds, save_model, device, data_dir, study (--from), executor, shared, gpus.
+    timeout, checkpoint_seconds, save_model, device, data_dir, study (--from), processes_per_cell, executor, shared,
+    gpus.
 
     A cell may fail: its row says so, and the others go on. An interrupt stops the workers, keeps what they have, and is
     passed on. Raises ConfigError, PluginError, DataError or StoreError where nothing can run.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfore.cli.arguments import add_data_dir, add_plugins, positive
-from fedfore.cli.executing import add_executor, chosen_executor, processes_per_cell, runs_elsewhere
+from fedfore.cli.executing import add_executor, chosen_executor, processes_per_cell
 from fedfore.display.output import complain
 from fedfore.errors import ConfigError, printable
 from fedfore.plots.cards.published import published_study
@@ -38,6 +38,7 @@ def execute(options: argparse.Namespace) -> int:
     from fedfore.display.outcomes import what_went_wrong
     from fedfore.display.progress import Display
     from fedfore.execution.data_names import know_data
+    from fedfore.execution.executors.choice import is_elsewhere
     from fedfore.execution.matrix import PlannedCell
     from fedfore.execution.matrix_file import read_matrix
     from fedfore.execution.partition_names import named_partitions
@@ -62,7 +63,7 @@ def execute(options: argparse.Namespace) -> int:
         command=options.command,
         executor=chosen_executor(options),
         processes=processes_per_cell(options),
-        elsewhere=runs_elsewhere(options),
+        elsewhere=is_elsewhere(options.executor),
         device=options.device,
         data_dir=here / options.data_dir if options.data_dir else None,
         plugins=tuple((here / folder).resolve() for folder in options.plugins),

@@ -43,8 +43,18 @@ def executor_of(
         except ImportError:
             raise ConfigError(f'--executor {name} needs Ray: pip install "fedfore[ray]".') from None
         return RayCluster(address, workers, shared, 1.0 if gpus is None else gpus)
-    most = max(1, usable_cpus() // processes)
+    most = most_workers(processes)
     return Processes(min(workers or most, most))
+
+
+def most_workers(processes: int) -> int:
+    """Return how many cells of so many processes each this machine has CPUs for, one at least."""
+    return max(1, usable_cpus() // processes)
+
+
+def is_elsewhere(executor: str) -> bool:
+    """Return whether cells may run on other machines, with other devices and data than this one."""
+    return ray_address(executor) not in (None, "local")
 
 
 def processes_of(asked: int, executor: str, device: str) -> int:
