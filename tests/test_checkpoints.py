@@ -229,7 +229,7 @@ iterations = 4
 draws = 1
 inputs_per_draw = 8
 """
-FEW = {"first_order": ["fedmef"], "estimators": ["moment"], "seeds": [0], "rounds": 60}
+FEW = {"first_order": ["fedmef"], "estimators": ["moment"], "seeds": [0], "rounds": 30}
 MANY = {"first_order": ["fedavg", "fedmef", "fedtiny", "feddst"], "estimators": ["directional", "moment"]}
 SIGNALS = ("KILL group", "KILL run", "KILL cell", "TERM run", "TERM group", "INT group", "HUP run", "TERM cell")
 
@@ -248,15 +248,15 @@ def strike(process: Any, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kills", "mixed"),
+    ("kills", "mixed", "longest_seconds"),
     [
-        (6, FEW),
-        pytest.param(30, {**MANY, "seeds": [0], "rounds": 100}, marks=pytest.mark.slow),
-        pytest.param(200, {**MANY, "seeds": [0, 1, 2, 3], "rounds": 150}, marks=pytest.mark.kills),
+        (6, FEW, 1.5),
+        pytest.param(30, {**MANY, "seeds": [0], "rounds": 100}, 3.0, marks=pytest.mark.slow),
+        pytest.param(200, {**MANY, "seeds": [0, 1, 2, 3], "rounds": 150}, 3.0, marks=pytest.mark.kills),
     ],
 )
 def test_a_matrix_killed_at_random_instants_ends_as_if_it_never_was(
-    tmp_path: Path, kills: int, mixed: Mapping[str, object]
+    tmp_path: Path, kills: int, mixed: Mapping[str, object], longest_seconds: float
 ) -> None:
     path, run, chance = tmp_path / "mixed.toml", tmp_path / "killed", random.Random(kills)
     path.write_text(MIXED.format(**mixed))
@@ -266,7 +266,7 @@ def test_a_matrix_killed_at_random_instants_ends_as_if_it_never_was(
     while struck < kills:
         process = start(*command)
         wait_until(lambda process=process: workers_of(process.pid) or process.poll() is not None, 120)
-        time.sleep(chance.uniform(0.0, 3.0))
+        time.sleep(chance.uniform(0.0, longest_seconds))
         if process.poll() is not None:
             shutil.rmtree(run)  # it has come to its end: begin anew
             kept.clear()

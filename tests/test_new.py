@@ -28,8 +28,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-SLOW = ("bp_free", "pruning")
-"""Without backpropagation and with a setup, of which many rules are tried."""
+SLOW = ("method", "bp_free", "pruning")
+"""Methods of which no more rules are tried than of `dynamic`, or that are costly to try."""
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in KINDS])

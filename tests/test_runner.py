@@ -191,6 +191,7 @@ def test_cells_may_hang_and_the_matrix_goes_on(tmp_path: Path) -> None:
     assert done.returncode == 1 and "2 of 2 cells did not finish" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_plug_in_outside_the_repository_runs_and_appears_in_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

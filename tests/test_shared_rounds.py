@@ -42,9 +42,12 @@ ROUNDS: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "fedavg_erk": (FedAvgERK, {"sparsity": 0.8}),
     "fed_ntk_fedavg": (FedNTKFedAvg, {"given": SCORING, "sparsity": 0.8}),
 }
+IN_FAST_TESTS = ("client state", "moving average", "extrusion", "foresight", "baffle moment")
 
 
-@pytest.mark.parametrize("name", ROUNDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in IN_FAST_TESTS else pytest.mark.slow) for name in ROUNDS]
+)
 def test_rounds_that_are_now_shared_and_now_not_end_as_those_of_one_process(federation: Make, name: str) -> None:
     method, settings = ROUNDS[name]
     settings = {"train": TRAIN, "model": SMALL, **settings}
