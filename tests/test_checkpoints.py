@@ -229,7 +229,7 @@ iterations = 4
 draws = 1
 inputs_per_draw = 8
 """
-FEW = {"first_order": ["fedmef"], "estimators": ["moment"], "seeds": [0], "rounds": 30}
+FEW = {"first_order": ["fedmef"], "estimators": ["moment"], "seeds": [0], "rounds": 60}
 MANY = {"first_order": ["fedavg", "fedmef", "fedtiny", "feddst"], "estimators": ["directional", "moment"]}
 SIGNALS = ("KILL group", "KILL run", "KILL cell", "TERM run", "TERM group", "INT group", "HUP run", "TERM cell")
 

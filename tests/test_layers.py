@@ -262,6 +262,25 @@ def test_what_a_worker_imports_is_torch_and_no_other_heavy_library() -> None:
     assert done.stdout == "set()\n"
 
 
+def test_the_server_of_cells_has_imported_what_torch_imports_at_the_first_step_of_training() -> None:
+    code = """
+import sys, torch, fedfore.execution.executors.warm_server
+from importlib import import_module
+from multiprocessing import forkserver
+for name in forkserver._forkserver._preload_modules:
+    import_module(name)
+before = set(sys.modules)
+weights = torch.ones(2, requires_grad=True)
+optimizer = torch.optim.SGD([weights], 0.1, momentum=0.9)
+weights.sum().backward()
+optimizer.step()
+torch.autograd.grad((weights * weights).sum(), weights)
+print(len(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 10
+
+
 @pytest.mark.parametrize("name", ["fedavg", "baffle"])
 def test_the_code_hash_covers_every_module_a_cell_computes_with(name: str) -> None:
     starts = {

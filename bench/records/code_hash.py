@@ -98,24 +98,26 @@ def _defining(module: str, name: str) -> str:
 
 @cache
 def _tree_sha256(file: Path, version: tuple[int, int]) -> str:
-    return hashlib.sha256("\n".join(_meaning(tree(file, version))).encode()).hexdigest()
+    words: list[str] = []
+    _say(tree(file, version), words)
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
-def _meaning(node: object) -> Iterator[str]:
-    """Yield a syntax tree in words, without positions, absent fields and statements that are nothing but a text."""
+def _say(node: object, words: list[str]) -> None:
+    """Append a syntax tree in words, without positions, absent fields and statements that are nothing but a text."""
     if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
+        words.append(f"({type(node).__name__}")
         for name, value in ast.iter_fields(node):
             said = [item for item in value if not _is_text(item)] if isinstance(value, list) else value
             if said is not None and said != []:
-                yield name
-                yield from _meaning(said)
-        yield ")"
+                words.append(name)
+                _say(said, words)
+        words.append(")")
     elif isinstance(node, list):
         for item in node:
-            yield from _meaning(item)
+            _say(item, words)
     else:
-        yield repr(node)
+        words.append(repr(node))
 
 
 def _is_text(node: object) -> bool:

@@ -26,7 +26,8 @@ ENVIRONMENT = {
 TO_STARTER = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["fedfore.execution.worker"])
+CONTEXT.set_forkserver_preload(["fedfore.execution.worker", "torch._dynamo"])
+"""The latter is imported by the first optimizer of torch in a process, for a second and a half."""
 
 
 def warm_up() -> None:
