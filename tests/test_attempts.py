@@ -172,6 +172,7 @@ def test_a_rerun_that_does_not_end_well_leaves_finished_cells_as_they_were_and_i
     assert run.files() == before
     if status == 1:
         assert "2 attempts failed, and left what was there before as it was" in said
+        assert "The last attempt at 2 cells failed and left their records as they were" in remarks(LiveRun(run.path))[0]
         failed = [json.loads(path.read_text()) for path in run.path.glob("failed/cells/*/record.json")]
         assert [record["status"] for record in failed] == [kind, kind]
         assert ("traceback: " in said) == (fate in ("raises", "memory"))

@@ -184,7 +184,7 @@ def test_a_format_of_show_excludes_the_others(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     "arguments",
     [
-        [], ["rnu"], ["ls"], ["ls", "methds"], ["run", "--workers", "-1"], ["run", "--workers", "x"],
+        [], ["rnu"], ["ls", "methds"], ["run", "--workers", "-1"], ["run", "--workers", "x"],
         *(["run", "--timeout", seconds] for seconds in ("nan", "inf", "-1", "0", "x")),
         *(["plot", ".", "--width", inches] for inches in ("nan", "inf", "-1", "0", "x")),
     ],
@@ -240,6 +240,16 @@ def test_a_verb_an_option_or_a_choice_that_is_misspelt_gets_a_near_name(
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2 and capsys.readouterr().err.endswith(f' Did you mean "{near}"?\n')
+
+
+def test_a_list_of_nothing_says_what_can_be_listed(refusal: Refusal) -> None:
+    assert refusal("ls").endswith("methods, datasets, models, metrics, figures, fields, matrices, or keys NAME.\n")
+
+
+def test_a_stream_that_was_closed_beforehand_takes_no_output_and_ends_no_command() -> None:
+    command = f"{shlex.quote(sys.executable)} -m fedfore.cli.main ls metrics >&-"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("words", ["ls fields", "run --help"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from fedfore.contract.registry import discover
 from fedfore.execution.cost import Point, cost_document, cost_records
 from fedfore.plots.fitting_table import fitting_table
 
-METHODS = ["fedavg", "baffle", "baffle_erk", "scaffold", "topk"]
+METHODS = ("fedavg", "baffle", "baffle_erk", "scaffold", "topk")
 Found = tuple[list[dict[str, Any]], dict[str, str]]
 
 
 def metered(model: str) -> Found:
-    point = Point(method=METHODS, dataset="digits", sparsity=0.8, batch=16)
+    point = Point(methods=METHODS, dataset="digits", sparsity=0.8, batch=16)
     plugins = discover([Path(__file__).parent / "plugins"])
     return cost_records(cost_document(model, point, ["params.baffle.num_perturbations=20"]), plugins)
 
@@ -87,6 +88,16 @@ def test_a_size_that_cannot_be_read_is_a_sentence(text: str, capsys: pytest.Capt
         main(["cost", "lenet5", "--all", f"--memory={text}"])
     said = "must be at least one byte, not" if text in ("0B", "0.1B") else "must be a number and a unit (B, KiB, "
     assert caught.value.code == 2 and f"argument --memory: {said}" in capsys.readouterr().err
+
+
+def test_a_step_for_which_memory_lacks_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fedfore.execution.executors.machine.available_memory", lambda: 2**20)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    assert main(["cost", "lenet5", "--dataset", "digits", "--batch", "20000"]) == 2
+    assert "too little memory for a step of fedavg on lenet5 at batch 20000" in capsys.readouterr().err
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 @pytest.mark.parametrize(

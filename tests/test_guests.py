@@ -124,6 +124,20 @@ def test_a_metric_that_fails_neither_ends_its_cell_nor_changes_it(kind: str, tmp
     know_plugins()
 
 
+def test_a_metric_that_cannot_be_made_has_no_value_in_any_cell_and_ends_none(
+    tmp_path: Path, federation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine_broken.py").write_text("import nothing_of_that_name\n" + METRIC.format(after="pass", value="1.0"))
+    know_plugins([tmp_path])
+    (own,) = federation(Method).run().fields()["plugin_metrics"].values()
+    assert own["value"] is None and own["problem"].startswith('The metric "mine" cannot be used')
+    assert "nothing_of_that_name" in own["problem"]
+    (tmp_path / "unfinished.py").write_text("from fedfore.api import metric\n\n\n@metric(")
+    assert main(["ls", "metrics", "--plugins", str(tmp_path)]) == 0
+    assert "was never closed" in capsys.readouterr().out.splitlines()[-1]
+    know_plugins()
+
+
 def test_what_a_metric_remembers_goes_on_after_an_interruption(federation) -> None:
     know_plugins([GUESTS])
     first: Federation = federation(Method)

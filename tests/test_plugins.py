@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from fedfore.cli.main import main
 from fedfore.contract.plugins import know_plugins
@@ -21,7 +24,7 @@ from fedfore.records.store import open_run
 from fedfore.records.table import remarks
 from fedfore.tasks.datasets import spec
 from fedfore.tasks.loading import load, stand_in
-from fedfore.tasks.models import build, canonical
+from fedfore.tasks.models import build, canonical, outline
 from tests.conftest import run_in_this_process
 
 PLUGINS = Path(__file__).with_name("plugins")
@@ -116,6 +119,27 @@ def test_options_of_every_type_have_one_spelling_and_wrong_ones_a_sentence() -> 
         build("corners", (1, 7, 9), 4)
 
 
+@pytest.mark.parametrize("make", [outline, build])
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ("nn.Flatten(), nn.Linear(64, 3)", r"makes \[2, 3\] of 2 images; return logits, \[2, 5\]"),
+        ("nn.Flatten(), nn.Linear(64, 10), nn.GLU(), nn.LSTM(5, 5)", "makes tuple of 2 images"),
+        ("nn.Flatten(), nn.Linear(63, 5)", r"fails on two images of \(1, 8, 8\): RuntimeError: mat1 and mat2"),
+    ],
+)
+def test_a_model_that_makes_no_logits_is_refused_before_the_first_cell_where_shapes_tell(
+    tmp_path: Path, make: Callable[..., nn.Module], layers: str, said: str
+) -> None:
+    body = f"    return nn.Sequential({layers})\n"
+    write(tmp_path / "own", **{f"mine_{make.__name__}": f"from torch import nn{MODEL}{body}"})
+    know_plugins([tmp_path / "own"])
+    told = make is build or "fails" not in said
+    with pytest.raises(PluginError, match=said) if told else nullcontext():
+        make("mine", (1, 8, 8), 5)
+    know_plugins()
+
+
 def test_every_verb_that_names_data_or_models_knows_those_of_plug_ins(
     matrix: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +224,7 @@ def test_an_entry_point_gives_way_to_a_file_and_is_imported_where_it_is_used(
         EntryPoint("net", "package.nets:net", "fedfore.models"),
         EntryPoint("lenet5", "package.nets:net", "fedfore.models"),
         EntryPoint("wrong", "package.data:mine", "fedfore.models"),
+        EntryPoint("test_accuracy", "package.data:mine", "fedfore.metrics"),
     ]
     monkeypatch.setattr(
         "fedfore.contract.plugins.entry_points", lambda group: [point for point in points if point.group == group]
@@ -210,6 +235,8 @@ def test_an_entry_point_gives_way_to_a_file_and_is_imported_where_it_is_used(
     assert list(known("model")) == ["net", "package.nets:net", "wrong"]
     with pytest.raises(PluginError, match=r'entry point "lenet5" .* is not used: .*lenet.py has that name'):
         known("model")["package.nets:net"].load()
+    with pytest.raises(PluginError, match=r'"test_accuracy" .* is not used: .*metrics.py has that name'):
+        known("metric")["package.data:mine"].load()
     with pytest.raises(PluginError, match="mine is not under the decorator of fedfore models"):
         build("wrong", (1, 8, 8), 2)
     know_plugins()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -92,7 +94,7 @@ def test_several_runs_live_and_published_are_one_frame_and_say_which_is_which(tm
         patch.chdir(tmp_path)
         results = fedfore.load("a/same", tmp_path / "b" / "same", "study")
         own = results.cells.groupby("run", sort=False)["method"].unique().map(list).to_dict()
-        assert own == {"a/same": ["fedavg"], str(tmp_path / "b" / "same"): ["baffle"], "study": ["fedtiny"]}
+        assert own == {"a/same": ["fedavg"], "b/same": ["baffle"], "study": ["fedtiny"]}
         assert set(results.rounds["run"]) == set(own)
         assert repr(results).splitlines()[2] == "study: 2 cells (2 ok) of digits, lenet5"
 
@@ -189,8 +191,50 @@ def test_a_cost_is_what_the_verb_prints(capsys: pytest.CaptureFixture[str]) -> N
     assert f"{found}\n" == capsys.readouterr().out
     peak = found.frame.set_index("metric").loc["peak_device_bytes"]
     assert peak["value"] == found.record["peak_device_bytes"] > 0 and peak["unit"] == "bytes"
-    with pytest.raises(ConfigError, match='not asked for by "bath"'):
-        fedfore.cost("lenet5", bath=2)  # type: ignore[call-arg]
+
+
+def test_a_cost_of_ones_own_arrays_and_of_a_mask_by_the_name_of_its_study(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0)
+    images, labels = numbers.random((20, 1, 16, 16), dtype=np.float32), np.arange(20) % 2
+    np.savez(tmp_path / "mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    found = fedfore.cost("lenet5:width=0.3", dataset="npz:mine.npz", data_dir=tmp_path, batch=2)
+    assert found.record["peak_device_bytes"] > 0
+    with pytest.raises(ConfigError, match=r'no run "qick"\. Did you mean "quick"'):
+        fedfore.cost("lenet5", dataset="digits", run="qick")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "named", "said"),
+    [
+        ("cost", ("lenet5",), {"bath": 2}, '[cost] has no key "bath". Did you mean "batch"?'),
+        ("cost", ("lenet5",), {"set": ["seed=0"]}, "cost(set=['seed=0']): input should be a valid dictionary"),
+        ("cost", (), {}, "cost is given no model"),
+        ("run", ("quick",), {"plugins": 3}, "run(plugins=3): input should be a valid string"),
+        ("run", ("quick",), {"plugins": "nowhere"}, "nowhere is no folder"),
+        ("run", ("quick",), {"only": "fedavg"}, "input should be a valid list"),
+        ("run", ("quick",), {"set": {"params.fedavg.lr": np.complex64(1j)}}, "no matrix file could hold"),
+        ("run", ("quick",), {"set": {"params.fedavg.lr": float("nan")}}, "params.fedavg.lr is nan"),
+        ("plot", ("quick", 3), {}, "plot(figure=3): input should be a valid string"),
+        ("compare", ("quick",), {"baseline": 1}, "compare(baseline=1): input should be a valid string"),
+        ("compare", ("quick",), {"baseline": "BAFFLE", "margin": -1}, "The margin is -1.0; give a positive number"),
+        ("compare", ("quick",), {"baseline": "BAFFLE", "margin": math.nan}, "The margin is nan"),
+        ("load", ("",), {}, "Name a run"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_one_sentence(
+    name: str, given: tuple[object, ...], named: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(fedfore.FedForeError, match=re.escape(said)):
+        getattr(fedfore, name)(*given, **named)
+
+
+def test_results_stay_those_of_their_folder_wherever_the_process_goes(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent)
+    results = fedfore.load(run.name)
+    monkeypatch.chdir(tmp_path)
+    assert len(results.cells) == 18
 
 
 @pytest.mark.parametrize(

@@ -97,11 +97,14 @@ def test_a_run_that_goes_on_names_its_running_and_its_waiting_cells(tmp_path: Pa
 
 def test_a_run_whose_process_died_says_what_ran_and_how_it_goes_on(tmp_path: Path, status: Status) -> None:
     ids = made(tmp_path, "ok")
-    runs(tmp_path, ids[1], beat(ids[1]))
+    for cell_id in ids[1:3]:
+        runs(tmp_path, cell_id, beat(cell_id))
     keeps_checkpoint(tmp_path, ids[1])
     ended, said = status(tmp_path)
     assert ended == 1 and said.startswith(f"{tmp_path}: stopped unfinished, no process holds it\n")
-    assert "\nRunning when their process died: 1\n" in said and "\nWaiting with a checkpoint: 1\n" in said
+    died, waiting = said.partition("\nWaiting with a checkpoint: 1\n")[::2]
+    assert "\nRunning when their process died: 1\n" in died and ids[2] in died
+    assert ids[1] in waiting and ids[1] not in died
     assert said.endswith(f"\nIt goes on with: fedfore run synthetic.toml --workers 2 --out {tmp_path}\n")
 
 

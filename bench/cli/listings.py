@@ -9,6 +9,7 @@ from fedfore.cli.plugged import plugged
 from fedfore.errors import PluginError
 from fedfore.records.declared import Kind
 from fedfore.records.metrics import FIELDS, SHIPPED
+from fedfore.records.sources import tree, version
 
 LISTS = ("methods", "datasets", "models", "metrics", "figures", "fields", "matrices")
 
@@ -53,3 +54,12 @@ def _plugged(kind: Kind, folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
         except PluginError as error:
             text = str(error)
         yield plugin.name, f"[plugin] {text}"
+    if not folders:
+        return
+    from fedfore.contract.plugin_files import python_files
+
+    for file in (file for folder in folders for file in python_files(folder)):
+        try:
+            tree(file, version(file))
+        except PluginError as error:
+            yield file.stem, f"[plugin] {error}"

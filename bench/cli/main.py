@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from fedfore.cli.parser import parser
 from fedfore.display.output import complain
@@ -48,6 +49,8 @@ def entry() -> None:
         if signal.getsignal(stops) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stops, signal.default_int_handler)
     os.environ["MPLBACKEND"] = "agg"
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - where whoever started this process closed a stream
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     streams = (sys.stdout, sys.stderr)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):

@@ -29,7 +29,9 @@ def validated(kind: type, given: Mapping[str, Any], where: str) -> Any:
         try:
             values[key] = _adapter(kind, key).validate_python(plain, strict=True)
         except ValidationError as error:
-            raise ConfigError(f"{where}.{key} = {value!r}: {_lower(error.errors()[0]['msg'])}.") from None
+            raise ConfigError(
+                f"{where}.{key} = {value!r}: {_lower(error.errors()[0]['msg'].replace('tuple', 'list'))}."
+            ) from None
     try:
         return kind(**values)
     except ValueError as error:

@@ -37,9 +37,10 @@ def know_plugins(folders: Sequence[Path] = ()) -> None:
         plugin = Plugin(**vars(one), load=cache(partial(_load, one, partial(import_file, one.file))))
         before = found.get((one.kind, one.name))
         taken = before.file if before else shipped.get((one.kind, one.name))
-        if taken is not None or (one.kind == "metric" and one.name in (*FIELDS, *DERIVED)):
-            where = f": {taken} and {one.file}" if taken else f", and one of them is {one.file}"
-            raise PluginError(f'Two {WORDS[one.kind]}s are called "{one.name}"{where}; rename one function.')
+        if taken is not None:
+            raise PluginError(
+                f'Two {WORDS[one.kind]}s are called "{one.name}": {taken} and {one.file}; rename one function.'
+            )
         found[one.kind, one.name] = plugin
     for kind in KINDS:
         for point in entry_points(group=f"fedfore.{kind}s"):
@@ -52,6 +53,8 @@ def _shipped() -> Iterator[Declaration]:
     folder = package_folder("tasks")
     for file in (folder / "datasets.py", *sorted((folder / "architectures").glob("*.py"))):
         yield from declarations(file)
+    file = package_folder("records") / "metrics.py"
+    yield from (Declaration("metric", name, file, "") for name in (*FIELDS, *DERIVED))
 
 
 def _declared(file: Path) -> Iterator[Declaration]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
 from fedfore.cell import Cell, cell_to_json
 from fedfore.contract.registry import MethodEntry, lookup
-from fedfore.errors import ConfigError, FedForeError, Skip, StoreError, suggestion
+from fedfore.errors import ConfigError, FedForeError, Skip, StoreError
 from fedfore.execution.data_names import with_data
 from fedfore.execution.document import grid_blocks
+from fedfore.execution.executors.machine import within_free_memory
 from fedfore.execution.matrix import resolve
 from fedfore.execution.metering import metered_fields
 from fedfore.execution.overrides import apply_override
@@ -26,38 +28,34 @@ UNSTORED = ("train.meter_only", "train.batch_size")
 OPTIONS = {"alpha": "--alpha", "seed": "--seed"}
 
 
-class Point(TypedDict, total=False):
+@dataclass(frozen=True)
+class Point:
     """The setting whose cost is asked for: axes of a matrix, and `batch`, the examples of a batch.
 
-    `alpha`, where it is not None, and `seed` are those of a stored mask. Several methods are a list.
+    `alpha`, where it is not None, and `seed` are those of a stored mask.
     """
 
-    dataset: str
-    method: str | list[str]
-    sparsity: float
-    batch: int
-    alpha: str | float | None
-    seed: int
-
-
-DEFAULTS = Point(dataset="cifar10", method="fedavg", sparsity=0.0, batch=32, alpha=None, seed=0)
+    dataset: str = "cifar10"
+    methods: tuple[str, ...] = ("fedavg",)
+    sparsity: float = 0.0
+    batch: int = 32
+    alpha: str | float | None = None
+    seed: int = 0
 
 
 def cost_document(
     model: str, point: Point, overrides: Sequence[str] = (), data_dir: Path | None = None
 ) -> dict[str, Any]:
-    """Return the matrix of cells that are metered alone, one a method, at `DEFAULTS` where the point says nothing.
+    """Return the matrix of cells that are metered alone, one a method.
 
-    Of arrays of one's own the shape is read in the data folder. Raises ConfigError for a key that a point has not, and
-    as `apply_override` and `with_data` do.
+    Of arrays of one's own the shape is read in the data folder. Raises ConfigError as `apply_override` and `with_data`
+    do.
     """
-    for key in point:
-        if key not in DEFAULTS:
-            raise ConfigError(f'A cost is not asked for by "{key}".{suggestion(key, DEFAULTS)}')
-    asked = {**DEFAULTS, **point}
-    axes = {"model": model, **{axis: value for axis, value in asked.items() if axis != "batch"}}
-    grid = {axis: value if isinstance(value, list) else [value] for axis, value in axes.items() if value is not None}
-    document: dict[str, Any] = {"grid": grid, "train": {"meter_only": True, "batch_size": asked["batch"]}}
+    grid = {
+        "model": [model], "dataset": [point.dataset], "method": [*point.methods], "sparsity": [point.sparsity],
+        "seed": [point.seed], **({} if point.alpha is None else {"alpha": [point.alpha]}),
+    }  # fmt: skip
+    document: dict[str, Any] = {"grid": grid, "train": {"meter_only": True, "batch_size": point.batch}}
     for override in overrides:
         apply_override(document, override)
     return with_data(document, data_root(data_dir))
@@ -106,7 +104,8 @@ def _metered(
     cell: Cell, methods: Mapping[str, MethodEntry], densities: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
     try:
-        metered = metered_fields(cell, lookup(methods, cell.method), torch.device("cpu"), densities)
+        with within_free_memory():
+            metered = metered_fields(cell, lookup(methods, cell.method), torch.device("cpu"), densities)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
             raise

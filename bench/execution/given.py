@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,9 +37,11 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _plain(part, f"{where}.{name}") for name, part in value.items()}
     if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, str | bool | int | float):
+        return _plain(value.tolist(), where)
+    if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, Sequence):
         return [_plain(part, where) for part in value]
-    raise ConfigError(f"{where} is {value!r}, which no matrix file could hold; give numbers, texts, lists or tables.")
+    raise ConfigError(
+        f"{where} is {value!r}, which no matrix file could hold; give finite numbers, texts, lists or tables."
+    )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import pandas as pd
 
+from fedfore.contract.config import validated
 from fedfore.execution.cost import Point, cost_document, cost_record
 from fedfore.execution.given import as_overrides
+from fedfore.plots.cards.published import run_folders
 from fedfore.plots.cost_table import cost_frame, cost_table
+from fedfore.python.arguments import Folders, folders, typed
 from fedfore.python.methods import methods_of
 
 
@@ -34,20 +37,26 @@ class Cost:
         return self.frame.to_html(index=False, border=0)
 
 
+@typed
 def cost(
     model: str,
     *,
+    method: str = "fedavg",
     set: Mapping[str, Any] = {},
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
+    data_dir: str | Path | None = None,
     run: str | Path | None = None,
-    **point: Unpack[Point],
+    **point: Any,
 ) -> Cost:
     """Return what a device would pay in a method, without training and without data files.
 
-    `set` changes keys by their dotted names, such as {"params.baffle.num_perturbations": 100}. The layer densities are
-    ERK's, or those of the mask that `run` holds at `alpha` and `seed`. Raises ConfigError for what makes no single
-    cell, StoreError where the run has no such mask.
+    `point` is where: dataset ("cifar10"), sparsity (0.0), batch (32), the examples of a batch. `set` changes keys by
+    their dotted names, such as {"params.baffle.num_perturbations": 100}; `data_dir` is where arrays of your own lie.
+    The layer densities are ERK's, or those of the mask that `run` holds at alpha and seed (0). Raises ConfigError for
+    what makes no single cell, StoreError where the run has no such mask.
     """
-    document = cost_document(model, point, as_overrides(set))
-    with methods_of([Path(folder) for folder in plugins]) as methods:
-        return Cost(cost_record(document, methods, Path(run) if run else None))
+    asked = validated(Point, {"methods": [method], **point}, "cost")
+    document = cost_document(model, asked, as_overrides(set), Path(data_dir) if data_dir else None)
+    (stored,) = run_folders([run]) if run else (None,)
+    with methods_of(folders(plugins)) as methods:
+        return Cost(cost_record(document, methods, stored))

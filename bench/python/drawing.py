@@ -11,10 +11,12 @@ from fedfore.errors import ConfigError
 from fedfore.plots.drawing.style import FULL_WIDTH
 from fedfore.plots.figures import chosen, drawable, plan_figures, png, saved
 from fedfore.plots.view import Options
+from fedfore.python.arguments import typed
 from fedfore.python.results import Results, runs_of
 from fedfore.records.store import write_atomically
 
 
+@typed
 def plot(
     run: str | Path | Results,
     figure: str = "",

@@ -10,6 +10,7 @@ import pandas as pd
 
 from fedfore.plots.tables.compared import Repeated, Section, repeated, sections
 from fedfore.plots.tables.sections import as_html, as_rows, as_text
+from fedfore.python.arguments import typed
 from fedfore.python.results import Results, runs_of
 from fedfore.records.store import Run
 
@@ -31,6 +32,7 @@ class Comparisons:
         """The cells that each two of the runs have both, their numbers beside one another."""
         return tuple(repeated(self.runs))
 
+    @typed
     def markdown(self, by: str | None = None) -> str:
         """Return the comparisons in Markdown, with the values of a setting as columns.
 
@@ -45,6 +47,7 @@ class Comparisons:
         return as_html(self.sections)
 
 
+@typed
 def compare(
     *runs: str | Path | Results, baseline: str | None = None, metric: str | None = None, margin: float | None = None
 ) -> Comparisons:

@@ -17,6 +17,7 @@ from fedfore.plots.tables.exports import tidy
 from fedfore.plots.tables.forms import as_html
 from fedfore.plots.tables.lines import KINDS, line_rows
 from fedfore.plots.tables.page import page
+from fedfore.python.arguments import typed
 from fedfore.records.markup import in_html
 from fedfore.records.store import Run, load_table, open_run, remarks
 
@@ -51,6 +52,7 @@ class Results:
         """One row a prunable layer of a cell that ended: the settings of its cell, its weights and those kept."""
         return self.lines("layers")
 
+    @typed
     def lines(self, kind: str) -> pd.DataFrame:
         """Return one row a line that stands beside the records: "rounds", "layers", "diagnostics", "adjustments",
         "clients" or "eigenvalues", each with the settings of its cell.
@@ -74,7 +76,8 @@ class Results:
     def names(self) -> tuple[str, ...]:
         """What the column `run` calls each run: its folder, or the way to it where two folders have one name."""
         folders = [run.path.resolve().name for run in self.runs]
-        paths = [str(run.path) for run in self.runs]
+        here = Path.cwd()
+        paths = [str(run.path.relative_to(here) if run.path.is_relative_to(here) else run.path) for run in self.runs]
         return tuple(path if folders.count(name) > 1 else name for name, path in zip(folders, paths, strict=True))
 
     @property
@@ -120,9 +123,9 @@ def runs_of(*given: str | Path | Results) -> list[Run]:
     """Return the runs of results, and those that paths or names say, in their order. Raises ConfigError as `load`."""
     known = {run.path: run for one in given if isinstance(one, Results) for run in one.runs}
     named = [path for one in given for path in ([run.path for run in one.runs] if isinstance(one, Results) else [one])]
-    if not named or not all(isinstance(path, str | Path) for path in named):
+    if not named or not all(isinstance(path, str | Path) and str(path) for path in named):
         raise ConfigError("Name a run: its folder, or a study in ./results.")
-    return [known.get(folder) or open_run(folder) for folder in run_folders(named)]
+    return [known.get(folder) or open_run(folder.absolute()) for folder in run_folders(named)]
 
 
 def _table(run: Run) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,20 @@ from fedfore.execution.given import as_overrides
 from fedfore.execution.planned_matrix import Matrix, planned_matrix
 from fedfore.execution.request import Request, run_matrix, run_options
 from fedfore.execution.stages import StageProgress
+from fedfore.python.arguments import Folders, folders, typed
 from fedfore.python.methods import methods_of
 from fedfore.python.results import Results
 from fedfore.records.packed import MATRIX
 from fedfore.records.store import LiveRun
 
 
+@typed
 def run(
     matrix: str | Path | Mapping[str, Any] = "quick",
     *,
     out: str | Path | None = None,
     set: Mapping[str, Any] = {},
-    plugins: Sequence[str | Path] = (),
+    plugins: Folders = (),
     workers: int | None = None,
     progress: bool = True,
     **options: Any,
@@ -49,18 +51,19 @@ def run(
     """
     asked = {"out": out, "workers": workers, **options}
     request = validated(Request, {name: value for name, value in asked.items() if value is not None}, "run")
-    folders, changes = tuple(Path(folder).resolve() for folder in plugins), as_overrides(set)
+    own, changes = folders(plugins), as_overrides(set)
+    resolved = tuple(folder.resolve() for folder in own)
     if request.executor == "processes" and request.workers != 0:
         warm_server.warm_up()
-    with methods_of(folders) as methods:
+    with methods_of(resolved) as methods:
         planned = planned_matrix(matrix, changes, methods, Path(request.data_dir) if request.data_dir else None)
         folder = _folder(request, planned)
         file = planned.path or folder / MATRIX
         name = str(file) if isinstance(matrix, Mapping) else str(matrix)
         changed = () if isinstance(matrix, Mapping) else changes  # what the run stores holds them
-        command = command_of(name, request, set=changed, plugins=tuple(plugins))
+        command = command_of(name, request, set=changed, plugins=tuple(own))
         command = command_at_root(command, name, file)
-        settings = run_options(request, planned, folder, folders, command)
+        settings = run_options(request, planned, folder, resolved, command)
         for sentence in planned.remarks if progress else ():
             complain(f"fedfore: {printable(sentence)}")
         with Display(settings.run, folder.name) as display:

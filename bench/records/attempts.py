@@ -48,6 +48,11 @@ def failed(run: Path) -> Path:
     return run / "failed"
 
 
+def failed_attempts(run: Path) -> list[str]:
+    """Return the cells of which an attempt failed and replaced nothing, sorted."""
+    return sorted(path.parent.name for path in failed(run).glob(f"cells/*/{RECORD}"))
+
+
 def unusable(run: Path) -> Path:
     """Return where folders of cells lie that were damaged when they ran again."""
     return run / "unusable"

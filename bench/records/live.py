@@ -10,7 +10,7 @@ from typing import Any
 
 from fedfore.cell import Cell
 from fedfore.errors import StoreError
-from fedfore.records import plan_file, run_folder
+from fedfore.records import attempts, plan_file, run_folder
 from fedfore.records.choices import Tuning
 from fedfore.records.lines import LINES
 from fedfore.records.record import Record
@@ -81,6 +81,9 @@ class LiveRun(Run):
     def lost_files(self, cell_id: str) -> list[str]:
         record = self.found(cell_id)
         return [] if record is None else run_folder.lost_files(self.path, record)
+
+    def failed_attempts(self) -> list[str]:
+        return attempts.failed_attempts(self.path)
 
     @cached_property
     def _tuning(self) -> Tuning | None:

@@ -117,6 +117,9 @@ class PackedRun(Run):
         del cell_id
         return []
 
+    def failed_attempts(self) -> list[str]:
+        return []
+
     @cached_property
     def _records(self) -> dict[str, Record]:
         found = {}

@@ -75,6 +75,10 @@ class Run(ABC):
     def lost_files(self, cell_id: str) -> list[str]:
         """Return the files that a cell's record names and that are not there any more."""
 
+    @abstractmethod
+    def failed_attempts(self) -> list[str]:
+        """Return the cells of which an attempt failed beside a record or a checkpoint, sorted."""
+
     def record(self, cell: Cell) -> Record | None:
         """Return a planned cell's record with every setting of the cell, or None where there is none."""
         found = self.found(cell.id)

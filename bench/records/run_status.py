@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedfore.errors import StoreError
-from fedfore.records.attempts import failed, find_record
+from fedfore.records.attempts import failed_attempts, find_record
 from fedfore.records.heartbeat import UnderWay, under_way
 from fedfore.records.outline import Outline, read_outline
 from fedfore.records.packed import is_packed
 from fedfore.records.record import DONE, STATUSES
-from fedfore.records.run_folder import RECORD, checkpoint_file, is_held
+from fedfore.records.run_folder import checkpoint_file, is_held
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class RunStatus:
     """What lies in a run folder.
 
     `statuses` are those of the planned cells that have a record; `running` the attempts of the process that holds the
-    run, or that one left which died; `waiting` says of each cell that has a checkpoint and does not run when that was
-    written, in the seconds of `seconds_now`; `failed` are the cells of which an attempt failed and replaced nothing.
+    run, or those that one left which died without a checkpoint of them; `waiting` says of each cell that has a
+    checkpoint and does not run when that was written, in the seconds of `seconds_now`; `failed` are the cells of which
+    an attempt failed and replaced nothing.
     """
 
     run: Path
@@ -66,13 +67,14 @@ def run_status(run: Path) -> RunStatus:
     statuses = {cell_id: status for cell_id in plan.ids if (status := _status(run, cell_id))}
     anyones = checkpoint_file(run, "*")
     checkpoints = [file for file in sorted(anyones.parent.glob(anyones.name)) if file.stem in idle]
+    waiting = {file.stem: seconds for file in checkpoints if (seconds := _written(file)) is not None}
     return RunStatus(
         run=run,
         plan=plan,
         statuses=statuses,
-        running=running,
-        waiting={file.stem: seconds for file in checkpoints if (seconds := _written(file)) is not None},
-        failed=tuple(sorted(path.parent.name for path in failed(run).glob(f"cells/*/{RECORD}"))),
+        running=tuple(one for one in running if held or one.cell_id not in waiting),
+        waiting=waiting,
+        failed=tuple(failed_attempts(run)),
         is_held=held,
     )
 

@@ -148,6 +148,12 @@ def _remarks(run: Run) -> Iterator[str]:
     if unknown.any():
         names = ", ".join(sorted(set(table.loc[unknown, "method"])))
         yield f"Whether {unknown.sum()} records are stale is not known: the method files of {names} were not found."
+    ended = set(table.loc[table["status"] != "missing", "cell_id"])
+    if failures := [cell for cell in run.failed_attempts() if cell in ended]:
+        yield (
+            f"The last attempt at {len(failures)} cells failed and left their records as they were: {_some(failures)}; "
+            f"see {run.path / 'failed'}."
+        )
     damaged = table[(table["status"] == "missing") & (table["reason"] != NOT_RUN)]
     if len(damaged):
         yield f"{len(damaged)} records count as missing: {_some(list(damaged['reason']))}"

@@ -6,16 +6,17 @@ Which there are, and how one is added, stands in `fedfore.tasks.architectures`.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import torch
 from torch import nn
 
 from fedfore.cell import MOST, Initialiser
-from fedfore.errors import ConfigError, PluginError, suggestion
+from fedfore.errors import ConfigError, PluginError, printable, suggestion
 from fedfore.primitives.sequences import Chain
 from fedfore.primitives.sparse_normalisation import normalise_convolutions, note_gains
 from fedfore.tasks.architectures.layers import Shape
-from fedfore.tasks.model_registry import Architecture, Option, architecture_of
+from fedfore.tasks.model_registry import MODELS, Architecture, Option, architecture_of
 
 MOST_OPTION = 1_000_000
 """The largest number that an option can be; up to it the sizes of layers can be computed exactly."""
@@ -37,9 +38,15 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
 
     It maps float [B, *input_shape] to logits [B, num_classes]. Raises ConfigError as `canonical` does, for images too
     small for the model, and for a model that cannot be trained: all of it frozen, or with weights shared by layers;
-    PluginError for a plug-in that cannot be used.
+    PluginError for a plug-in that cannot be used or makes no logits.
     """
     module = _assembled(model, input_shape, num_classes, "cpu")
+    if _parse(model)[0] not in MODELS:
+        try:
+            _check_logits(model, module, torch.zeros(2, *input_shape), num_classes)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            said = printable(f"{type(error).__name__}: {error}")
+            raise PluginError(f'The model "{model}" fails on two images of {input_shape}: {said}.') from error
     initialise(module, torch.Generator().manual_seed(0))
     return module
 
@@ -56,7 +63,26 @@ def outline(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
             f'Model "{model}" would have {size:,} parameters, {4 * size / 2**30:,.0f} GiB; at most {MOST:,} can be '
             "used: give a smaller width."
         )
+    if _parse(model)[0] not in MODELS:
+        with suppress(
+            RuntimeError, ValueError, TypeError, LookupError, AttributeError
+        ):  # not all can do without values
+            _check_logits(model, module, torch.zeros(2, *input_shape, device="meta"), num_classes)
     return module
+
+
+def _check_logits(model: str, module: nn.Module, images: torch.Tensor, num_classes: int) -> None:
+    """Raise PluginError unless the model makes logits of images; its buffers stay as they are."""
+    module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            made = module(images)
+    finally:
+        module.train()
+    found = [*made.shape] if isinstance(made, torch.Tensor) else type(made).__name__
+    wanted = [len(images), num_classes]
+    if found != wanted:
+        raise PluginError(f'The model "{model}" makes {found} of {len(images)} images; return logits, {wanted}.')
 
 
 def _assembled(model: str, input_shape: Shape, num_classes: int, device: str) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -53,10 +54,12 @@ def sections(
 ) -> list[Section]:
     """Return the contrasts of runs, or with a `baseline` every series against that one.
 
-    Raises ConfigError for a margin without a baseline, and as `stated` and `against` do.
+    Raises ConfigError for a margin without a baseline or that is no positive number, and as `stated` and `against` do.
     """
     if margin is not None and not baseline:
         raise ConfigError("Margins of contrasts were fixed with their matrix; --margin goes with --baseline.")
+    if margin is not None and not 0 < margin < math.inf:
+        raise ConfigError(f"The margin is {margin}; give a positive number, in the metric's unit.")
     return [against(runs, baseline, metric, margin)] if baseline else stated(runs, metric)
 
 

@@ -56,7 +56,7 @@ def _one(options: argparse.Namespace) -> int:
     if options.memory is not None or options.format not in (PLAIN, "json"):
         raise ConfigError(f"--memory and a table as {', '.join(FORMATS[:-1])} go with --all.")
     point = Point(
-        dataset=options.dataset, method=options.method or "fedavg", sparsity=options.sparsity or 0.0,
+        dataset=options.dataset, methods=(options.method or "fedavg",), sparsity=options.sparsity or 0.0,
         batch=options.batch, alpha=options.alpha, seed=options.seed,
     )  # fmt: skip
     document = cost_document(options.model, point, options.overrides, options.data_dir)
@@ -73,9 +73,9 @@ def _all(options: argparse.Namespace) -> int:
     if options.run is not None:
         raise ConfigError("--run is the stored mask of one method; name that by --method instead of --all.")
     methods = discover(options.plugins)
-    usable = [name for name, entry in methods.items() if entry.method is not None]
+    usable = tuple(name for name, entry in methods.items() if entry.method is not None)
     sparsity = USUAL_SPARSITY if options.sparsity is None else options.sparsity
-    point = Point(dataset=options.dataset, method=usable, sparsity=sparsity, batch=options.batch)
+    point = Point(dataset=options.dataset, methods=usable, sparsity=sparsity, batch=options.batch)
     found, reasons = cost_records(cost_document(options.model, point, options.overrides, options.data_dir), methods)
     broken = {name: entry.problem for name, entry in methods.items() if entry.method is None}
     print(fitting_table(found, {**reasons, **broken}, options.memory, options.format), end="")

@@ -14,12 +14,16 @@ KEYS = "keys"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=(*LISTS, KEYS), metavar="WHAT", help=f"{', '.join(LISTS)}, or {KEYS} NAME")
+    parser.add_argument(
+        "what", nargs="?", choices=(*LISTS, KEYS), metavar="WHAT", help=f"{', '.join(LISTS)}, or {KEYS} NAME"
+    )
     parser.add_argument("name", nargs="?", metavar="NAME", help="with keys: a method or a model")
     add_plugins(parser)
 
 
 def execute(options: argparse.Namespace) -> int:
+    if options.what is None:
+        raise ConfigError(f"Say what to list: {', '.join(LISTS)}, or {KEYS} NAME.")
     if (options.name is None) == (options.what == KEYS):
         raise ConfigError(f"fedfore ls {KEYS} takes the name of a method or a model, and the other lists take none.")
     if options.what == KEYS:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def available_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
 def resident_bytes(pid: int, *, peak: bool = False, proc: Path = PROC) -> int:
     """Return the resident set of a process, or its largest so far; 0 of a process that is gone."""
     return _kibibytes(proc / str(pid) / "status", "VmHWM" if peak else "VmRSS") or 0
+
+
+@contextmanager
+def within_free_memory() -> Iterator[None]:
+    """Have an allocation fail that this machine has no memory for, where the kernel would kill some process. Linux."""
+    free, taken = available_memory(), _kibibytes(PROC / "self" / "status", "VmData")
+    if free is None or taken is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = taken + free
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if soft == resource.RLIM_INFINITY else min(soft, limit), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _groups(proc: Path, cgroups: Path) -> Iterator[Path]:

@@ -17,13 +17,20 @@ from fedfore.records.declared import Plugin, known
 
 
 class _Guest:
-    """The observer of one plug-in; once it has failed it is told nothing more, and its value is null."""
+    """The observer of one plug-in; where it cannot be made or has failed, it is told nothing, and its value is null."""
 
     def __init__(self, plugin: Plugin) -> None:
         self.plugin, self.problem = plugin, ""
-        described = plugin.load()
-        self.row = described.row
-        self.observer: Observer | None = self._guarded(described.observer)
+        self.observer: Observer | None = None
+        try:
+            described = plugin.load()
+        except PluginError as error:
+            self.problem, own = str(error), ("", "descriptive", plugin.name, plugin.summary, [None, None])
+        else:
+            row = described.row
+            own = (row.unit, row.direction, row.label, row.description, [*row.limits])
+            self.observer = self._guarded(described.observer)
+        self.described = dict(zip(("unit", "direction", "title", "description", "limits"), own, strict=True))
 
     def told(self, tell: Callable[[Observer], Any]) -> Any:
         """Return what its code returns, None where it fails or has failed."""
@@ -81,28 +88,21 @@ class PluginMetrics(Observer):
             self._tell(lambda observer: observer.after_round(view))
 
     def fields(self, view: View) -> Mapping[str, Any]:
-        found = {}
-        for guest in self._guests:
-            row = guest.row
-            found[row.name] = {
-                "value": guest.value(view),
-                "unit": row.unit,
-                "direction": row.direction,
-                "title": row.label,
-                "description": row.description,
-                "limits": list(row.limits),
-                "problem": guest.problem or None,
-            }
+        values = {guest.plugin.name: guest.value(view) for guest in self._guests}
+        found = {
+            guest.plugin.name: {"value": values[guest.plugin.name], **guest.described, "problem": guest.problem or None}
+            for guest in self._guests
+        }
         return {"plugin_metrics": found} if found else {}
 
     def state_dict(self) -> dict[str, Any]:
-        own = {guest.row.name: guest.told(lambda observer: observer.state_dict()) for guest in self._guests}
-        return {"own": own, "problems": {guest.row.name: guest.problem for guest in self._guests}}
+        own = {guest.plugin.name: guest.told(lambda observer: observer.state_dict()) for guest in self._guests}
+        return {"own": own, "problems": {guest.plugin.name: guest.problem for guest in self._guests}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for guest in self._guests:
-            guest.problem = state["problems"][guest.row.name]
-            guest.told(partial(_go_on, state["own"][guest.row.name]))
+            guest.problem = state["problems"][guest.plugin.name]
+            guest.told(partial(_go_on, state["own"][guest.plugin.name]))
 
 
 def _go_on(state: Mapping[str, Any], observer: Observer) -> None:
