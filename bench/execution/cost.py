@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,15 +81,18 @@ def cost_record(
 
 
 def cost_records(
-    document: Mapping[str, Any], methods: Mapping[str, MethodEntry]
+    document: Mapping[str, Any],
+    methods: Mapping[str, MethodEntry],
+    begun: Callable[[str], object] = lambda method: None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the fields of a record that need no training, of each cell of a matrix, and why others have none.
 
-    The reasons are by method, in one clause each. Raises ConfigError as `resolve` does.
+    The reasons are by method, in one clause each; `begun` is told which method is metered. Raises ConfigError as `resolve` does.
     """
     found: list[dict[str, Any]] = []
     reasons: dict[str, str] = {}
     for item in resolve(document, methods):
+        begun(item.cell.method)
         try:
             if item.skip:
                 reasons[item.cell.method] = item.skip

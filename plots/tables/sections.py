@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -87,31 +86,23 @@ def _repeated(one: Repeated) -> str:
     return "\n".join(parts + ([markdown(pd.DataFrame(rows).map(literal))] if rows else []))
 
 
+COLUMNS = (
+    "section", "contrast", "family", "exploratory", "setting", "metric", "compare", "seeds", "paired", "value", "low",
+    "high", "level", "p", "margin", "verdict", "reason", "remarks",
+)  # fmt: skip
+
+
 def as_rows(sections: Sequence[Section]) -> pd.DataFrame:
     """Return a row a comparison with its numbers in full precision, in the metric's unit or as a ratio."""
-    return pd.DataFrame([row for section in sections for row in map(dict, _rows(section))])
+    return pd.DataFrame([row for section in sections for row in _rows(section)], columns=[*COLUMNS])
 
 
-def _rows(section: Section) -> Iterator[Mapping[str, Any]]:
+def _rows(section: Section) -> Iterator[tuple[object, ...]]:
     for one in section.found:
-        low, high = one.interval()
-        yield {
-            "section": section.title,
-            "contrast": one.contrast.name,
-            "family": one.contrast.family,
-            "exploratory": one.contrast.family == EXPLORATORY,
-            "setting": setting_text(one.pairing.setting),
-            "metric": one.contrast.metric,
-            "compare": one.contrast.compare,
-            "seeds": one.difference.n if one.difference else 0,
-            "paired": one.difference.paired if one.difference else None,
-            "value": one.value,
-            "low": low,
-            "high": high,
-            "level": one.level,
-            "p": one.difference.p if one.difference else None,
-            "margin": one.contrast.margin,
-            "verdict": one.verdict,
-            "reason": one.reason,
-            "remarks": "; ".join(one.remarks),
-        }
+        asked, found = one.contrast, one.difference
+        yield (
+            section.title, asked.name, asked.family, asked.family == EXPLORATORY, setting_text(one.pairing.setting),
+            asked.metric, asked.compare, found.n if found else 0, found.paired if found else None, one.value,
+            *one.interval(), one.level, found.p if found else None, asked.margin, one.verdict, one.reason,
+            "; ".join(one.remarks),
+        )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from fedfore.cli.arguments import add_data_dir, add_overrides, add_plugins, positive, size
@@ -76,7 +77,16 @@ def _all(options: argparse.Namespace) -> int:
     usable = tuple(name for name, entry in methods.items() if entry.method is not None)
     sparsity = USUAL_SPARSITY if options.sparsity is None else options.sparsity
     point = Point(dataset=options.dataset, methods=usable, sparsity=sparsity, batch=options.batch)
-    found, reasons = cost_records(cost_document(options.model, point, options.overrides, options.data_dir), methods)
+    document = cost_document(options.model, point, options.overrides, options.data_dir)
+    found, reasons = cost_records(document, methods, _say_what_is_metered)
+    _say_what_is_metered("")
     broken = {name: entry.problem for name, entry in methods.items() if entry.method is None}
     print(fitting_table(found, {**reasons, **broken}, options.memory, options.format), end="")
     return 0
+
+
+def _say_what_is_metered(method: str) -> None:
+    """Write one line on a terminal in place of the last, which goes where the name is empty."""
+    if sys.stderr.isatty():
+        text = f"\rMetering {method} ..." if method else "\r"
+        print(f"{text:<60}", end="\r", file=sys.stderr, flush=True)
