@@ -83,11 +83,12 @@ def cost_record(
 def cost_records(
     document: Mapping[str, Any],
     methods: Mapping[str, MethodEntry],
-    begun: Callable[[str], object] = lambda method: None,
+    begun: Callable[[str], object] = lambda _: None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the fields of a record that need no training, of each cell of a matrix, and why others have none.
 
-    The reasons are by method, in one clause each; `begun` is told which method is metered. Raises ConfigError as `resolve` does.
+    The reasons are by method, in one clause each; `begun` is told which method is metered. Raises ConfigError as
+    `resolve` does.
     """
     found: list[dict[str, Any]] = []
     reasons: dict[str, str] = {}
