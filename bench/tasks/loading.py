@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedfore.errors import DataError
+from fedfore.tasks.channels import channel_moments
 from fedfore.tasks.dataset_spec import DatasetSpec
 from fedfore.tasks.datasets import spec
 from fedfore.tasks.examples import Dataset, Examples
@@ -24,8 +25,6 @@ UNREADABLE = (
 DTYPES = (torch.uint8, torch.float32)
 Tensors = tuple[Tensor, ...]
 """Images, labels and maybe owners."""
-PIXELS_AT_ONCE = 2**24
-"""Pixels of which mean and deviation are computed at a time."""
 
 
 def load(name: str, data_dir: Path | None = None) -> Dataset:
@@ -120,13 +119,8 @@ def _scale(wanted: DatasetSpec, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return `mean, std: float32 [C]`, as they are declared or of these images, in units of a byte's full range."""
     if wanted.mean is not None and wanted.std is not None:
         return torch.tensor(wanted.mean), torch.tensor(wanted.std)
-    full_range = 255 if images.dtype == torch.uint8 else 1
-    pieces = images.split(max(1, PIXELS_AT_ONCE // images[0].numel()))
-    count = images.numel() / images.shape[1]
-    mean = sum(piece.double().sum((0, 2, 3)) for piece in pieces) / count
-    squares = sum((piece.double() - mean.view(-1, 1, 1)).square().sum((0, 2, 3)) for piece in pieces)
-    std = (squares / count).sqrt()
-    return (mean / full_range).float(), torch.where(std > 0, std / full_range, 1.0).float()
+    mean, std = channel_moments(images.numpy())
+    return torch.tensor(mean), torch.tensor(std)
 
 
 def stand_in(name: str, num_train: int) -> Dataset:

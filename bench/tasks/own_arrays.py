@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedfore.errors import ConfigError, DataError
+from fedfore.tasks.channels import channel_moments
 from fedfore.tasks.heterogeneity import HASH_DIGITS
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ TESTED = ("test", "val")
 _HASHED = re.compile(rf"@([0-9a-f]{{{HASH_DIGITS}}})$")
 NO_ARRAYS = (EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 """What NumPy may raise of a file that is no .npz file of numbers."""
-AT_ONCE = 4096
-"""Images of which mean and deviation are computed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,18 +66,6 @@ class OwnArrays:
                 found.update(f"{name} {values.dtype.str} {values.shape}".encode())
                 found.update(np.ascontiguousarray(values).data)
         return found.hexdigest()[:HASH_DIGITS]
-
-    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and deviation of each channel of the training images, bytes in units of their full range."""
-        x = self.x_train
-        sums = np.zeros((2, x.shape[1]))
-        for start in range(0, len(x), AT_ONCE):
-            part = x[start : start + AT_ONCE].astype(np.float64)
-            sums += part.sum(axis=(0, 2, 3)), (part**2).sum(axis=(0, 2, 3))
-        mean, square = sums / (x.size // x.shape[1])
-        scale = 255 if x.dtype == np.uint8 else 1
-        deviation = np.sqrt(np.maximum(square - mean**2, 0))
-        return tuple(mean / scale), tuple(np.where(deviation > 0, deviation, scale) / scale)
 
 
 def is_own(name: str) -> bool:
@@ -133,15 +120,15 @@ def parts(name: str, root: Path) -> tuple[Part, Part]:
 def described(name: str, root: Path) -> tuple[str, dict[str, Any]]:
     """Return a data set's name with its hash, and what is known of it once it is read, as JSON and TOML hold it."""
     found = read_arrays(name, root)
-    mean, std = found.moments()
+    mean, std = channel_moments(found.x_train)
     owners = found.client_train
     return f"{asked(name)}@{found.digest()}", {
         "input_shape": list(found.x_train.shape[1:]),
         "num_classes": found.num_classes,
         "num_train": len(found.y_train),
         "num_test": len(found.y_test),
-        "mean": list(mean),
-        "std": list(std),
+        "mean": mean,
+        "std": std,
         "class_counts": np.bincount(found.y_train, minlength=found.num_classes).tolist(),
         "num_owners": 0 if owners is None else len(np.unique(owners)),
     }
