@@ -193,6 +193,8 @@ def marks_of(command: str) -> list[pytest.MarkDecorator]:
 )
 def test_a_command_of_readme_works(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    if "--executor" in command:
+        run_in_this_process(monkeypatch)
     assert main([*shlex.split(command)[1:], *CUTS[command]]) == 0
 
 

@@ -35,8 +35,8 @@ _COSTS: Mapping[str, CostAxis] = {
 _MOST_NAMED = 8
 """Series that a legend names one by one; of more it names the methods, and numbers stand at what is on a front."""
 _MOST_SAID = 3
-_PANEL_HEIGHT, _OUTSIDE = 1.6, 0.45
-"""Inches: the height of a panel, and how much of its height and width is outside of its frame."""
+_PANEL_HEIGHT, _BESIDE, _ABOVE_AND_BELOW = 1.6, 0.45, 0.6
+"""Inches: the height of a panel, and how much of its width and of its height is outside of its frame."""
 _MARKERS = (6.0, 3.0)
 """Sizes in points of the densest and of the sparsest."""
 _PALE = 0.4
@@ -115,7 +115,7 @@ def pareto(view: View) -> Drawn:
         _draw_panel(panel, here, cost, entries, _sizes(table))
     for (alpha, cost), panel in axes.items():
         panel.set_ylim(*bounded(view.metric, panel.get_ylim()))  # of all panels in its row
-        _number(panel, table[table["alpha"] == alpha], cost, entries, view.width / columns - _OUTSIDE)
+        _number(panel, table[table["alpha"] == alpha], cost, entries, view.width / columns - _BESIDE)
         shown.ticks(panel.yaxis, _Y_TICKS)
         _label(panel, alpha if len(alphas) > 1 else "", cost, view)
     figure.supylabel(shown.label)
@@ -219,7 +219,7 @@ def _number(panel: Axes, here: pd.DataFrame, cost: str, entries: Sequence[_Entry
         if entry.number
         for row in records(here[entry.owns(here) & here[f"front_{cost}"]])
     ]
-    write_apart(panel, (width, _PANEL_HEIGHT - _OUTSIDE), labels, points)
+    write_apart(panel, (width, _PANEL_HEIGHT - _ABOVE_AND_BELOW), labels, points)
 
 
 def _sizes(table: pd.DataFrame) -> dict[float, float]:

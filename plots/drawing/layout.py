@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from fedfore.plots.drawing.style import COLUMN_WIDTH
-from fedfore.plots.drawing.texts import text_width, wrapped
+from fedfore.plots.drawing.texts import text_width, wrapped, wrapped_name
 
 _MESSAGE_SIZE, _MESSAGE_ROW = 9.0, 0.16
 _SUBTITLE_SIZE, _SUBTITLE_ROW = 7.5, 0.135
@@ -82,11 +82,13 @@ def frame(figure: Figure, heading: Heading | None, handles: Sequence[Line2D | Pa
     names = [str(handle.get_label()) for handle in handles]
     longest = max((text_width(name, _LEGEND_SIZE) for name in names), default=0.0)
     columns = max(1, min(len(names), int((room + _COLUMN_GAP) / (_HANDLE_WIDTH + longest + _COLUMN_GAP))))
+    labels = ["\n".join(wrapped_name(name, room - _HANDLE_WIDTH, _LEGEND_SIZE)) for name in names]
+    rows = -(-len(names) // columns) + sum(label.count("\n") for label in labels)  # what is wrapped is in one column
     lines = [line for note in notes for line in wrapped(note, room, _NOTE_SIZE)]
     message = wrapped(heading.message, room, _MESSAGE_SIZE, "bold") if heading else []
     subtitle = wrapped(heading.subtitle, room, _SUBTITLE_SIZE) if heading and heading.subtitle else []
     above = _MESSAGE_ROW * len(message) + _SUBTITLE_ROW * len(subtitle) + (_GAP if heading else 0.0)
-    legend = _LEGEND_ROW * -(-len(names) // columns) + _GAP if names else 0.0
+    legend = _LEGEND_ROW * rows + _GAP if names else 0.0
     below = legend + (_NOTE_ROW * len(lines) + _GAP if lines else 0.0)
     height += below + above
     figure.set_size_inches(width, height)
@@ -96,6 +98,7 @@ def frame(figure: Figure, heading: Heading | None, handles: Sequence[Line2D | Pa
     if names:
         figure.legend(
             handles=list(handles),
+            labels=labels,
             loc="upper center",
             bbox_to_anchor=(0.5, below / height),
             ncols=columns,
