@@ -68,6 +68,8 @@ def test_a_damaged_checkpoint_and_one_of_other_code_are_refused(tmp_path: Path) 
     path = tmp_path / "c"
     write_checkpoint(path, {"tensor": torch.arange(100.0), "bytes": 12345}, STAMP)
     assert "was made with other code" in str(unusable(path, replace(STAMP, code_sha256="abd")))
+    os.mkfifo(tmp_path / "fifo")
+    assert "is damaged" in str(unusable(tmp_path / "fifo", STAMP))
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-9] ^= 1

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -29,7 +31,9 @@ from tests.test_executors import is_alive
 from tests.test_resume import CELLS, SMALL, TRAIN, seen
 from tests.test_runner import wait_until
 
+HERE = os.getpid()
 Make = Callable[..., Federation]
+Errors = type[Exception] | tuple[type[Exception], ...]
 TWO = {"clients": partial(Clients, processes=2)}
 FEW: dict[str, Any] = {"num_perturbations": 3}
 SCORING: dict[str, Any] = {"iterations": 2, "draws": 1, "inputs_per_draw": 4}
@@ -91,12 +95,20 @@ FEDERATIONS: list[Federation] = []
         (give_up, ArithmeticError, "client 1 gives up"),
         (lambda: torch.rand(1), ContractError, "used a global random generator"),
         (edit_data, ContractError, "overwrites the data set"),
-        (lambda: setattr(Faulty, "hidden", 1) or torch.set_grad_enabled(False), RuntimeError, "does not require grad"),
+        (
+            lambda: setattr(Faulty, "hidden", 1) or torch.set_grad_enabled(False),
+            (RuntimeError, ContractError),
+            "does not require grad|whether gradients are recorded",
+        ),
     ],
     ids=["raises", "global generator", "data", "gradients off"],
 )
 def test_a_fault_is_the_one_that_a_process_alone_would_have(
-    federation: Make, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], object], error: type[Exception], words: str
+    federation: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[], object],
+    error: type[Exception] | tuple[type[Exception], ...],
+    words: str,
 ) -> None:
     monkeypatch.setattr(Faulty, "fault", staticmethod(fault), raising=False)
     for options in ({}, TWO):
@@ -111,6 +123,32 @@ def test_a_fault_is_the_one_that_a_process_alone_would_have(
         ):
             made.run()
         labels.copy_(kept)
+
+
+def test_a_fault_of_the_process_is_named_where_its_work_is_done_again(
+    federation: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Faulty, "fault", lambda: torch.set_num_threads(3), raising=False)
+    made = federation(Faulty, TRAIN, options=TWO, given={"local_steps": 1}, model=SMALL)
+    with (
+        pytest.warns(UserWarning, match="ended early"),
+        pytest.raises(ContractError, match="changes torch's number of threads"),
+    ):
+        made.run()
+    assert torch.get_num_threads() == 1
+
+
+def test_nobody_waits_for_a_thread_that_is_left_behind(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave_a_thread() -> None:
+        if os.getpid() != HERE:
+            threading.Thread(target=threading.Event().wait, args=(600,)).start()
+
+    monkeypatch.setattr(Faulty, "fault", staticmethod(leave_a_thread), raising=False)
+    settings: dict[str, Any] = {"given": {"local_steps": 1}, "model": SMALL}
+    before = time.monotonic()
+    made = federation(Faulty, TRAIN, options=TWO, **settings).run()
+    assert time.monotonic() - before < 120
+    assert seen(made) == seen(federation(Faulty, TRAIN, **settings).run())
 
 
 def test_the_work_of_a_process_that_is_killed_is_done_again(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:

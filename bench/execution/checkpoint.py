@@ -72,6 +72,8 @@ def write_model(path: Path, model: nn.Module, mask: Mask | None) -> None:
 
 def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return the header and the tensors of a checkpoint that is whole. Raises StoreError for any other file."""
+    if path.exists() and not path.is_file():  # what is no file may never be read to its end
+        raise StoreError(f"{path} is damaged: it is no file.")
     try:
         with writing(path), safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -22,6 +22,8 @@ FORK = get_context("fork")
 PR_SET_PDEATHSIG = 1
 """Of linux/prctl.h."""
 TOKEN = struct.Struct("<I")
+LAST_WORDS = 1.0
+"""Seconds for which a process that has sent all may still write what it has printed."""
 MOST_TOKENS = 4096
 """What a pipe has room for, many times."""
 
@@ -33,7 +35,8 @@ def shared(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     """Yield `work(item)` for all items in their order, made by so many processes, each of which takes the next item.
 
     All begin as this process is. What one of them does not bring back, as it died or something was raised in it, is
-    made here: so everything raised is raised here, for the first item of which serial work would raise it.
+    made here, under the guard: so everything raised is raised here, for the first item of which serial work would raise
+    it. Nobody waits long for a thread or a process that the work has left behind.
     """
     if processes == 1:
         yield from map(work, items)
@@ -48,10 +51,10 @@ def shared(work: Callable[[Item], Result], items: Sequence[Item], processes: int
                 process.start()
         for process, received in running:
             with suppress(EOFError):
-                while True:
-                    number, result = received.recv()
+                while (brought := received.recv()) is not None:
+                    number, result = brought
                     made[number] = result
-            process.join()
+            process.join(LAST_WORDS)
     finally:
         os.close(queue)
         started = [process for process, _ in running if process.pid is not None]
@@ -65,7 +68,12 @@ def shared(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     if lost:
         warnings.warn(f"A process of this cell's ended early: {lost} items are worked on again.", stacklevel=2)
     for number, item in enumerate(items):
-        yield pickle.loads(made.pop(number)) if number in made else work(item)
+        if number in made:
+            yield pickle.loads(made.pop(number))
+        else:
+            with guard():
+                again = work(item)
+            yield again
 
 
 def end_with_parent() -> None:
@@ -104,5 +112,5 @@ def _take_part(
             (first,) = TOKEN.unpack(token)
             for number in range(first, min(first + span, len(items))):
                 made.append((number, pickle.dumps(work(items[number]))))
-    for one in made:
+    for one in (*made, None):
         sent.send(one)

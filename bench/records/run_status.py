@@ -14,7 +14,7 @@ from fedfore.records.heartbeat import UnderWay, under_way
 from fedfore.records.outline import Outline, read_outline
 from fedfore.records.packed import is_packed
 from fedfore.records.record import DONE, STATUSES
-from fedfore.records.run_folder import checkpoint_file, is_held
+from fedfore.records.run_folder import checkpoint_file, is_held, lost_files
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def run_status(run: Path) -> RunStatus:
 
 
 def _status(run: Path, cell_id: str) -> str | None:
-    """Return what a cell's record says of its end, or None where there is none that can be read."""
+    """Return what a cell's record says of its end, or None where there is none that can be read, or not all of it."""
     record = find_record(run, cell_id)
-    return None if record is None else record.status
+    return None if record is None or lost_files(run, record) else record.status
 
 
 def _written(file: Path) -> float | None:
