@@ -125,19 +125,6 @@ def test_a_fault_is_the_one_that_a_process_alone_would_have(
         labels.copy_(kept)
 
 
-def test_a_fault_of_the_process_is_named_where_its_work_is_done_again(
-    federation: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Faulty, "fault", lambda: torch.set_num_threads(3), raising=False)
-    made = federation(Faulty, TRAIN, options=TWO, given={"local_steps": 1}, model=SMALL)
-    with (
-        pytest.warns(UserWarning, match="ended early"),
-        pytest.raises(ContractError, match="changes torch's number of threads"),
-    ):
-        made.run()
-    assert torch.get_num_threads() == 1
-
-
 def test_nobody_waits_for_a_thread_that_is_left_behind(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def leave_a_thread() -> None:
         if os.getpid() != HERE:
