@@ -49,8 +49,9 @@ def entry() -> None:
         if signal.getsignal(stops) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stops, signal.default_int_handler)
     os.environ["MPLBACKEND"] = "agg"
-    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - where whoever started this process closed a stream
-    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    if not (sys.stdout and sys.stderr):  # closed by whoever started this process
+        nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the end
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     streams = (sys.stdout, sys.stderr)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):

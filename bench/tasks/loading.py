@@ -102,7 +102,7 @@ def faults(wanted: DatasetSpec, parts: Sequence[Tensors]) -> Iterator[tuple[str,
         own = tuple(torch.bincount(labels, minlength=wanted.num_classes).tolist())
         if own != wanted.class_counts:
             yield "class_counts", f'Data set "{name}" has {own} training examples a class, and declares others.'
-    if images.is_floating_point() and not all(bool(part[0].isfinite().all()) for part in parts):
+    if any(part[0].is_floating_point() and not part[0].isfinite().all() for part in parts):
         yield "values", f'The images of data set "{name}" hold NaN or infinite values; give finite ones.'
     if owners and int(owners[0].min()) < 0:
         yield "client", f'Data set "{name}" has an example of client {int(owners[0].min())}; number owners from 0.'

@@ -20,6 +20,8 @@ from fedfore.tasks.model_registry import MODELS, Architecture, Option, architect
 
 MOST_OPTION = 1_000_000
 """The largest number that an option can be; up to it the sizes of layers can be computed exactly."""
+FORWARD_FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""What the code of a model may raise of images that it is not made for."""
 
 
 def canonical(model: str) -> str:
@@ -44,7 +46,7 @@ def build(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
     if _parse(model)[0] not in MODELS:
         try:
             _check_logits(model, module, torch.zeros(2, *input_shape), num_classes)
-        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        except FORWARD_FAULTS as error:
             said = printable(f"{type(error).__name__}: {error}")
             raise PluginError(f'The model "{model}" fails on two images of {input_shape}: {said}.') from error
     initialise(module, torch.Generator().manual_seed(0))
@@ -64,9 +66,7 @@ def outline(model: str, input_shape: Shape, num_classes: int) -> nn.Module:
             "used: give a smaller width."
         )
     if _parse(model)[0] not in MODELS:
-        with suppress(
-            RuntimeError, ValueError, TypeError, LookupError, AttributeError
-        ):  # not all can do without values
+        with suppress(*FORWARD_FAULTS):  # not every model can do without values
             _check_logits(model, module, torch.zeros(2, *input_shape, device="meta"), num_classes)
     return module
 

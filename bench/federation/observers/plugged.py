@@ -25,12 +25,18 @@ class _Guest:
         try:
             described = plugin.load()
         except PluginError as error:
-            self.problem, own = str(error), ("", "descriptive", plugin.name, plugin.summary, [None, None])
+            self.problem = str(error)
+            self.meaning: dict[str, Any] = {
+                "unit": "", "direction": "descriptive", "title": plugin.name, "description": plugin.summary,
+                "limits": [None, None],
+            }  # fmt: skip
         else:
             row = described.row
-            own = (row.unit, row.direction, row.label, row.description, [*row.limits])
+            self.meaning = {
+                "unit": row.unit, "direction": row.direction, "title": row.label, "description": row.description,
+                "limits": [*row.limits],
+            }  # fmt: skip
             self.observer = self._guarded(described.observer)
-        self.described = dict(zip(("unit", "direction", "title", "description", "limits"), own, strict=True))
 
     def told(self, tell: Callable[[Observer], Any]) -> Any:
         """Return what its code returns, None where it fails or has failed."""
@@ -44,6 +50,11 @@ class _Guest:
         except FedForeError as error:
             self.problem = str(error)
         return None
+
+    def field(self, view: View) -> dict[str, Any]:
+        """Return its number, what that means, and why it has none."""
+        value = self.value(view)
+        return {"value": value, **self.meaning, "problem": self.problem or None}
 
     def value(self, view: View) -> float | None:
         """Return its number, None where it fails or has none."""
@@ -88,11 +99,7 @@ class PluginMetrics(Observer):
             self._tell(lambda observer: observer.after_round(view))
 
     def fields(self, view: View) -> Mapping[str, Any]:
-        values = {guest.plugin.name: guest.value(view) for guest in self._guests}
-        found = {
-            guest.plugin.name: {"value": values[guest.plugin.name], **guest.described, "problem": guest.problem or None}
-            for guest in self._guests
-        }
+        found = {guest.plugin.name: guest.field(view) for guest in self._guests}
         return {"plugin_metrics": found} if found else {}
 
     def state_dict(self) -> dict[str, Any]:
