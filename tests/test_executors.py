@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from fedfore.cli.executing import say_of_cpus
+from fedfore.cli.parser import parser
 from fedfore.errors import ConfigError
 from fedfore.execution.executors import machine, processes
 from fedfore.execution.executors.cell_process import CellProcess
@@ -286,6 +288,15 @@ def test_an_executor_is_chosen_by_name() -> None:
             processes_of(2, executor, device)
     with pytest.raises(ConfigError, match=r'no executor "process".* Did you mean "processes"'):
         executor_of("process", None)
+
+
+def test_who_gets_fewer_cpus_than_asked_for_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--workers", "--processes-per-cell"):
+        say_of_cpus(parser().parse_args(["run", "quick", option, "1000000"]))
+        told = f"fedfore: {option} 1000000 is more than the CPUs this process may use: {machine.usable_cpus()} "
+        assert capsys.readouterr().err.startswith(told)
+        say_of_cpus(parser().parse_args(["run", "quick", option, "1"]))
+        assert not capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -109,28 +109,30 @@ def test_a_run_whose_process_died_says_what_ran_and_how_it_goes_on(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("command", "outcome", "added"),
+    ("command", "outcome", "expected"),
     [
-        ("fedfore run a.toml --out {run}", "missing", ""),
-        ("fedfore run a.toml --out elsewhere", "missing", " --out {run}"),
-        ("fedfore run a.toml --rerun all --out {run}", "missing", " --rerun missing"),
-        ("fedfore run 'a b.toml' --out {run}", "failed", " --rerun failed"),
+        ("fedfore run a.toml --out {run}", "missing", "fedfore run a.toml --out {run}"),
+        ("fedfore run a.toml --out=elsewhere", "missing", "fedfore run a.toml --out {run}"),
+        ("fedfore run a.toml --rerun all --out {run}", "missing", "fedfore run a.toml --out {run}"),
+        ("fedfore run --rerun=stale a.toml --out {run}", "missing", "fedfore run a.toml --out {run}"),
+        ("fedfore run 'a b.toml' --out {run}", "failed", "fedfore run 'a b.toml' --out {run} --rerun failed"),
+        ("fedfore run a --out {run} --rerun failed", "failed", "fedfore run a --out {run} --rerun failed"),
         ("fedfore reproduce quick --cells 2", "failed", None),
     ],
 )
 def test_the_command_that_goes_on_runs_what_is_left_in_this_folder(
-    tmp_path: Path, status: Status, command: str, outcome: str, added: str | None
+    tmp_path: Path, status: Status, command: str, outcome: str, expected: str | None
 ) -> None:
     command = command.format(run=tmp_path)
     write_plan(tmp_path, PLANNED, command, extend=False)
     for cell in PLANNED if outcome == "failed" else ():
         write_record(tmp_path, record(cell, "failed"))
     _, said = status(tmp_path)
-    if added is None:
+    if expected is None:
         assert "It goes on with" not in said
         return
     goes_on = said.splitlines()[-1].removeprefix("It goes on with: ")
-    assert goes_on == command + added.format(run=tmp_path)
+    assert goes_on == expected.format(run=tmp_path)
     asked = parser().parse_args(shlex.split(goes_on)[1:])
     assert (asked.out, asked.rerun) == (tmp_path, outcome)
 

@@ -45,7 +45,7 @@ def warm_up(options: argparse.Namespace) -> None:
 
 
 def chosen_executor(options: argparse.Namespace) -> Executor:
-    """Return the executor that a command asks for; say where it gets fewer workers. Raises ConfigError."""
+    """Return the executor that a command asks for; say where it gets fewer workers or processes. Raises ConfigError."""
     from fedfore.execution.executors.choice import executor_of
 
     executor = executor_of(
@@ -60,10 +60,16 @@ def chosen_executor(options: argparse.Namespace) -> Executor:
 
 
 def say_of_cpus(options: argparse.Namespace) -> None:
-    """Say where a command gets fewer workers than it asks for."""
+    """Say where a command gets fewer workers, or fewer processes for a cell, than it asks for."""
     from fedfore.execution.executors.choice import most_workers
 
-    most = most_workers(processes_per_cell(options))
+    processes = processes_per_cell(options)
+    most = most_workers(processes)
+    if options.processes_per_cell > processes:
+        complain(
+            f"fedfore: --processes-per-cell {options.processes_per_cell} is more than the CPUs this process may use: "
+            f"{processes} share a cell."
+        )
     if options.executor == "processes" and (options.workers or 0) > most:
         complain(f"fedfore: --workers {options.workers} is more than the CPUs this process may use: {most} run.")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -17,6 +18,29 @@ from fedfore.records.markup import html, in_html, literal, markdown
 _CONSTANT = ("metric", "family")
 """Columns that are left out where all rows have the same."""
 _AGREEMENTS: tuple[Agreement, ...] = ("equal", "within", "different")
+
+
+class Row(NamedTuple):
+    """A comparison as a row of a table, its value and interval in the metric's unit or as a ratio."""
+
+    section: str
+    contrast: str
+    family: str
+    exploratory: bool
+    setting: str
+    metric: str
+    compare: str
+    seeds: int
+    paired: bool | None
+    value: float
+    low: float
+    high: float
+    level: float
+    p: float | None
+    margin: float | None
+    verdict: str
+    reason: str
+    remarks: str
 
 
 def as_text(sections: Sequence[Section], repeated: Sequence[Repeated], by: str | None = None) -> str:
@@ -86,23 +110,33 @@ def _repeated(one: Repeated) -> str:
     return "\n".join(parts + ([markdown(pd.DataFrame(rows).map(literal))] if rows else []))
 
 
-COLUMNS = (
-    "section", "contrast", "family", "exploratory", "setting", "metric", "compare", "seeds", "paired", "value", "low",
-    "high", "level", "p", "margin", "verdict", "reason", "remarks",
-)  # fmt: skip
-
-
 def as_rows(sections: Sequence[Section]) -> pd.DataFrame:
     """Return a row a comparison with its numbers in full precision, in the metric's unit or as a ratio."""
-    return pd.DataFrame([row for section in sections for row in _rows(section)], columns=[*COLUMNS])
+    return pd.DataFrame(
+        [_row(section.title, one) for section in sections for one in section.found], columns=[*Row._fields]
+    )
 
 
-def _rows(section: Section) -> Iterator[tuple[object, ...]]:
-    for one in section.found:
-        asked, found = one.contrast, one.difference
-        yield (
-            section.title, asked.name, asked.family, asked.family == EXPLORATORY, setting_text(one.pairing.setting),
-            asked.metric, asked.compare, found.n if found else 0, found.paired if found else None, one.value,
-            *one.interval(), one.level, found.p if found else None, asked.margin, one.verdict, one.reason,
-            "; ".join(one.remarks),
-        )  # fmt: skip
+def _row(title: str, one: Judged) -> Row:
+    asked, found = one.contrast, one.difference
+    low, high = one.interval()
+    return Row(
+        section=title,
+        contrast=asked.name,
+        family=asked.family,
+        exploratory=asked.family == EXPLORATORY,
+        setting=setting_text(one.pairing.setting),
+        metric=asked.metric,
+        compare=asked.compare,
+        seeds=found.n if found else 0,
+        paired=found.paired if found else None,
+        value=one.value,
+        low=low,
+        high=high,
+        level=one.level,
+        p=found.p if found else None,
+        margin=asked.margin,
+        verdict=one.verdict,
+        reason=one.reason,
+        remarks="; ".join(one.remarks),
+    )

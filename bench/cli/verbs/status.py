@@ -102,20 +102,22 @@ def _some(lines: Iterable[str], count: int) -> Iterator[str]:
 
 
 def _goes_on(status: RunStatus) -> str | None:
-    """Return the command that goes on with a run that has stopped; None where there is nothing to go on with.
-
-    Of an option that is given twice, the last one counts.
-    """
+    """Return the command that goes on with a run that has stopped; None where there is nothing to go on with."""
     words = shlex.split(next(reversed(status.plan.commands), ""))
     if status.is_held or status.is_complete or words[1:2] != ["run"]:
         return None
+    words = _without("--rerun", words)
     if status.unfinished:
         words += ["--rerun", "failed"]
-    elif any(word.startswith("--rerun") for word in words):
-        words += ["--rerun", "missing"]
     if str(status.run) not in words:
-        words += ["--out", str(status.run)]
+        words = [*_without("--out", words), "--out", str(status.run)]
     return shlex.join(words)
+
+
+def _without(option: str, words: Sequence[str]) -> list[str]:
+    """Return a command without an option and its value."""
+    before = ["", *words[:-1]]
+    return [one for last, one in zip(before, words, strict=True) if option not in (last, one, one.partition("=")[0])]
 
 
 def _document(status: RunStatus) -> dict[str, Any]:
