@@ -252,7 +252,7 @@ def strike(process: Any, what: str) -> None:
 @pytest.mark.parametrize(
     ("kills", "mixed", "longest_seconds"),
     [
-        (6, FEW, 1.5),
+        (3, FEW, 1.5),
         pytest.param(30, {**MANY, "seeds": [0], "rounds": 100}, 3.0, marks=pytest.mark.slow),
         pytest.param(200, {**MANY, "seeds": [0, 1, 2, 3], "rounds": 150}, 3.0, marks=pytest.mark.kills),
     ],
