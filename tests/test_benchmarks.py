@@ -2,12 +2,14 @@
 
 import copy
 import itertools
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from fedfore.baselines.fedmef import FedMef
 from fedfore.baselines.fedtiny import FedTiny
 from fedfore.cell import Cell, Estimator, Protocol
 from fedfore.execution.executors.machine import usable_cpus
+from fedfore.execution.executors.warm_server import HUGE_PAGES, TUNABLES
 from fedfore.federation.clients import Clients
 from fedfore.federation.loop import Federation
 from fedfore.federation.observers.cost_meter import CostMeter
@@ -39,6 +42,11 @@ from tests.conftest import make_cell
 pytestmark = pytest.mark.benchmark
 
 CLIENTS, COHORT, SHARE, BATCH, LR = 100, 10, 100, 32, 0.05
+
+
+def huge_pages_on_demand() -> bool:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return setting.is_file() and "[madvise]" in setting.read_text()
 
 
 def random_images(count: int) -> Examples:
@@ -176,6 +184,31 @@ def test_a_round_against_its_bare_arithmetic(
     benchmark.extra_info["ratio_to_bare_arithmetic"] = ratio
     print(f"a round of {method.__name__} {given}: {ratio:.2f} times its bare arithmetic")
     assert ratio <= target
+
+
+@pytest.mark.skipif(not huge_pages_on_demand(), reason="huge pages are not given on demand")
+def test_cells_train_in_huge_pages(benchmark: BenchmarkFixture) -> None:
+    """CPU seconds of five rounds in a process. Reference: one that is not told what a cell's process is."""
+    code = (
+        "import time\n"
+        "from tests.test_benchmarks import FedAvg, next_round, resnet14_round\n"
+        "federation = resnet14_round(FedAvg)\n"
+        "start = time.process_time()\n"
+        "for _ in range(5): next_round(federation)\n"
+        "print(time.process_time() - start)\n"
+    )
+
+    def spent(environment: Mapping[str, str]) -> float:
+        given = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=given, stdout=subprocess.PIPE, check=True)
+        return float(done.stdout)
+
+    told = {TUNABLES: HUGE_PAGES}
+    ratio = statistics.median(spent(told) / spent({}) for _ in range(3))
+    benchmark.extra_info["ratio_to_small_pages"] = ratio
+    benchmark.pedantic(lambda: spent(told), rounds=1)
+    print(f"a round in huge pages: {ratio:.2f} times the CPU seconds of one in small pages")
+    assert ratio <= 0.95
 
 
 def test_rounds_of_fedtiny_stay_below_1500_megabytes_of_resident_memory() -> None:

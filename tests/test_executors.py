@@ -23,6 +23,7 @@ from fedfore.execution.executors.cell_process import CellProcess
 from fedfore.execution.executors.choice import executor_of, processes_of
 from fedfore.execution.executors.inline import Inline
 from fedfore.execution.executors.processes import Processes
+from fedfore.execution.executors.warm_server import HUGE_PAGES, TUNABLES, for_the_server
 from fedfore.execution.job import Job
 from fedfore.records.heartbeat import Heartbeat, under_way
 from fedfore.records.record import Origin
@@ -297,6 +298,15 @@ def test_who_gets_fewer_cpus_than_asked_for_is_told(capsys: pytest.CaptureFixtur
         assert capsys.readouterr().err.startswith(told)
         say_of_cpus(parser().parse_args(["run", "quick", option, "1"]))
         assert not capsys.readouterr().err
+
+
+def test_cells_ask_for_huge_pages_unless_the_user_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for users, given in ((None, HUGE_PAGES), ("glibc.malloc.hugetlb=0", f"{HUGE_PAGES}:glibc.malloc.hugetlb=0")):
+        if users:
+            monkeypatch.setenv(TUNABLES, users)
+        with for_the_server():
+            assert os.environ[TUNABLES] == given
+        assert os.environ.get(TUNABLES) == users
 
 
 @pytest.mark.slow
