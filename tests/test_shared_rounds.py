@@ -98,11 +98,7 @@ FEDERATIONS: list[Federation] = []
     ids=["raises", "global generator", "data"],
 )
 def test_a_fault_is_the_one_that_a_process_alone_would_have(
-    federation: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    fault: Callable[[], object],
-    error: type[Exception],
-    words: str,
+    federation: Make, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], object], error: type[Exception], words: str
 ) -> None:
     monkeypatch.setattr(Faulty, "fault", staticmethod(fault), raising=False)
     for options in ({}, TWO):
@@ -152,9 +148,8 @@ def test_nobody_waits_for_a_thread_that_is_left_behind(federation: Make, monkeyp
 
 
 def test_the_work_of_a_process_that_is_killed_is_done_again(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = os.getpid()
     monkeypatch.setattr(
-        Faulty, "fault", lambda: os.getpid() == here or os.kill(os.getpid(), signal.SIGKILL), raising=False
+        Faulty, "fault", lambda: os.getpid() == HERE or os.kill(os.getpid(), signal.SIGKILL), raising=False
     )
     settings: dict[str, Any] = {"given": {"local_steps": 1}, "model": SMALL}
     alone = federation(Faulty, TRAIN, **settings).run()
@@ -164,10 +159,10 @@ def test_the_work_of_a_process_that_is_killed_is_done_again(federation: Make, mo
 
 
 def test_items_are_worked_on_once_each_and_come_back_in_order() -> None:
-    items, here = range(3 * MOST_TOKENS + 1), os.getpid()
+    items = range(3 * MOST_TOKENS + 1)
     made = list(shared(lambda item: (item, os.getpid()), items, 3, nullcontext))
     assert [item for item, _ in made] == list(items)
-    assert here not in {process for _, process in made}
+    assert HERE not in {process for _, process in made}
 
 
 SLEEPERS = """

@@ -117,7 +117,7 @@ def _goes_on(status: RunStatus) -> str | None:
 def _without(option: str, words: Sequence[str]) -> list[str]:
     """Return a command without an option and its value."""
     before = ["", *words[:-1]]
-    return [one for last, one in zip(before, words, strict=True) if option not in (last, one, one.partition("=")[0])]
+    return [one for last, one in zip(before, words, strict=True) if option not in (last, one.partition("=")[0])]
 
 
 def _document(status: RunStatus) -> dict[str, Any]:
