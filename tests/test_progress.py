@@ -117,7 +117,7 @@ def frames(text: str) -> list[list[str]]:
 
 def beat(cell_id: str, progress: float, **changed: object) -> Heartbeat:
     now = seconds_now()
-    made = Heartbeat(cell_id, "train", 7, progress, 0.0, now - 100, now, 0.5)
+    made = Heartbeat(cell_id, "train", 7, progress, 0.0, now - 100, 0.0, now - 100, now, 0.5)
     return replace(made, **changed)
 
 

@@ -57,7 +57,7 @@ def keeps_checkpoint(run: Path, cell_id: str) -> None:
 
 def beat(cell_id: str) -> Heartbeat:
     now = heartbeat.seconds_now()
-    return Heartbeat(cell_id, "train", 12, 0.4, 0.0, now - 40, now, 0.8125)
+    return Heartbeat(cell_id, "train", 12, 0.4, 0.0, now - 50, 0.0, now - 40, now, 0.8125)
 
 
 def test_a_complete_run_is_told_by_its_counts_alone(tmp_path: Path, status: Status) -> None:

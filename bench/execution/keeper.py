@@ -38,8 +38,8 @@ class Keeper:
         self.job = job
         self.folder = folder
         self.should_stop = should_stop
-        self.began_at = 0.0
-        self.began_seconds = seconds_now()
+        self.began_at = self._paced_at = 0.0
+        self.began_seconds = self._paced_seconds = seconds_now()
         self._start = self._saved = time.monotonic()
         self._cost = 0.0
         self._beaten = -BEAT_SECONDS
@@ -48,10 +48,13 @@ class Keeper:
         """Go on from the cell's checkpoint, if there is one. Raises StoreError where it is damaged."""
         if self.job.checkpoint.exists():
             federation.load_state_dict(read_checkpoint(self.job.checkpoint, torch.device(self.job.device)))
-            self.began_at = federation.ledger.progress
+            self.began_at = self._paced_at = federation.ledger.progress
+            self._paced_seconds = seconds_now()
 
     def after_step(self, federation: Federation) -> None:
         """Do what is due. Raises Stopped and TimedOut, both after a checkpoint."""
+        if federation.totals["train"].rounds <= 1:
+            self._paced_at, self._paced_seconds = federation.ledger.progress, seconds_now()
         now, limit = time.monotonic(), self.job.timeout_seconds
         is_late, stops = limit is not None and now - self._start >= limit, self.should_stop()
         if is_late or stops or now - self._saved >= max(self.job.checkpoint_seconds, self._cost / MOST_OVERHEAD):
@@ -85,6 +88,8 @@ class Keeper:
             progress=federation.ledger.progress,
             began_at=self.began_at,
             began_seconds=self.began_seconds,
+            paced_at=self._paced_at,
+            paced_seconds=self._paced_seconds,
             seconds=seconds_now(),
             accuracy=last.get("validation_accuracy") if accuracy is None else accuracy,
         )

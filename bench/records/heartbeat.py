@@ -17,7 +17,8 @@ HEARTBEAT = ".heartbeat.json"
 @dataclass(frozen=True)
 class Heartbeat:
     """The end of a step of an attempt: `progress` is the share of the budget that is spent, `began_at` that at which
-    the attempt began or went on from a checkpoint; times are those of `seconds_now`.
+    the attempt began or went on from a checkpoint, `paced_at` that from which its speed is told, which is that after
+    the setup and the first round; times are those of `seconds_now`.
     """
 
     cell_id: str
@@ -26,14 +27,16 @@ class Heartbeat:
     progress: float
     began_at: float
     began_seconds: float
+    paced_at: float
+    paced_seconds: float
     seconds: float
     accuracy: float | None
 
     @property
     def seconds_left(self) -> float | None:
         """The seconds until the budget is spent, at the speed so far; None where nothing is known of it."""
-        done = self.progress - self.began_at
-        return (1 - self.progress) * (self.seconds - self.began_seconds) / done if done > 0 else None
+        done = self.progress - self.paced_at
+        return (1 - self.progress) * (self.seconds - self.paced_seconds) / done if done > 0 else None
 
     def seconds_left_at(self, now: float) -> float | None:
         """The seconds that are left at a later time than the heartbeat's, of `seconds_now`."""
