@@ -35,6 +35,7 @@ _FORMATS = {
     "scoring_micro_batch": "{} inputs a pass",
 }
 _PHRASES: dict[tuple[str, str], str] = {
+    ("adjust_every", "1"): "mask stays",
     ("estimator", EXACT): "exact gradient",
     ("estimator", "finite difference"): "finite differences",
     ("estimator", "directional"): "directional",

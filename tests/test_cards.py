@@ -296,10 +296,11 @@ def test_the_contrasts_of_a_matrix_stand_on_the_card_with_their_verdicts(tmp_pat
 
 def test_a_study_that_is_to_be_superseded_says_so_on_its_card_and_in_the_index(archive: Archive) -> None:
     card = archive.results / "study" / "card.toml"
-    card.write_text(CARD.replace("[series]", 'superseded_by = "later"\n[series]'), encoding="utf-8")
+    reason = 'superseded_by = "later"\nsuperseded_because = "its masks were unlike"\n[series]'
+    card.write_text(CARD.replace("[series]", reason), encoding="utf-8")
     (archive.results / CLAIMS).write_text('claim = []\ncoming = ["later"]', encoding="utf-8")
     assert facts(archive, "study").endswith(
-        "\n**To be superseded by later, which is not published yet and asks the same again.**\n"
+        "\n**To be superseded by later, which is not published yet, because its masks were unlike.**\n"
     )
     assert "| Is the mask better? To be superseded by later," in index(archive)
     (archive.results / CLAIMS).write_text('claim = []\ncoming = ["latter"]', encoding="utf-8")
@@ -308,12 +309,20 @@ def test_a_study_that_is_to_be_superseded_says_so_on_its_card_and_in_the_index(a
     own = cells(("fedavg",), alphas=("iid",))
     write_run(archive.results / "later", own, lambda cell: "missing" if cell is own[0] else "ok")
     unfinished = (
-        "**To be superseded by [later](../later/README.md), which is not finished yet and asks the same again.**"
+        "**To be superseded by [later](../later/README.md), which is not finished yet, because its masks were unlike.**"
     )
     assert unfinished in facts(archive, "study")
     write_run(archive.results / "later", own)
-    superseded = "**Superseded by [later](../later/README.md), which asks the same again.**"
+    superseded = "**Superseded by [later](../later/README.md), because its masks were unlike.**"
     assert superseded in facts(Archive(archive.results), "study")
+
+
+@pytest.mark.parametrize("line", ['superseded_by = "later"', 'superseded_because = "of its masks"'])
+def test_a_card_says_what_supersedes_its_study_together_with_the_reason(archive: Archive, line: str) -> None:
+    card = archive.results / "study" / "card.toml"
+    card.write_text(CARD.replace("[series]", f"{line}\n[series]"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"card\.toml cannot be used: give superseded_by with superseded_because"):
+        facts(archive, "study")
 
 
 def test_a_corrected_table_counts_what_holm_leaves_of_all_of_the_card(archive: Archive) -> None:
@@ -404,6 +413,7 @@ def test_rounding_is_no_difference_of_figures_and_a_stroke_of_a_digit_is() -> No
     assert pixel_difference(stream.getvalue(), image) == "61 x 40 pixels instead of 60 x 40"
 
 
+@pytest.mark.thorough
 def test_a_new_card_says_what_records_say_and_shows_every_figure(drawn: Archive) -> None:
     study = drawn.results / "small"
     assert write_card(study)
@@ -487,6 +497,7 @@ def test_a_published_page_is_what_the_records_give(published: Archive, page: Pat
 
 
 @pytest.mark.parametrize("study", [_figured(name) for name in studies(ROOT / "results")])
+@pytest.mark.thorough
 def test_the_published_figures_are_what_the_records_give(study: str) -> None:
     assert list(figure_differences(ROOT / "results" / study)) == []
 

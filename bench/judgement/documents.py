@@ -32,5 +32,5 @@ def read_document(path: Path, kind: type[Kind]) -> Kind:
         raise ConfigError(f"{path} is no TOML: {error}.") from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path} cannot be used: {place or 'it'}: {first['msg']}.") from None
+        said = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))))
+        raise ConfigError(f"{path} cannot be used: {said}.") from None

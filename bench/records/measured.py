@@ -154,7 +154,7 @@ class Masks:
     churn: Number = measured("fraction", "lower", "Churn",
         "Weights pruned by an adjustment that were grown when their layer last grew any / weights pruned in layers "
         "that had grown any; mean over adjustments. Null for a mask that does not move. Above one half, "
-        "adjustments undo each other and say nothing about moving a mask.", FRACTION)
+        "most of what is pruned was grown just before, and nothing follows about moving a mask.", FRACTION)
     headline_mask_changes: Number = measured("adjustments", "descriptive", "Adjustments inside the headline",
         "Changes of the mask between the first and the last of the evaluations of which test_accuracy is the mean; "
         "null without a mask, and in records of schemas 1 and 2.")

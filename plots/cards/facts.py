@@ -12,7 +12,6 @@ import pandas as pd
 from fedfore.errors import ConfigError, suggestion
 from fedfore.judgement.archive import Archive
 from fedfore.judgement.claims import CLAIMS, read_claims
-from fedfore.judgement.standing import superseding
 from fedfore.plots.cards.specification import read_card
 from fedfore.records.choices import TRIALS
 from fedfore.records.markup import markdown
@@ -60,21 +59,22 @@ def superseded_text(archive: Archive, study: str, to: str = ".") -> str:
 
     Raises ConfigError where the card names one that is neither published nor coming.
     """
-    other = superseding(archive.results / study)
+    card = read_card(archive.results / study / CARD)
+    other = card.superseded_by
     if not other:
         return ""
+    link, because = f"[{other}]({to}/{other}/README.md)", f"because {card.superseded_because}."
     if (archive.results / other).is_dir():
-        link = f"[{other}]({to}/{other}/README.md)"
         if archive.run(other).is_unfinished():
-            return f"To be superseded by {link}, which is not finished yet and asks the same again."
-        return f"Superseded by {link}, which asks the same again."
+            return f"To be superseded by {link}, which is not finished yet, {because}"
+        return f"Superseded by {link}, {because}"
     coming = read_claims(archive.results).coming
     if other not in coming:
         raise ConfigError(
             f'{study}: {CARD}: superseded_by: there is no study "{other}", nor is it among those that '
             f"are coming by {CLAIMS}.{suggestion(other, coming)}"
         )
-    return f"To be superseded by {other}, which is not published yet and asks the same again."
+    return f"To be superseded by {other}, which is not published yet, {because}"
 
 
 def index(archive: Archive) -> str:
@@ -82,8 +82,7 @@ def index(archive: Archive) -> str:
     rows = []
     for name in studies(archive.results):
         cells, folder = archive.table(name), archive.results / name
-        question = read_card(folder / CARD).question
-        asked = " ".join(filter(None, (question, superseded_text(archive, name))))
+        asked = " ".join(filter(None, (read_card(folder / CARD).question, superseded_text(archive, name))))
         rows.append([f"[{name}]({name})", asked, cells_text(cells), commits_text(cells), f"`{command(folder)}`"])
     return markdown(pd.DataFrame(rows, columns=["study", "what it asks", "cells", "commits", "run it again"]))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -75,15 +75,23 @@ class Table(Quantity):
 class Card(Document):
     """What a card says beside its prose: the question, the command, named series, tables, and values of sentences.
 
-    `superseded_by` names the study that asks the same again and has, or will have, the say.
+    `superseded_by` names the study that asks again and has, or will have, the say, `superseded_because` why, as the end
+    of a sentence.
     """
 
     question: str
     command: str = ""
     superseded_by: str = ""
+    superseded_because: str = ""
     series: Mapping[str, Filters] = {}
     table: tuple[Table, ...] = ()
     values: Mapping[str, Quantity] = {}
+
+    @model_validator(mode="after")
+    def _is_superseded_for_a_reason(self) -> Self:
+        if bool(self.superseded_by) != bool(self.superseded_because):
+            raise ValueError("give superseded_by with superseded_because, the reason, and only with it")
+        return self
 
 
 def read_card(path: Path) -> Card:

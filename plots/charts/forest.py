@@ -243,7 +243,7 @@ def _draw_comparison(panel: Axes, scale: DifferenceAxis, row: _Row, top: float, 
         place = (0.02, level)
         panel.annotate(
             "\n".join(row.reason), place, xycoords=panel.get_yaxis_transform(), va="center", fontsize=_REASON_SIZE,
-            color=_FAINT, zorder=5,
+            color=_FAINT, zorder=5, bbox=_GROUND,
         )  # fmt: skip
         return
     colour = _COLOURS.get(one.verdict, _UNDECIDED) if stated else _UNDECIDED
