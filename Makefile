@@ -11,13 +11,16 @@ PIP := @$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: run test test-slow test-kills benchmark lint docs clean
+.PHONY: run test test-thorough test-slow test-kills benchmark lint docs clean
 
 run: $(INSTALLED)
 	$(BIN)/fedfore run
 
 test: $(DEVELOPING)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -p no:benchmark --durations=10
+
+test-thorough: $(DEVELOPING)
+	$(BIN)/python -m pytest -m "thorough and not slow" --numprocesses=auto --dist=loadfile -p no:benchmark
 
 test-slow: $(CLUSTERING)
 	$(BIN)/python -m pytest -m "slow and not gpu"

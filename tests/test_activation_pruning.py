@@ -298,6 +298,7 @@ def activation_bytes(name: str, rate: float, *, at_the_peak: bool) -> tuple[int,
         ("baffle_lenet", 0.80, 0.73),
     ],
 )
+@pytest.mark.thorough
 def test_dropping_nine_tenths_leaves_no_more_than_this_share_of_the_activations(
     name: str, peak: float, held: float
 ) -> None:

@@ -181,6 +181,7 @@ def test_a_rerun_that_does_not_end_well_leaves_finished_cells_as_they_were_and_i
     assert not list(run.path.glob("failed/cells/*")) and not (run.path / "attempts").exists()
 
 
+@pytest.mark.thorough
 def test_a_killed_rerun_leaves_every_file_of_a_finished_cell_as_it_was(run: Run) -> None:
     before = run.files()
     command = [sys.executable, "-m", "fedfore.cli.main", *run.arguments, "--rerun", "all", "--workers", "1"]
@@ -309,6 +310,7 @@ def test_the_exit_status_is_of_what_lies_on_disk_in_the_end(
     assert (f"{2 - there} of 2 planned cells have no record" in said) == (there < 2)
 
 
+@pytest.mark.thorough
 def test_cells_of_an_earlier_plan_count_and_commands_are_all_kept(run: Run) -> None:
     run.forget()
     run("--set", "seed=[5]", fate="raises")
@@ -361,6 +363,7 @@ def test_notes_that_are_no_json_lose_no_measurement(run: Run) -> None:
 # Damage
 
 
+@pytest.mark.thorough
 def test_a_record_that_is_none_counts_as_missing_is_named_and_runs_again(run: Run) -> None:
     path = next(run.path.glob("cells/*/record.json"))
     good = json.loads(path.read_text())

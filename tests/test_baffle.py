@@ -62,6 +62,7 @@ def test_local_epochs_send_k_scalars_a_batch(federation: Make) -> None:
     assert totals.uplink_bytes == batches * 6 * 4 + 4 * (4 + 9)
 
 
+@pytest.mark.thorough
 def test_equal_weighting_differs_from_example_weighting_only_with_unequal_clients(federation: Make) -> None:
     train = replace(TINY, rounds=1, min_client_examples=5)
     assert torch.equal(final(federation, train, weighting="equal"), final(federation, train, weighting="examples"))
@@ -71,6 +72,7 @@ def test_equal_weighting_differs_from_example_weighting_only_with_unequal_client
     assert not torch.equal(flat_parameters(one.model), flat_parameters(other.model))
 
 
+@pytest.mark.thorough
 def test_the_first_epoch_has_its_own_rate(federation: Make) -> None:
     """An epoch of 40 examples in batches of 16 is three rounds; Adam's first steps have the size of the rate."""
     for rounds, rate in ((1, 1e-4), (3, 1e-4)):

@@ -29,6 +29,7 @@ from fedfore.execution.runner import Progress, RunOptions, run_plan
 from fedfore.execution.worker import prepared, run_job
 from fedfore.federation.loop import Federation
 from fedfore.records.code_hash import HASH_SCHEME, code_sha256
+from fedfore.records.heartbeat import read_heartbeat
 from fedfore.records.record import Origin, Record, is_volatile, record_to_json
 from fedfore.records.run_folder import checkpoint_file
 from fedfore.records.store import cell_dir
@@ -180,6 +181,24 @@ def test_checkpoints_come_at_their_time_and_cost_a_hundredth_at_most(
     assert written == [60.0, 262.0, 464.0]
 
 
+def test_the_time_left_of_a_cell_is_told_from_its_rounds_without_its_setup(
+    federation: Callable[..., Federation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of our own: what comes before the first round takes 100 seconds, and a round 1 second."""
+    clock = [0.0]
+    monkeypatch.setattr(keeper.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(keeper, "seconds_now", lambda: clock[0])
+    made = federation(METHODS["fedavg"].method, Protocol(clients=4, batch_size=16, rounds=5))
+    looked_after = keeper.Keeper(job_of(planned("fedavg", None), tmp_path), tmp_path, lambda: False)
+    clock[0], told = 100.0, list[float | None]()
+    while made.advance():
+        clock[0] += 1.0
+        looked_after.after_step(made)
+        beat = read_heartbeat(tmp_path)
+        told += [beat and beat.seconds_left] if made.totals["train"].rounds else []
+    assert told == [None, *(pytest.approx(left) for left in (3, 2, 1, 0))]
+
+
 def test_a_checkpoint_that_cannot_be_written_is_told_and_the_cell_goes_on(tmp_path: Path) -> None:
     job = job_of(planned("fedavg", None), tmp_path, checkpoint_seconds=1e-9)
     (tmp_path / "checkpoints").write_text("no folder")
@@ -257,6 +276,7 @@ def strike(process: Any, what: str) -> None:
         pytest.param(200, {**MANY, "seeds": [0, 1, 2, 3], "rounds": 150}, 3.0, marks=pytest.mark.kills),
     ],
 )
+@pytest.mark.thorough
 def test_a_matrix_killed_at_random_instants_ends_as_if_it_never_was(
     tmp_path: Path, kills: int, mixed: Mapping[str, object], longest_seconds: float
 ) -> None:

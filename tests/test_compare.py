@@ -196,6 +196,7 @@ def test_published_studies_have_names(compare: Compare, runs: Path) -> None:
     assert compare("askedstudy")[2] == 'fedfore: There is no run "askedstudy". Did you mean "asked-study"?\n'
 
 
+@pytest.mark.thorough
 def test_programs_get_every_number(compare: Compare) -> None:
     table = pd.read_csv(io.StringIO(compare("asked", "--csv")[1]))
     assert list(table["verdict"]) == ["inconclusive", "inconclusive", "better", "better"]

@@ -162,6 +162,7 @@ def test_controls_are_no_rows_of_an_exploratory_forest(study_of: MakeStudy) -> N
     assert texts(panel) == ["Minus FedAvg (dense)", "FedTiny", f"{MINUS}1.0, n = 3"]
 
 
+@pytest.mark.thorough
 def test_many_comparisons_are_spread_over_figures_with_the_message_of_all(study_of: MakeStudy) -> None:
     alphas = ("iid", *(0.1 * (place + 1) for place in range(MOST_ROWS // 2)))
     study = study_of(cells(("fedtiny", "fedmef", "fedavg"), alphas=alphas, sparsities=(0.8,), seeds=(0,)))

@@ -75,6 +75,7 @@ def test_a_broken_rule_ends_with_what_to_change(tmp_path: Path, capsys: pytest.C
     assert " trains: No weight moved" in line and line.endswith(REMEDIES["trains"])
 
 
+@pytest.mark.thorough
 def test_own_keys_that_do_nothing_are_named_and_those_that_another_switches_on_are_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_own_keys_that_do_nothing_are_named_and_those_that_another_switches_on_a
 
 
 @pytest.mark.parametrize("name", ["scaffold", "topk", "feddyn"])
+@pytest.mark.thorough
 def test_a_published_method_takes_less_than_sixty_lines_and_keeps_the_contract(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

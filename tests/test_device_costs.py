@@ -184,6 +184,7 @@ def test_a_zeroth_order_step_is_its_forward_passes(form: Any, passes: int, maske
     ],
     ids=str,
 )
+@pytest.mark.thorough
 def test_few_perturbations_extended_cost_what_many_cost(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """FLOPs, perturbation operations and the peak, account by account."""
     model, count = lenet5(width="0.25"), CHUNK + 9

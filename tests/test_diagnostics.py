@@ -68,6 +68,7 @@ def test_the_exact_control_has_no_error(federation: Make, augment: bool) -> None
         ("moment", 20),
     ],
 )
+@pytest.mark.thorough
 def test_the_recorded_error_follows_the_law(federation: Make, estimator: str, rounds: int) -> None:
     train = replace(TRAIN, rounds=rounds)
     made = federation(BaffleERK, train, given={"num_perturbations": 50}, estimator=estimator, sparsity=0.8)
@@ -80,6 +81,7 @@ def test_the_recorded_error_follows_the_law(federation: Make, estimator: str, ro
     assert 0 < found["fd_scalar_error"] < 0.2
 
 
+@pytest.mark.thorough
 def test_every_moment_of_the_budget_is_diagnosed_once(federation: Make) -> None:
     seen = (
         federation(Baffle, TRAIN, given={"num_perturbations": 4}, estimator="moment")
@@ -179,6 +181,7 @@ def test_training_that_is_no_longer_finite_has_diverged_also_between_evaluations
 
 
 @pytest.mark.parametrize("keys", [{"precision": "float16", "init_scale": 1000.0}, {"sigma": 1e20}])
+@pytest.mark.thorough
 def test_scalars_that_overflow_are_unknown_and_no_failure(federation: Make, keys: dict[str, Any]) -> None:
     made = federation(Baffle, given={"num_perturbations": 5, **keys}, estimator="directional")
     result = made.run()
@@ -299,6 +302,7 @@ def test_a_channel_whose_pruned_weights_keep_their_values_is_not_dead(federation
     assert found[True]["grad_energy_masked_point"] == pytest.approx(found[True]["grad_energy_kept"], rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_energy_is_measured_at_the_dense_start_and_at_the_masked_end(federation: Make) -> None:
     made = federation(FedAvgERK, TRAIN, sparsity=0.8)
     result = made.run()

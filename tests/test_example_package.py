@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fedfore.records.store import load_table, open_run
 
 PACKAGE = Path(__file__).with_name("example_package")
@@ -28,6 +30,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.thorough
 def test_an_installed_package_brings_a_method_a_data_set_and_a_model(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "source")
     target = tmp_path / "target"

@@ -101,6 +101,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("fates", [SOME, pytest.param((*FATES, "flood"), marks=pytest.mark.slow)])
+@pytest.mark.thorough
 def test_what_a_cell_does_to_its_process_is_its_own_failure(tmp_path: Path, fates: Sequence[str]) -> None:
     path = matrix(tmp_path, fates)
     done = run(tmp_path, path)
@@ -169,6 +170,7 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path, which: str)
     assert again.wait(timeout=60) == 0
 
 
+@pytest.mark.thorough
 def test_a_terminated_run_keeps_a_checkpoint_and_ends_soon(tmp_path: Path) -> None:
     process, started = running(tmp_path)
     before = time.monotonic()
@@ -193,7 +195,7 @@ def test_a_worker_that_is_killed_fails_its_cell_alone(tmp_path: Path) -> None:
 
 
 def beat(phase: str) -> Heartbeat:
-    return Heartbeat("a", phase, 1, 0.1, 0.0, 0.0, 1.0, None)
+    return Heartbeat("a", phase, 1, 0.1, 0.0, 0.0, 0.0, 0.0, 1.0, None)
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("given", OPTIONS, ids=lambda given: "-".join(map(str, given.values())))
+@pytest.mark.thorough
 def test_every_option_gives_a_mask_of_exactly_the_density_on_the_initial_weights(
     federation: Make, given: dict[str, Any]
 ) -> None:
@@ -291,6 +292,7 @@ def test_masking_perturbations_only_keeps_the_dense_function_and_moves_kept_weig
         assert not torch.equal(effective[mask[name]], initial[name][mask[name]])
 
 
+@pytest.mark.thorough
 def test_pruned_weights_at_their_initial_values_save_no_flops(federation: Make) -> None:
     train = {"where": "server", **FEW}
     flops = [

@@ -119,6 +119,7 @@ def test_fedprox_with_mu_zero_is_fedavg(federation: Make) -> None:
 
 
 @pytest.mark.parametrize("keys", [{"memory": "checkpoint"}, {"memory": "accumulate", "micro_batch": 4}], ids=str)
+@pytest.mark.thorough
 def test_a_method_that_corrects_gradients_keeps_the_memory_options(federation: Make, keys: dict[str, object]) -> None:
     fields = {"model": "resnet14:norm=group,width=0.25", "train": replace(TINY, rounds=1)}
     plain, saving = (federation(FedProx, given={"mu": 0.1, **given}, **fields) for given in ({}, keys))
@@ -173,12 +174,14 @@ def test_the_mask_is_charged_once_a_client(federation: Make) -> None:
     assert result.totals["train"].downlink_bytes == 8 * message + 4 * -(-result.mask.size // 8)
 
 
+@pytest.mark.thorough
 def test_a_zeroth_order_client_sends_k_scalars_and_receives_the_model_and_a_seed(federation: Make) -> None:
     totals = federation(Baffle, given={"num_perturbations": 7}, estimator="directional").run().totals["train"]
     assert totals.uplink_bytes == 8 * (4 * 7 + 4 + 9)
     assert totals.downlink_bytes == 8 * (4 * 61_706 + 9 + 1 + len("seed") + 2 + 8)
 
 
+@pytest.mark.thorough
 def test_a_cohort_some_of_which_hold_the_mask_already_is_one_cohort(federation: Make) -> None:
     """Half of 8 clients a round, K beyond all noise: the moment estimate is the gradient, whoever needs the mask."""
 
@@ -456,6 +459,7 @@ def test_a_seeds_recalibration_examples_are_the_same_for_every_method(federation
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @pytest.mark.parametrize("method", [FedTiny, FedMef, FedDST])
+@pytest.mark.thorough
 def test_at_half_precision_both_sides_of_an_adjustment_know_the_same_one(
     federation: Make, method: type[DynamicPruningMethod], precision: Literal["float16", "bfloat16"]
 ) -> None:

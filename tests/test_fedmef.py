@@ -238,12 +238,14 @@ def test_with_every_switch_off_it_is_fedavg_under_the_same_mask_and_dense_it_is_
 
 
 @pytest.mark.parametrize("switch", [{"sap_rate": 0.9}, {"nsconv": True}, {"extrusion": "on"}, {"penalty": 0.1}])
+@pytest.mark.thorough
 def test_every_switch_changes_training(federation: Make, switch: dict[str, Any]) -> None:
     given = {**PLAIN, **MOVING, "extrusion": "on" if "penalty" in switch else "off"}
     plain = final(federation(FedMef, given=given, sparsity=0.8))
     assert not torch.equal(plain, final(federation(FedMef, given={**given, **switch}, sparsity=0.8)))
 
 
+@pytest.mark.thorough
 def test_without_extrusion_the_server_prunes_the_smallest_averages(federation: Make) -> None:
     seen: list[tuple[Mask, dict[str, Tensor], Mask | None]] = []
 

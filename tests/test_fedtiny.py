@@ -368,6 +368,7 @@ def test_an_adjustment_costs_one_forward_pass_and_the_dense_gradient_of_its_bloc
     assert extra == pytest.approx(2 * 16 * macs, rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_resnet20_with_batch_norm_runs_with_the_chosen_statistics(federation: Make) -> None:
     received = Received()
     made = federation(

@@ -113,6 +113,7 @@ def test_a_name_chooses_figures_by_its_beginning_and_a_wrong_one_is_told_the_nea
         chosen(planned, ["co"])
 
 
+@pytest.mark.thorough
 def test_plot_writes_the_chosen_figures_with_their_captions(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(study.run.path)
     assert main(["plot", run, "--list"]) == 0
@@ -127,6 +128,7 @@ def test_plot_writes_the_chosen_figures_with_their_captions(study: Study, capsys
     assert (folder / "cost-digits-lenet5.pdf").read_bytes().startswith(b"%PDF-")
 
 
+@pytest.mark.thorough
 def test_without_a_title_a_figure_has_neither_message_nor_subject(study: Study) -> None:
     texts = [notes(drawn(study, "cost", Options(title=shown)).figure) for shown in (True, False)]
     assert texts[0].startswith("Lowest peak memory: ") and "digits, lenet5" in texts[0]
@@ -143,6 +145,7 @@ def test_another_metric_takes_the_place_of_the_accuracy(study: Study, capsys: py
     assert "Did you mean" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_figures_are_written_alike_twice_whatever_the_users_settings_are(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +212,7 @@ def test_accuracy_against_sparsity_draws_curves_and_lines(study: Study) -> None:
     assert set(legend(figure)) == {LOOKS[name].label for name in METHODS}
 
 
+@pytest.mark.thorough
 def test_a_panel_over_sparsity_holds_few_series_all_minus_the_reference(study_of: MakeStudy) -> None:
     made = study_of(cells(alphas=("iid",), seeds=(0,), num_perturbations=tuple(range(1, 10))))
     found = [one for one in plan_figures(made) if one.name.startswith("accuracy-sparsity")]
@@ -259,6 +263,7 @@ def test_the_message_is_what_the_matrix_asked(study_of: MakeStudy) -> None:
 # Costs
 
 
+@pytest.mark.thorough
 def test_bars_of_peak_memory_add_up(study: Study) -> None:
     memory, compute = drawn(study, "cost").figure.axes
     own = study.ok[study.ok["series"] == "Fed-NTK + ZO"].iloc[0]
@@ -318,6 +323,7 @@ def test_stale_records_are_marked(study_of: MakeStudy, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("width", [pytest.param(FULL_WIDTH, marks=pytest.mark.slow), COLUMN_WIDTH])
+@pytest.mark.thorough
 def test_nothing_overlaps_with_many_methods_and_failures(tmp_path: Path, width: float) -> None:
     methods = (*METHODS, "fedavg_erk", "my_method")
     plan = cells(methods, alphas=("iid", 0.1), seeds=(0, 1), sparsities=(0.8, 0.9), num_perturbations=(100, 500))

@@ -32,6 +32,7 @@ def found() -> Found:
     return metered("lenet5")
 
 
+@pytest.mark.thorough
 def test_every_method_has_a_row_and_those_that_fit_stand_first(found: Found) -> None:
     records, reasons = found
     peaks = {record["method"]: record["peak_device_bytes"] for record in records}

@@ -49,6 +49,7 @@ def by_torch(model: nn.Module) -> tuple[dict[str, int], int]:
         for norm in (("batch", "group", "standardised") if "norm" in model.load().defaults else ("",))
     ],
 )
+@pytest.mark.thorough
 def test_every_shipped_model_has_fvcores_macs_in_every_layer(written: str) -> None:
     model = build(written, CIFAR, 10)
     assert by_torch(model) == by_fvcore(model)

@@ -233,6 +233,7 @@ def test_every_text_file_is_utf_8_whatever_the_machines_encoding() -> None:
     assert not found, f'Say encoding="utf-8" in {sorted(found)}.'
 
 
+@pytest.mark.thorough
 def test_reading_records_and_drawing_them_never_imports_torch() -> None:
     modules = [module for module in FILES if module.startswith("fedfore.plots")]
     modules += ["fedfore.records.store", "fedfore.cli.main", "fedfore.display.outcomes"]
@@ -241,6 +242,7 @@ def test_reading_records_and_drawing_them_never_imports_torch() -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.thorough
 def test_listing_and_watching_never_import_torch_or_pandas_and_showing_never_torch(tmp_path: Path) -> None:
     write_run(tmp_path, cells(seeds=[0]))
     lists = [*(["ls", what] for what in LISTS if what != "methods"), ["status", str(tmp_path)]]
@@ -256,12 +258,14 @@ print([main(words) for words in (["show", {str(tmp_path)!r}], ["data", "get", "d
     assert f"\n{[0] * len(lists)} set()\n" in done.stdout and done.stdout.endswith("\n[0, 0] False\n")
 
 
+@pytest.mark.thorough
 def test_what_a_worker_imports_is_torch_and_no_other_heavy_library() -> None:
     code = "import sys, fedfore.execution.worker; print({'pandas', 'scipy', 'torchvision'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.thorough
 def test_the_server_of_cells_has_imported_what_torch_imports_at_the_first_step_of_training() -> None:
     code = """
 import sys, torch, fedfore.execution.executors.warm_server

@@ -105,6 +105,7 @@ def test_a_resumed_run_plans_once_and_reads_each_record_once(
     assert len(read) == 4 and set(read.values()) == {1}  # to see what is to run, and for its tables
 
 
+@pytest.mark.thorough
 def test_a_report_is_written_anew_only_where_something_changed(
     tmp_path: Path, finished: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_metric_is_looked_up_once_and_not_once_a_point(
     assert [one.mean for one in means] == [0.5] * 8 and calls.total() == times
 
 
+@pytest.mark.thorough
 def test_a_plan_is_parsed_once_and_stays_as_it_is_where_a_run_asks_for_the_same(
     tmp_path: Path, finished: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

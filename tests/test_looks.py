@@ -163,6 +163,7 @@ def study(tmp_path: Path) -> MakeStudy:
     return make
 
 
+@pytest.mark.thorough
 def test_the_records_say_how_a_method_is_called_and_drawn(study: MakeStudy, tmp_path: Path) -> None:
     own = {"label": "Mine & more", "look": {"colour": "#123456", "marker": "8", "line": "dotted"}}
     none = {"label": None, "look": None}

@@ -78,6 +78,7 @@ def few() -> Dataset:
     ],
     ids=["fedavg", "checkpoint", "baffle", "baffle_erk", "fedmef"],
 )
+@pytest.mark.thorough
 def test_every_cost_is_that_of_a_run(few: Dataset, method: type[Method], settings: dict[str, Any]) -> None:
     settings = {"train": replace(TRAIN, min_client_examples=1), **settings}
     metered = metered_fields(make_cell(method, **settings), method, CPU)
@@ -91,6 +92,7 @@ def test_every_cost_is_that_of_a_run(few: Dataset, method: type[Method], setting
 
 
 @pytest.mark.parametrize(("iterations", "mask_bytes"), [(1, 0), (2, 61_470)])
+@pytest.mark.thorough
 def test_a_foresight_setup_is_metered_at_its_first_round(few: Dataset, iterations: int, mask_bytes: int) -> None:
     """Later rounds hold the mask besides, a byte a weight."""
     settings: dict[str, Any] = {"given": {**NTK, "iterations": iterations}, "sparsity": 0.8}
@@ -125,6 +127,7 @@ def test_given_densities_take_the_place_of_erk() -> None:
     assert found["forward_macs_masked"] == pytest.approx(0.2 * found["forward_macs_dense"], rel=1e-3)
 
 
+@pytest.mark.thorough
 def test_few_draws_and_directions_extended_cost_what_many_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {**NTK, "draws": 5, "forward_directions": 6, "where": "devices_forward", "num_perturbations": 6}
     extended = fields(FedNTKZO, given=given, sparsity=0.8)
@@ -134,6 +137,7 @@ def test_few_draws_and_directions_extended_cost_what_many_cost(monkeypatch: pyte
     assert {name: extended[name] for name in exact} == {name: whole[name] for name in exact}
 
 
+@pytest.mark.thorough
 def test_adjustments_are_metered_as_rounds_of_their_own() -> None:
     """They peak higher than training alone, since they read dense gradients after it."""
     adjusting, training = (fields(FedMef, sparsity=0.8, given={"adjust_every": n}) for n in (10, 1.0))
@@ -195,6 +199,7 @@ class Syncing(Method):
 
 
 @pytest.mark.parametrize("every", [10, 100, 1031])
+@pytest.mark.thorough
 def test_every_kind_of_round_is_metered_whatever_its_period(every: int) -> None:
     kinds = [fields(method, given=given, sparsity=0.8) for method, given in (
         (Syncing, {"sync_every": every}), (FedMef, {"adjust_every": every}), (FedMef, {"adjust_every": 1.0})
@@ -204,11 +209,13 @@ def test_every_kind_of_round_is_metered_whatever_its_period(every: int) -> None:
     assert adjusting > training
 
 
+@pytest.mark.thorough
 def test_a_setup_whose_rounds_build_on_each_other_is_metered_to_its_last_kind() -> None:
     with_norms = fields(FedTiny, model="resnet14:width=0.25", sparsity=0.5)
     assert with_norms["peak_device_bytes_setup"] > 0 and with_norms["sparsity_measured"] == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.thorough
 def test_a_draw_of_real_inputs_is_metered_whole_at_any_batch_size() -> None:
     given = {**NTK, "inputs": "real", "inputs_per_draw": 64}
     peaks = [

@@ -323,6 +323,7 @@ def test_the_split_adds_up_to_the_peak_and_sparse_storage_saves(federation: Make
     assert measured["peak_device_bytes_sparse"] < measured["peak_device_bytes"]
 
 
+@pytest.mark.thorough
 def test_zeroth_order_needs_less_memory_than_backpropagation_and_every_copy_costs_a_model(federation: Make) -> None:
     backprop = run_fields(federation(FedAvg))
     train = replace(TINY, batch_size=1)
@@ -350,6 +351,7 @@ def test_the_flops_of_a_step_are_those_of_a_training_batch_also_where_rounds_adj
     assert moving["device_step_flops"] == static["device_step_flops"]
 
 
+@pytest.mark.thorough
 def test_a_zeroth_order_cell_meters_the_on_device_algorithm_whatever_it_simulates(federation: Make) -> None:
     given = {"num_perturbations": 5}
     costs = [

@@ -456,6 +456,7 @@ SIDES = (16, 28, 32, 64, 96)
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.thorough
 def test_images_of_any_size_and_any_number_of_channels_fit_from_the_stated_least_on(name):
     smallest = MODELS[name].load().smallest
     with pytest.raises(ConfigError, match=f'"{name}" needs images of at least {smallest}x{smallest} pixels, not'):

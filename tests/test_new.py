@@ -33,6 +33,7 @@ SLOW = ("method", "bp_free", "pruning")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in KINDS])
+@pytest.mark.thorough
 def test_a_new_file_keeps_the_contract_and_runs_by_the_commands_that_are_printed(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ def run_block(text: str, names: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), "<block>", "eval"), names) if isinstance(last, ast.Expr) else None
 
 
+@pytest.mark.thorough
 def test_the_pages_blocks_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_in_this_process(monkeypatch)
     monkeypatch.chdir(tmp_path)

@@ -136,6 +136,7 @@ def test_the_model_is_left_as_it_was() -> None:
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
+@pytest.mark.thorough
 def test_one_class_is_held_at_a_time_in_the_space_of_kept_weights() -> None:
     """n P + b (n_p + A) floats, with n = 20, b = 4 and P = n_p or n_p / 2, and a few copies of the weights."""
     model = build("lenet5", (1, 32, 32), 10)
@@ -315,6 +316,7 @@ def digits_errors(model: nn.Module, alpha: str | float) -> NtkErrors:
     return found
 
 
+@pytest.mark.thorough
 def test_mmd2_of_real_probes_rises_with_label_skew_beyond_its_iid_interval(lenet: nn.Module) -> None:
     iid, skewed, one_class = (digits_errors(lenet, alpha).mmd2 for alpha in ("iid", 0.1, "shards:1"))
     assert iid.iid_low < iid.value < iid.iid_high

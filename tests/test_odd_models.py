@@ -108,6 +108,7 @@ EVERYWHERE = [name for name, entry in METHODS.items() if entry.role != "plugin"]
 
 @pytest.mark.parametrize("model", ["frozen", "unused"])
 @pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.thorough
 def test_every_method_trains_a_model_with_a_layer_that_is_frozen_or_not_used(
     federation: Callable[..., Federation], name: str, model: str
 ) -> None:

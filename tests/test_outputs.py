@@ -90,6 +90,7 @@ def mark(state: str, train: str, methods: tuple[str, ...]) -> tuple[pytest.MarkD
         for case in itertools.product(STATES, TRAINING, (DENSE, SPARSE))
     ],
 )
+@pytest.mark.thorough
 def test_every_output_is_made_of_every_state_of_a_run(
     state: str, train: str, methods: tuple[str, ...], tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:

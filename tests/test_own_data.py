@@ -173,6 +173,7 @@ def test_stems_name_data_in_tables_and_hashes_where_two_have_one() -> None:
     assert list(twice.values()) == ["faces 0123456789ab", "pets", "digits", "faces ba9876543210"]
 
 
+@pytest.mark.thorough
 def test_a_matrix_of_own_arrays_runs_and_can_be_planned_where_they_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

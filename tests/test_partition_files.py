@@ -201,6 +201,7 @@ def test_a_file_that_does_not_fit_is_refused_before_the_first_cell(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_written_partition_gives_the_cell_again_wherever_it_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

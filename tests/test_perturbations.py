@@ -109,6 +109,7 @@ def test_no_value_depends_on_the_device(density: float) -> None:
 
 
 @pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+@pytest.mark.thorough
 def test_no_value_depends_on_the_instruction_set(capability: str) -> None:
     if capability == "avx512" and torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("this processor has no AVX-512")

@@ -343,6 +343,7 @@ def test_a_point_is_certified_by_all_of_its_seeds_together(
     assert list(study.cells["withheld"]) == [mark not in ("", "certified") for mark in study.cells["certificate"]]
 
 
+@pytest.mark.thorough
 def test_points_that_are_not_certified_are_marked_and_compared_with_nothing(study_of: MakeStudy) -> None:
     study = study_of(
         cells(("fedavg", "fed_ntk_zo", "baffle"), sparsities=(0.8,), alphas=("iid",)),

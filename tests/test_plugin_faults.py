@@ -124,6 +124,7 @@ def test_a_warning_that_torch_notes_in_its_own_module_is_no_change_of_the_proces
 
 
 @pytest.mark.parametrize("fate", FOUND_LATER)
+@pytest.mark.thorough
 def test_a_method_that_does_not_do_what_it_seems_to_is_found(fate: str, checked) -> None:
     rule, words = FOUND_LATER[fate]
     lines = broken(checked(fate))
@@ -210,6 +211,7 @@ class Loop(Method):
 """
 
 
+@pytest.mark.thorough
 def test_inherited_keys_that_do_nothing_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "loop.py").write_text(LOOP)
     assert main(["check", "loop", "--plugins", str(tmp_path)]) == 0

@@ -117,6 +117,7 @@ def crowded(tmp_path: Path) -> Path:
     return write(tmp_path, **dict.fromkeys(NAMES, SEIZING))
 
 
+@pytest.mark.thorough
 def test_a_users_own_modules_in_the_working_folder_break_no_command(crowded: Path) -> None:
     listed = fedfore(crowded, "ls", "methods", "--plugins", ".")
     assert (listed.returncode, listed.stderr) == (0, "") and "fed_ntk_zo " in listed.stdout

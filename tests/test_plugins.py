@@ -154,6 +154,7 @@ def test_every_verb_that_names_data_or_models_knows_those_of_plug_ins(
     assert 'Unknown model "corner". Did you mean "corners"?' in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_changed_plug_in_makes_the_records_of_its_cells_stale_and_nothing_else(
     matrix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

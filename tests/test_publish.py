@@ -169,6 +169,7 @@ def test_the_text_of_a_matrix_says_what_was_asked_overrides_included(
     assert (text == TINY) == (not overrides)
 
 
+@pytest.mark.thorough
 def test_an_unfinished_study_is_published_and_gone_on_with_by_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,6 +134,7 @@ def test_what_cannot_be_loaded_is_one_sentence(run: Path, tmp_path: Path) -> Non
         fedfore.load(tmp_path)
 
 
+@pytest.mark.thorough
 def test_a_figure_is_that_of_the_verb_and_leaves_no_file_and_no_setting_behind(run: Path, tmp_path: Path) -> None:
     import matplotlib
     from matplotlib import pyplot

@@ -47,6 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_a_dict_a_file_and_the_command_run_the_same_cells(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     by_dict = fedfore.run(MATRIX, out="dict", set={"seed": range(2)})
     by_file = fedfore.run(Path("mine.toml"), set={"seed": (0, 1)})
@@ -130,6 +131,7 @@ print(bench.OWN, plots.OWN, methods.OWN)
 """
 
 
+@pytest.mark.thorough
 def test_a_script_without_a_guard_runs_beside_files_that_are_called_as_the_suites_folders(tmp_path: Path) -> None:
     for name in ("plots.py", "bench.py", "methods/__init__.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

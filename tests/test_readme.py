@@ -191,6 +191,7 @@ def marks_of(command: str) -> list[pytest.MarkDecorator]:
     "command",
     [pytest.param(name, marks=marks_of(name)) for name in RUN_HERE],
 )
+@pytest.mark.thorough
 def test_a_command_of_readme_works(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     if "--executor" in command:

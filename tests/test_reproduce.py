@@ -65,6 +65,7 @@ def change(study: Path, field: str, value: Callable[[float], float]) -> None:
     (study / "cells.jsonl").write_text(text)
 
 
+@pytest.mark.thorough
 def test_published_cells_come_out_equal_and_the_record_lies_where_it_says(study: Path, fedfore: Fedfore) -> None:
     status, out, _ = fedfore("reproduce", "tiny", "--cells", 2, "--seed", 5)
     *lines, last = out.splitlines()

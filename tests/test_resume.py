@@ -108,6 +108,7 @@ def seen(made: Federation) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", CELLS)
+@pytest.mark.thorough
 def test_a_federation_loaded_anew_after_every_step_ends_as_if_never_interrupted(federation: Make, name: str) -> None:
     method, settings = CELLS[name]
     settings = {"train": TRAIN, "model": SMALL, **settings}

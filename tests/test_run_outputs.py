@@ -25,6 +25,7 @@ def test_show_prints_a_row_for_every_point_or_cell(run: Path, form: str, capsys:
     assert shown.count(counted[form]) == (2 if form in ("markdown", "latex") else 4)
 
 
+@pytest.mark.thorough
 def test_plot_prints_the_figures_that_it_wrote(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", str(run), "--width", "3.3"]) == 0
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]
@@ -32,6 +33,7 @@ def test_plot_prints_the_figures_that_it_wrote(run: Path, capsys: pytest.Capture
     assert {path.name for path in written} == {path.name for path in (run / "figures").glob("*.png")}
 
 
+@pytest.mark.thorough
 def test_report_says_when_its_cells_were_started(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(run)]) == 0
     (path,) = capsys.readouterr().out.splitlines()

@@ -51,6 +51,7 @@ IN_FAST_TESTS = ("client state", "moving average", "extrusion", "foresight", "ba
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in IN_FAST_TESTS else pytest.mark.slow) for name in ROUNDS]
 )
+@pytest.mark.thorough
 def test_rounds_that_are_now_shared_and_now_not_end_as_those_of_one_process(federation: Make, name: str) -> None:
     method, settings = ROUNDS[name]
     settings = {"train": TRAIN, "model": SMALL, **settings}
@@ -134,6 +135,7 @@ def test_what_only_the_next_client_of_a_process_alone_would_feel_is_named_where_
         both.run()
 
 
+@pytest.mark.thorough
 def test_nobody_waits_for_a_thread_that_is_left_behind(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def leave_a_thread() -> None:
         if os.getpid() != HERE:

@@ -22,6 +22,7 @@ FAST = ("masks-or-scale",)
 @pytest.mark.parametrize(
     "matrix", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in sorted(named_matrices())]
 )
+@pytest.mark.thorough
 def test_every_figure_of_a_shipped_matrix_is_readable_in_a_column_and_says_its_message_and_n(
     matrix: str, tmp_path: Path
 ) -> None:

@@ -390,6 +390,7 @@ def asking(run: Path, command: str) -> None:
     (run / "plan.json").write_text(json.dumps({**plan, "commands": [command]}))
 
 
+@pytest.mark.thorough
 def test_what_verify_could_not_check_is_not_published(
     original: Path, checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -409,6 +410,7 @@ def test_what_verify_could_not_check_is_not_published(
     assert main(["publish", str(live), "mine"]) == 0
 
 
+@pytest.mark.thorough
 def test_an_unfinished_study_verifies_as_far_as_it_goes(
     checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -496,6 +498,7 @@ def published(study: str) -> Subject:
     return Subject(run, asked(run.commands()), discover(), full_history())
 
 
+@pytest.mark.thorough
 def test_the_present_commit_tells_what_its_code_is_and_what_a_matrix_means_to_it() -> None:
     subject = published(FAST)
     commit = git(subject.checkout, "rev-parse", "HEAD")

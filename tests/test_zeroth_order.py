@@ -316,6 +316,7 @@ def test_moment_runs_client_by_client_only_where_directions_are_independent(
 
 
 @pytest.mark.parametrize(("rounds", "every"), [(4, 1), pytest.param(15, 3, marks=pytest.mark.slow)])
+@pytest.mark.thorough
 def test_a_finite_difference_cell_agrees_with_its_directional_twin(
     federation: Callable[..., Federation], rounds: int, every: float
 ) -> None:
