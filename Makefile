@@ -20,7 +20,7 @@ test: $(DEVELOPING)
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -p no:benchmark --durations=10
 
 test-thorough: $(DEVELOPING)
-	$(BIN)/python -m pytest -m "thorough and not slow" --numprocesses=auto --dist=loadfile -p no:benchmark
+	$(BIN)/python -m pytest -m "thorough and not slow and not gpu and not kills and not benchmark" --numprocesses=auto --dist=loadfile -p no:benchmark
 
 test-slow: $(CLUSTERING)
 	$(BIN)/python -m pytest -m "slow and not gpu"

@@ -25,6 +25,7 @@ QUICKLY = {"iterations": 2, "draws": 1, "inputs_per_draw": 4}
 MASKS = [name for name in METRICS if name.startswith(("layer_density_l1", "mask_iou", "moved_", "target_"))]
 
 
+@pytest.mark.thorough
 def test_every_kernel_field_of_the_record_is_measured(federation: Make) -> None:
     made = federation(FedAvg, SETUP, ntk=True)
     fields = made.run().seen_by(KernelProbe).fields(made)
@@ -33,6 +34,7 @@ def test_every_kernel_field_of_the_record_is_measured(federation: Make) -> None:
     assert made.clock.seconds["ntk"] > 0
 
 
+@pytest.mark.thorough
 def test_label_skew_shows_in_real_kernels_and_not_in_gaussian_ones(federation: Make) -> None:
     train = replace(SETUP, min_client_examples=30)
     iid, skewed = (

@@ -163,6 +163,7 @@ def run(
         ("interrupted", 130, "kept", ""),
     ],
 )
+@pytest.mark.thorough
 def test_a_rerun_that_does_not_end_well_leaves_finished_cells_as_they_were_and_is_told(
     run: Run, fate: str, status: int, word: str, kind: str
 ) -> None:
@@ -297,6 +298,7 @@ def test_a_worker_with_other_code_than_that_of_the_start_refuses(run: Run, monke
     ("fate", "status", "there"),
     [("", 0, 2), ("removes:run/cells", 1, 1), ("removes:run/attempts", 1, 0), ("moves:/", 1, 2)],
 )
+@pytest.mark.thorough
 def test_the_exit_status_is_of_what_lies_on_disk_in_the_end(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str, status: int, there: int
 ) -> None:
@@ -336,6 +338,7 @@ def test_an_error_that_cannot_be_told_is_told_in_other_words(run: Run, fate: str
     assert all(word in found["reason"] for found in run.records().values())
 
 
+@pytest.mark.thorough
 def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         if "record.json" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):

@@ -73,6 +73,7 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
+@pytest.mark.thorough
 def test_a_full_disk_is_a_sentence_and_what_ran_on_it_goes_on(
     run: Callable[..., Said], disk: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_read_only_run_is_read_and_refused_in_a_sentence(run: Callable[..., Sa
     remount(disk, "rw")
 
 
+@pytest.mark.thorough
 def test_a_damaged_plan_is_set_aside_and_made_anew(run: Callable[..., Said], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run(folder)[0] == 0
@@ -119,6 +121,7 @@ def test_a_damaged_record_is_set_aside_and_its_cell_runs_again(run: Callable[...
 
 
 @pytest.mark.parametrize("content", ["garbage", '{"round": 0}\n{"rou'])
+@pytest.mark.thorough
 def test_damaged_lines_are_named_and_set_aside_and_their_cell_runs_again(
     run: Callable[..., Said], tmp_path: Path, content: str
 ) -> None:

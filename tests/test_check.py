@@ -120,6 +120,7 @@ def test_each_rule_of_a_data_set_is_told_by_itself(kind: str, tmp_path: Path) ->
     know_plugins()
 
 
+@pytest.mark.thorough
 def test_what_ships_and_the_plug_ins_of_the_tests_keep_every_rule(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["blobs", "corners:pool=mean", "lenet5", "digits", "resnet14:width=0.25", "mobilenet_v2:width=0.25"]
     assert main(["check", *names, "--plugins", str(PLUGINS)]) == 0

@@ -185,6 +185,7 @@ def diagnoses(made: Federation) -> list[dict[str, Any]]:
     return list(made.run().log()["diagnostics.jsonl"])
 
 
+@pytest.mark.thorough
 def test_a_seed_under_another_name_is_diagnosed_as_that_of_baffle(federation: Callable[..., Federation]) -> None:
     own = diagnoses(federation(Keyed, estimator="directional"))
     baffle = diagnoses(
@@ -211,6 +212,7 @@ class Crowded(Baffle):
         ctx.state.update(adam=1.0, average=torch.zeros(3), epoch_rounds=7)
 
 
+@pytest.mark.thorough
 def test_a_subclass_may_keep_its_state_under_any_name(federation: Callable[..., Federation]) -> None:
     given = {"num_perturbations": 4, "ema_decay": 0.9}
     made = [federation(method, estimator="directional", given=given).run() for method in (Baffle, Crowded)]

@@ -56,6 +56,7 @@ def costs(federation: Callable[..., Federation]) -> Costs:
     ],
     ids=["epoch", "steps", "baffle", "real inputs", "adjusting"],
 )
+@pytest.mark.thorough
 def test_a_batch_size_above_every_clients_share_costs_what_the_share_costs(
     costs: Costs, method: type[Method], fields: dict[str, Any]
 ) -> None:

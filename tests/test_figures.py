@@ -185,6 +185,7 @@ def test_rows_of_accuracy_draw_seeds_mean_and_interval(study: Study) -> None:
     assert "n = 3 seeds" in notes(figure) and "95% interval" in notes(figure)
 
 
+@pytest.mark.thorough
 def test_seeds_that_failed_count_as_chance_and_are_said(study: Study) -> None:
     figure = drawn(study, "accuracy").figure
     assert rows(figure.axes[2])["FedMef, sparsity 0.9"].mean == pytest.approx(0.1), "all three failed"
@@ -193,6 +194,7 @@ def test_seeds_that_failed_count_as_chance_and_are_said(study: Study) -> None:
     assert "3 cells not shown: 3 missing." in notes(figure)
 
 
+@pytest.mark.thorough
 def test_accuracy_against_sparsity_draws_curves_and_lines(study: Study) -> None:
     figure = drawn(study, "accuracy-sparsity").figure
     above, _, below, _ = figure.axes
@@ -221,6 +223,7 @@ def test_a_panel_over_sparsity_holds_few_series_all_minus_the_reference(study_of
     assert all(len(points(page.axes[1], upright=True)) for page in pages)
 
 
+@pytest.mark.thorough
 def test_a_single_seed_has_no_interval_and_two_leave_theirs_to_the_tables(study_of: MakeStudy) -> None:
     one = drawn(study_of(cells(seeds=(0,), alphas=("iid",), sparsities=(0.8,))), "accuracy")
     assert all(own.interval is None for own in rows(one.figure.axes[0]).values())

@@ -53,6 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.thorough
 def test_a_record_says_what_the_metric_of_a_plug_in_is(run: Path) -> None:
     record = json.loads(next((run / "cells").glob("*/record.json")).read_text())
     own = record["plugin_metrics"]["weight_norm"]

@@ -62,12 +62,14 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("verb", ["report", "show"])
+@pytest.mark.thorough
 def test_a_verb_reads_each_record_once(run: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read = count(monkeypatch, "fedfore.records.run_folder.record_from_json", lambda stored, cell: cell)
     assert main([verb, str(run)]) == 0
     assert set(read.values()) == {1} and len(read) == 10
 
 
+@pytest.mark.thorough
 def test_a_report_reads_lines_once_to_show_them_and_to_say_what_is_damaged(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +160,7 @@ def test_what_names_series_is_found_once_and_not_once_a_series(tmp_path: Path, m
     assert looked[0] == looked[1]
 
 
+@pytest.mark.thorough
 def test_comparisons_and_rankings_are_made_once_a_report(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = count(monkeypatch, "fedfore.plots.charts.forest.comparisons")
     ranked = count(monkeypatch, "fedfore.plots.report.page.rankings")
@@ -198,6 +201,7 @@ def test_a_plan_is_parsed_once_and_stays_as_it_is_where_a_run_asks_for_the_same(
     assert plan.stat().st_ino != before.st_ino and len(read_commands(tmp_path / "run")) == 2
 
 
+@pytest.mark.thorough
 def test_a_report_draws_the_first_figures_of_a_kind_and_says_how_to_get_the_others(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_every_option_trains(written, norm, activation):
 
 
 @pytest.mark.parametrize("norm", get_args(Norm))
+@pytest.mark.thorough
 def test_every_option_of_torchvisions_models_trains(norm):
     trains(f"resnet18:norm={norm},activation=hardswish", norm, "hardswish")
     trains(f"mobilenet_v2:norm={norm},width=0.25", norm, None)

@@ -65,6 +65,7 @@ def test_a_plan_that_grows_says_so() -> None:
         chosen("report-1", more_to_come=True)
 
 
+@pytest.mark.thorough
 def test_a_command_runs_its_share_and_its_exit_status_is_that_of_the_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

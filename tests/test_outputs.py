@@ -407,6 +407,7 @@ def oddly_named(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_names_draw_as_themselves(oddly_named: Path) -> None:
     for name, one in draw_figures(load_study(oddly_named)):
         one.figure.draw_without_rendering()

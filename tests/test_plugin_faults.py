@@ -100,6 +100,7 @@ def test_whatever_a_hook_raises_is_one_line_with_its_place(fate: str, hook: str,
 
 
 @pytest.mark.parametrize("fate", REFUSED)
+@pytest.mark.thorough
 def test_what_cannot_be_sent_or_stored_is_refused_by_its_rule(fate: str, checked) -> None:
     rule, words = REFUSED[fate]
     (line,) = broken(checked(fate, "aggregate"))
@@ -107,6 +108,7 @@ def test_what_cannot_be_sent_or_stored_is_refused_by_its_rule(fate: str, checked
 
 
 @pytest.mark.parametrize("fate", CHANGED)
+@pytest.mark.thorough
 def test_what_is_changed_for_all_methods_is_named_and_undone(fate: str, checked) -> None:
     before = (torch.get_default_dtype(), torch.is_grad_enabled(), Path.cwd(), torch.nn.functional.cross_entropy)
     (line,) = broken(checked(fate, "evaluation_weights"))
@@ -132,6 +134,7 @@ def test_a_method_that_does_not_do_what_it_seems_to_is_found(fate: str, checked)
 
 
 @pytest.mark.parametrize("fate", ["dtype", "data", "sys.exit"])
+@pytest.mark.thorough
 def test_the_methods_after_a_broken_one_are_checked_as_if_it_were_not_there(fate: str, checked) -> None:
     lines = checked(fate, "aggregate", "fedavg")
     assert {line.split()[0] for line in lines if line.split()[1] == "fedavg"} == {"ok"}

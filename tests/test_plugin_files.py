@@ -55,6 +55,7 @@ def test_a_plug_in_that_imports_the_suites_folder_gets_a_sentence_that_names_the
     assert said in listed and "fedavg " in listed
 
 
+@pytest.mark.thorough
 def test_a_file_called_bench_beside_a_plug_in_is_its_helper(tmp_path: Path) -> None:
     plugins = write(
         tmp_path / "plugins",

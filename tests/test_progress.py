@@ -128,6 +128,7 @@ def runs(run: Path, cell_id: str, of: Heartbeat | None) -> None:
         write_heartbeat(folder, of)
 
 
+@pytest.mark.thorough
 def test_a_terminal_shows_the_cells_that_run_and_each_failure_once(
     terminal: Terminal, slow: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def test_an_altered_number_comes_out_different(study: Path, fedfore: Fedfore) ->
     assert all(line.startswith("different fedavg-") and " now (over seeds " in line for line in odd)
 
 
+@pytest.mark.thorough
 def test_a_number_within_the_interval_over_the_seeds_of_its_setting_is_told_from_an_equal_one(
     study: Path, fedfore: Fedfore
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_number_within_the_interval_over_the_seeds_of_its_setting_is_told_from
     assert about == ["within", "within"]
 
 
+@pytest.mark.thorough
 def test_the_draw_follows_from_its_seed_and_a_fresh_seed_is_printed(study: Path, fedfore: Fedfore) -> None:
     first = fedfore("reproduce", "tiny", "--cells", 1, "--out", "first")[1].splitlines()
     seed = first[-1].split(";")[0].split()[-1]
