@@ -8,6 +8,7 @@ CLUSTERING := $(VENV)/clustering
 # mypy follows no mapped editable install: it reads the package from a folder of links.
 TYPED := $(VENV)/typed/fedfore
 PIP := @$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+IN_PARALLEL := --numprocesses=auto --dist=loadfile -p no:benchmark
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= passive
 
@@ -17,10 +18,10 @@ run: $(INSTALLED)
 	$(BIN)/fedfore run
 
 test: $(DEVELOPING)
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -p no:benchmark --durations=10
+	$(BIN)/python -m pytest $(IN_PARALLEL) --durations=10
 
 test-thorough: $(DEVELOPING)
-	$(BIN)/python -m pytest -m "thorough and not slow and not gpu and not kills and not benchmark" --numprocesses=auto --dist=loadfile -p no:benchmark
+	$(BIN)/python -m pytest -m "thorough and not slow and not gpu and not kills and not benchmark" $(IN_PARALLEL)
 
 test-slow: $(CLUSTERING)
 	$(BIN)/python -m pytest -m "slow and not gpu"
